@@ -1,0 +1,46 @@
+"""``python -m fairseq_cgc``: where ``--user-dir`` is, the versions, and the repairs made."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import fairseq_cgc
+
+PACKAGES = (
+    "torch",
+    "fairseq-fixed",
+    "numpy",
+    "hydra-core",
+    "omegaconf",
+    "sacrebleu",
+    "sacremoses",
+    "subword-nmt",
+    "sentencepiece",
+)
+
+
+def main() -> None:
+    print(f"--user-dir {Path(fairseq_cgc.__file__).parent}")
+    print(f"\nfairseq-cgc {fairseq_cgc.__version__}, Python {platform.python_version()}")
+    for package in PACKAGES:
+        try:
+            print(f"  {package} {version(package)}")
+        except PackageNotFoundError:
+            print(f"  {package} is not installed")
+    if not hasattr(fairseq_cgc, "compat"):
+        print("\nfairseq is not installed: only fairseq_cgc.core can be used (see the README)")
+        return
+    from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR, architectures
+
+    print(f"\narchitectures: lightconv_cgc, {', '.join(architectures())}")
+    print(f"configurations for fairseq-hydra-train: --config-dir {CONFIG_DIR}")
+    print("\nrepairs to fairseq:")
+    applied = fairseq_cgc.compat.apply()
+    for fix in fairseq_cgc.compat.FIXES:
+        print(f"  {fix.name}: {'made' if applied[fix.name] else 'not needed here'}; {fix.mends}")
+
+
+if __name__ == "__main__":
+    main()

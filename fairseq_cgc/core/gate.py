@@ -1,0 +1,210 @@
+"""The context gate of Context-Gated Convolution (Lin et al., ECCV 2020, section 3.2).
+
+Shape letters: B batch, c input channels, o output channels, d latent size, g groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_cgc.core.errors import UserError
+
+_POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
+    "avg": (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    "max": (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+}
+
+
+class ContextGate(nn.Module):
+    """A gate for every weight of a convolution kernel, computed from the whole input.
+
+    The input of each channel is pooled to a fixed grid and encoded to d numbers (E);
+    branch 1 decodes them to the kernel's positions (D_c), branch 2 first mixes channels
+    within groups (I) and then decodes (D_o). The gate is the sigmoid of their sum
+    (equation 1).
+
+    With ``channel_interaction=False`` only branch 1 remains and the gate fits a depthwise
+    kernel, ``channels x 1 x kernel``: the form for lightweight convolution, whose heads are
+    the channels (section 4.4).
+
+    Args:
+        in_channels: c.
+        out_channels: o; equal to c without channel interaction.
+        kernel_size: one entry per spatial dimension (1, 2 or 3 of them).
+        channel_interaction: whether branch 2 exists.
+        grid_size: pooled positions per dimension; the kernel's own size by default.
+        latent_size: d; ``prod(kernel_size) // 2 + 1`` by default.
+        channels_per_group: c / g; where it does not divide c and o, the largest smaller
+            number that does; all of c where c is smaller. ``None`` means one group (g = 1).
+        branches: ``"both"``, or ``"in"`` (G1 only) or ``"out"`` (G2 only) as in Table 3a.
+        combine: ``"sum"`` or ``"product"`` of the branches before the sigmoid.
+        norm: ``"batch"`` (a scale and a shift per channel, statistics over batch and latent
+            positions) or ``"layer"`` (over the d latent numbers).
+        shared_norm: one normalisation of the encoded context for both branches.
+        shared_encoder: one E for both branches.
+        shared_decoder: one D for both branches.
+        pool: ``"avg"`` or ``"max"``.
+        init: ``"kaiming"`` or ``"xavier"``.
+
+    Raises:
+        UserError: for a value outside what is listed above.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        *,
+        channel_interaction: bool = True,
+        grid_size: Sequence[int] | None = None,
+        latent_size: int | None = None,
+        channels_per_group: int | None = 16,
+        branches: str = "both",
+        combine: str = "sum",
+        norm: str = "batch",
+        shared_norm: bool = False,
+        shared_encoder: bool = True,
+        shared_decoder: bool = False,
+        pool: str = "avg",
+        init: str = "kaiming",
+    ) -> None:
+        super().__init__()
+        self.kernel_size = tuple(kernel_size)
+        self.grid_size = tuple(grid_size) if grid_size is not None else self.kernel_size
+        positions = prod(self.kernel_size)
+        latent = latent_size if latent_size is not None else positions // 2 + 1
+        for name, value, allowed in (
+            ("branches", branches, ("both", "in", "out")),
+            ("combine", combine, ("sum", "product")),
+            ("norm", norm, ("batch", "layer")),
+            ("pool", pool, tuple(_POOLS)),
+            ("init", init, ("kaiming", "xavier")),
+            ("len(kernel_size)", len(self.kernel_size), (1, 2, 3)),
+            ("len(grid_size)", len(self.grid_size), (len(self.kernel_size),)),
+        ):
+            if value not in allowed:
+                raise UserError(f"{name} is {value!r}, but must be one of {allowed}")
+        if min(in_channels, out_channels, latent, *self.kernel_size, *self.grid_size) < 1:
+            raise UserError("channels, kernel_size, grid_size and latent_size must be positive")
+        if not channel_interaction and (in_channels != out_channels or branches != "both"):
+            raise UserError(
+                "without channel_interaction the only branch is G1: out_channels must equal "
+                f"in_channels ({in_channels}), but is {out_channels}; branches must be 'both', "
+                f"but is {branches!r}"
+            )
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.channel_interaction = channel_interaction
+        self.branches, self.combine, self.init = branches, combine, init
+        self._pool = _POOLS[pool][len(self.kernel_size) - 1]
+        has_in = branches != "out"
+        has_out = channel_interaction and branches != "in"
+
+        def make_norm(channels: int) -> nn.Module:
+            return nn.BatchNorm1d(channels) if norm == "batch" else nn.LayerNorm(latent)
+
+        def matrix(outputs: int, inputs: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(outputs, inputs))
+
+        # Names: E, the norms of C for each branch, I with its norm, D_c and D_o. A part that
+        # both branches share is registered once, under the first branch's name.
+        grid = prod(self.grid_size)
+        self.encoder = matrix(latent, grid)
+        self.in_norm = make_norm(in_channels) if has_in or shared_norm else None
+        self.in_decoder = matrix(positions, latent) if has_in or shared_decoder else None
+        own = has_out and has_in
+        self.out_encoder = matrix(latent, grid) if own and not shared_encoder else None
+        self.out_norm = make_norm(in_channels) if has_out and not shared_norm else None
+        self.out_decoder = matrix(positions, latent) if has_out and not shared_decoder else None
+        self.interaction: nn.Parameter | None = None
+        self.interaction_norm: nn.Module | None = None
+        if has_out:
+            width = _group_width(in_channels, out_channels, channels_per_group)
+            self.groups = in_channels // width
+            self.interaction = matrix(out_channels // self.groups, width)
+            self.interaction_norm = make_norm(out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise every linear map, none of which has a bias, as section 4.1 says."""
+        for parameter in self.parameters():
+            if parameter.dim() < 2:
+                continue
+            if self.init == "kaiming":
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the gate.
+
+        Args:
+            x: B x c x spatial, the convolution's input; or already pooled to the grid.
+
+        Returns:
+            B x o x c x kernel, values in (0, 1); B x c x 1 x kernel without channel
+            interaction.
+        """
+        if x.shape[2:] != self.grid_size:
+            x = self._pool(x, self.grid_size)
+        x = x.flatten(2).to(self.encoder.dtype)  # B x c x grid
+        latent = F.linear(x, self.encoder)  # B x c x d
+        g1 = g2 = None
+        if self.branches != "out":
+            assert self.in_norm is not None and self.in_decoder is not None
+            g1 = F.linear(F.relu(self.in_norm(latent)), self.in_decoder)  # B x c x prod(kernel)
+        if not self.channel_interaction:
+            assert g1 is not None
+            return self._to_kernel(g1.unsqueeze(2))
+        if self.branches != "in":
+            if self.out_encoder is not None:
+                latent = F.linear(x, self.out_encoder)
+            g2 = self._output_branch(latent).unsqueeze(2)  # B x o x 1 x prod(kernel)
+        g1 = g1.unsqueeze(1) if g1 is not None else None  # B x 1 x c x prod(kernel)
+        if g1 is None or g2 is None:
+            logits = g1 if g1 is not None else g2
+            assert logits is not None
+            logits = logits.expand(-1, self.out_channels, self.in_channels, -1)
+        else:
+            logits = g1 + g2 if self.combine == "sum" else g1 * g2
+        return self._to_kernel(logits)
+
+    def _output_branch(self, latent: Tensor) -> Tensor:
+        """Encoded context, B x c x d, to G2, B x o x prod(kernel)."""
+        norm = self.out_norm if self.out_norm is not None else self.in_norm
+        decoder = self.out_decoder if self.out_decoder is not None else self.in_decoder
+        assert norm is not None and decoder is not None
+        assert self.interaction is not None and self.interaction_norm is not None
+        grouped = F.relu(norm(latent)).unflatten(1, (self.groups, -1))  # B x g x c/g x d
+        mixed = (self.interaction @ grouped).flatten(1, 2)  # B x o x d
+        return F.linear(F.relu(self.interaction_norm(mixed)), decoder)
+
+    def _to_kernel(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits).unflatten(-1, self.kernel_size)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"grid_size={self.grid_size}, branches={self.branches!r}, combine={self.combine!r}"
+        )
+
+
+def _group_width(in_channels: int, out_channels: int, channels_per_group: int | None) -> int:
+    """c / g: the largest width up to ``channels_per_group`` that divides c and o evenly.
+
+    The number of groups, c / width, must divide o as well; where no width that divides o
+    allows that, one that only divides c is taken.
+    """
+    if channels_per_group is None or in_channels < channels_per_group:
+        return in_channels
+    widths = [
+        width
+        for width in range(channels_per_group, 0, -1)
+        if in_channels % width == 0 and out_channels % (in_channels // width) == 0
+    ]
+    return next((w for w in widths if out_channels % w == 0), (widths or [in_channels])[0])

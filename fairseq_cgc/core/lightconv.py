@@ -1,0 +1,128 @@
+"""Lightweight convolution whose kernel is gated by the whole sentence (section 4.4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.functional import light_convolution
+from fairseq_cgc.core.gate import ContextGate
+from fairseq_cgc.core.pooling import pool_heads
+
+GATE_TARGETS = ("kernel", "logits")
+
+
+class CGLightConv(nn.Module):
+    """Context-gated lightweight convolution with "same" padding.
+
+    Each head owns a kernel that its C / H channels share, as in Wu et al. (ICLR 2019). A
+    :class:`ContextGate` computes one gate per sentence from the input pooled to
+    H x 3K, and modulates the kernels (equation 2): ``softmax(weight) * gate`` for the gate
+    target ``"kernel"``, ``softmax(weight * gate)`` for ``"logits"``. DropConnect follows.
+
+    With a gate of ones it equals fairseq's ``LightweightConv1dTBC`` with
+    ``padding_l=kernel_size // 2``, and shares its parameters' names and shapes.
+
+    Args:
+        channels: C.
+        kernel_size: K, odd.
+        num_heads: H; divides C.
+        weight_dropout: DropConnect probability.
+        weight_softmax: normalise each kernel by a softmax.
+        gate_target: ``"kernel"`` or ``"logits"``.
+        bias: add a bias of C.
+
+    Attributes:
+        weight: H x 1 x K.
+        gate: the :class:`ContextGate`, H x 3K to H x 1 x K.
+
+    Raises:
+        UserError: for an even kernel, heads that do not divide the channels, an unknown
+            gate target, or a dropout outside 0 to 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        num_heads: int,
+        *,
+        weight_dropout: float = 0.0,
+        weight_softmax: bool = True,
+        gate_target: str = "kernel",
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(f"kernel_size must be odd and positive, but is {kernel_size}")
+        if num_heads < 1 or channels % num_heads != 0:
+            raise UserError(f"num_heads must divide channels ({channels}), but is {num_heads}")
+        if gate_target not in GATE_TARGETS:
+            raise UserError(f"gate_target must be one of {GATE_TARGETS}, but is {gate_target!r}")
+        if not 0.0 <= weight_dropout <= 1.0:
+            raise UserError(f"weight_dropout must be from 0 to 1, but is {weight_dropout}")
+        self.channels, self.kernel_size, self.num_heads = channels, kernel_size, num_heads
+        self.weight_dropout, self.weight_softmax = weight_dropout, weight_softmax
+        self.gate_target = gate_target
+        self.weight = nn.Parameter(torch.empty(num_heads, 1, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        self.gate = ContextGate(
+            num_heads,
+            num_heads,
+            (kernel_size,),
+            channel_interaction=False,
+            grid_size=(3 * kernel_size,),
+            norm="layer",
+            init="xavier",
+        )
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: T x B x C.
+            padding_mask: B x T, True at padding (fairseq's ``encoder_padding_mask``).
+
+        Returns:
+            T x B x C; what stands at padded positions is of no meaning.
+
+        Raises:
+            UserError: if the shapes do not fit.
+        """
+        if x.dim() != 3 or x.shape[2] != self.channels:
+            raise UserError(f"x must be T x B x {self.channels}, but is {tuple(x.shape)}")
+        if padding_mask is not None:
+            if padding_mask.shape != (x.shape[1], x.shape[0]):
+                raise UserError(
+                    f"padding_mask must be B x T = {(x.shape[1], x.shape[0])}, "
+                    f"but is {tuple(padding_mask.shape)}"
+                )
+            padding_mask = padding_mask.bool()
+            x = x.masked_fill(padding_mask.t().unsqueeze(2), 0)
+        kernel = self.sentence_kernels(x, padding_mask)
+        out = light_convolution(x, kernel, dropout=self.weight_dropout, training=self.training)
+        return out if self.bias is None else out + self.bias
+
+    def sentence_kernels(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """The modulated kernels, B x H x K in x's dtype, before DropConnect."""
+        context = pool_heads(x, self.num_heads, 3 * self.kernel_size, padding_mask)
+        gate = self.gate(context)  # B x H x 1 x K
+        # In float32 whatever the model's dtype, as fairseq does it; float64 stays.
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        weight, gate = self.weight.to(dtype), gate.to(dtype)
+        if self.gate_target == "logits":
+            weight = weight * gate
+        if self.weight_softmax:
+            weight = F.softmax(weight, dim=-1)
+        if self.gate_target == "kernel":
+            weight = weight * gate
+        return weight.reshape(-1, self.num_heads, self.kernel_size).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.channels}, kernel_size={self.kernel_size}, num_heads={self.num_heads}, "
+            f"gate_target={self.gate_target!r}, weight_dropout={self.weight_dropout}"
+        )

@@ -1,0 +1,47 @@
+"""Package metadata. ``bash scripts/setup.sh`` installs everything, fairseq included."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+SOURCE = (HERE / "fairseq_cgc" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'__version__ = "(.+)"', SOURCE)
+assert VERSION is not None
+
+PLOTS = ["matplotlib>=3.8"]
+# Not among install_requires: on Python 3.11 and 3.13 it is compiled, and pip's isolated build
+# would first download several gigabytes of CUDA torch. Install it before, as the README says.
+FAIRSEQ = ["fairseq-fixed==0.12.3.1"]
+DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff==0.17.6", "mypy==2.4.1"]
+
+setup(
+    name="fairseq-cgc",
+    version=VERSION.group(1),
+    description="Context-Gated Convolution for machine translation with fairseq",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    packages=find_packages(include=["fairseq_cgc", "fairseq_cgc.*"]),
+    package_data={"fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "torch>=2.6",  # the first release whose torch.load is safe by default
+        "numpy>=1.26",
+        "PyYAML>=5.4",
+        "sacrebleu>=2.3",
+        "sacremoses>=0.1.1",
+        "sentencepiece>=0.2.0",
+        "subword-nmt>=0.3.8",
+        "tqdm>=4.60",
+    ],
+    extras_require={"fairseq": FAIRSEQ, "plots": PLOTS, "dev": [*DEV, *PLOTS]},
+)

@@ -1,0 +1,171 @@
+import pytest
+import torch
+from conftest import TOLERANCE, gradients, padding_mask
+from torch import Tensor, nn
+
+from fairseq_cgc.core import CGLightConv, UserError, reference
+
+# C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
+CASES = [
+    (4, 1, 3, [1, 2, 5]),
+    (6, 6, 5, [4, 3]),
+    (8, 2, 7, [1, 6, 13, 30]),
+    (4, 2, 1, [3, 1]),
+    (4, 2, 9, [1]),
+]
+
+
+class Open(nn.Module):
+    """A gate that lets everything through."""
+
+    def forward(self, context: Tensor) -> Tensor:
+        return context.new_ones(())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, dtype):
+    channels, num_heads, kernel_size, lengths = case
+    conv = CGLightConv(channels, kernel_size, num_heads, gate_target=gate_target, bias=True)
+    conv.to(dtype)
+    mask = padding_mask(lengths, side, max(lengths) + 1)
+    x = torch.randn(max(lengths) + 1, len(lengths), channels, dtype=dtype, requires_grad=True)
+    got = conv(x, mask).masked_fill(mask.t().unsqueeze(2), 0)
+    want = reference.cg_light_conv(conv, x, mask)
+    inputs = [x, *conv.parameters()]
+    tolerance = {"atol": 10 * TOLERANCE[dtype], "rtol": 1e-5 if dtype == torch.float32 else 1e-9}
+    torch.testing.assert_close(got, want, **tolerance)
+    torch.testing.assert_close(gradients(got, inputs), gradients(want, inputs), **tolerance)
+
+
+@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize("weight_softmax", [True, False])
+def test_gradcheck(gate_target, weight_softmax):
+    conv = CGLightConv(4, 3, 2, gate_target=gate_target, weight_softmax=weight_softmax).double()
+    mask = padding_mask([3, 12], "left")
+    x = torch.randn(12, 2, 4, dtype=torch.float64, requires_grad=True)
+    parameters = dict(conv.named_parameters())
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        state = dict(zip(parameters, values, strict=True))
+        return torch.func.functional_call(conv, state, (x, mask))
+
+    assert torch.autograd.gradcheck(run, (x, *parameters.values()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("weight_softmax", [True, False])
+@pytest.mark.parametrize("time", [1, 5, 40])
+def test_open_gate_equals_fairseq(time, weight_softmax, bias):
+    fairseq = pytest.importorskip("fairseq.modules.lightweight_convolution")
+    theirs = fairseq.LightweightConv1dTBC(
+        8, 7, padding_l=3, num_heads=2, weight_softmax=weight_softmax, bias=bias
+    )
+    ours = CGLightConv(8, 7, 2, weight_softmax=weight_softmax, bias=bias)
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    ours.gate = Open()
+    x = torch.randn(time, 3, 8, requires_grad=True)
+    got, want = ours(x), theirs(x)
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=0)
+    got = gradients(got, [x, *ours.parameters()])
+    want = gradients(want, [x, *theirs.parameters()])
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)
+
+
+def test_open_gate_drops_the_connections_that_fairseq_drops():
+    fairseq = pytest.importorskip("fairseq.modules.lightweight_convolution")
+    theirs = fairseq.LightweightConv1dTBC(
+        8, 7, padding_l=3, num_heads=2, weight_softmax=True, weight_dropout=0.3
+    )
+    ours = CGLightConv(8, 7, 2, weight_dropout=0.3)
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    ours.gate = Open()
+    x = torch.randn(20, 3, 8)
+    outputs = []
+    for module in (ours, theirs):
+        torch.manual_seed(3)
+        outputs.append(module.train()(x))
+    torch.testing.assert_close(*outputs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_sentence_does_not_depend_on_its_batch(side, gate_target):
+    conv = CGLightConv(16, 7, 4, gate_target=gate_target).eval()
+    lengths = [1 + 37 * i % 50 for i in range(64)]
+    sentences = [torch.randn(length, 1, 16) for length in lengths]
+    mask = padding_mask(lengths, side)
+    batch = torch.full((max(lengths), 64, 16), float("nan"))
+    for i, sentence in enumerate(sentences):
+        batch[~mask[i], i] = sentence[:, 0]
+    out = conv(batch, mask)
+    for i, sentence in enumerate(sentences):
+        torch.testing.assert_close(out[~mask[i], i], conv(sentence)[:, 0], atol=1e-6, rtol=0)
+
+
+def test_gate_sees_the_whole_sentence():
+    conv = CGLightConv(4, 3, 2)
+    x = torch.randn(30, 1, 4)
+    far = x.clone()
+    far[25:] += 1.0
+    assert not torch.allclose(conv(x)[:5], conv(far)[:5])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close_to_float32(dtype):
+    conv = CGLightConv(16, 7, 4)
+    mask = padding_mask([5, 33], "left")
+    x = torch.randn(33, 2, 16)
+    want = conv(x, mask)
+    got = conv.to(dtype)(x.to(dtype), mask)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.float(), want, atol=TOLERANCE[torch.bfloat16], rtol=2e-2)
+
+
+def test_autocast_trains():
+    conv = CGLightConv(16, 7, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = conv(torch.randn(20, 2, 16)).float().square().mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in conv.parameters())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e4, 1e-6])
+def test_extreme_inputs_stay_finite(scale):
+    conv = CGLightConv(8, 7, 2)
+    x = (torch.randn(40, 2, 8) * scale).requires_grad_()
+    mask = padding_mask([1, 40], "left")
+    out = conv(x, mask)
+    found = [out, *gradients(out, [x, *conv.parameters()])]
+    assert all(value.isfinite().all() for value in found)
+
+
+def test_state_has_fairseqs_names_beside_the_gate():
+    state = CGLightConv(8, 7, 2, bias=True).state_dict()
+    assert state["weight"].shape == (2, 1, 7)
+    assert state["bias"].shape == (8,)
+    assert all(key.startswith("gate.") for key in state if key not in ("weight", "bias"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((8, 4, 2), {}, "kernel_size must be odd and positive, but is 4"),
+        ((8, 3, 3), {}, r"num_heads must divide channels \(8\), but is 3"),
+        ((8, 3, 2), {"gate_target": "weights"}, "gate_target must be one of .*, but is 'weights'"),
+        ((8, 3, 2), {"weight_dropout": 1.5}, "weight_dropout must be from 0 to 1, but is 1.5"),
+    ],
+)
+def test_wrong_options_are_told(arguments, options, message):
+    with pytest.raises(UserError, match=message):
+        CGLightConv(*arguments, **options)
+
+
+def test_wrong_shapes_are_told():
+    conv = CGLightConv(8, 3, 2)
+    with pytest.raises(UserError, match="x must be T x B x 8, but is"):
+        conv(torch.randn(5, 2, 4))
+    with pytest.raises(UserError, match=r"padding_mask must be B x T = \(2, 5\), but is \(5, 2\)"):
+        conv(torch.randn(5, 2, 8), torch.zeros(5, 2, dtype=torch.bool))

@@ -11,6 +11,7 @@ import argparse
 import functools
 import gc
 import importlib
+import logging
 import os
 import pickle
 import re
@@ -64,10 +65,10 @@ def safe_load(path: str | Path) -> dict[str, Any]:
     _allow_checkpoint_classes()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from None
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        refused = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        refused = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
             raise UserError(
                 f"checkpoint {path} is refused: it asks to run or build {refused.group(1)}, "
@@ -113,6 +114,24 @@ def _explain_unreadable_checkpoints() -> None:
             raise
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+
+
+def _keep_the_last_batch() -> None:
+    from fairseq.data import data_utils
+
+    batch_by_size = data_utils.batch_by_size
+
+    @functools.wraps(batch_by_size)
+    def batch_all_by_size(indices: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        indices = np.asarray(indices)
+        batches = batch_by_size(indices, *args, **kwargs)
+        if kwargs.get("fixed_shapes") is None:
+            # Batches are consecutive pieces of the indices: what follows them was dropped.
+            kept = sum(map(len, batches))
+            batches = [*batches, *([indices[kept:]] if kept < len(indices) else [])]
+        return batches
+
+    data_utils.batch_by_size = batch_all_by_size
 
 
 def _repair_options() -> None:
@@ -247,6 +266,8 @@ def _silence_warnings() -> None:
         r".*hydra\.experimental.*",
         r".*strict flag in the compose API.*",
         r".*version_base parameter.*",
+        r".*Usage of deprecated keyword in package header.*",
+        r".*is validated against ConfigStore schema with the same name.*",
         r".*torch\.cuda\.amp.*",
         r".*`torch\.jit\.script` is.*",
         r".*pin_memory.* argument is set as true but no accelerator.*",
@@ -255,11 +276,26 @@ def _silence_warnings() -> None:
         warnings.filterwarnings("ignore", message=r"(?s)\s*" + message)
 
 
+def _import_without_debug_logging() -> None:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    importlib.import_module("fairseq.models")
+    importlib.import_module("fairseq.tasks")
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 def _always() -> bool:
     return True
 
 
 FIXES = (
+    Fix(
+        "logging",
+        "importing fairseq turns on debug messages of every library",
+        lambda: "fairseq.models" not in sys.modules,
+        _import_without_debug_logging,
+    ),
     Fix("warnings", "deprecation warnings at every start", _always, _silence_warnings),
     Fix(
         "numpy aliases",
@@ -279,6 +315,13 @@ FIXES = (
         "damaged and hostile checkpoints end in a traceback",
         _always,
         _explain_unreadable_checkpoints,
+    ),
+    Fix(
+        "last batch",
+        "the last batch, of the longest sentences, is dropped from training, validation and "
+        "generation where its size is no multiple of --required-batch-size-multiple (8)",
+        _always,
+        _keep_the_last_batch,
     ),
     Fix(
         "options",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy
 from torch import Tensor
 
 # The real corpora lie beside the checkout on the machines of the project; a user has none.
@@ -41,3 +42,18 @@ def gradients(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(7)
     weights = torch.randn(output.shape, generator=generator, dtype=torch.float64)
     return list(torch.autograd.grad((output * weights.to(output.dtype)).sum(), inputs))
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A binarised toy corpus."""
+    folder = tmp_path_factory.mktemp("toy")
+    return toy.binarise(toy.write_corpus(folder / "text"), folder / "bin")
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The save folder of a model trained on the toy corpus for a few epochs."""
+    save_dir = tmp_path_factory.mktemp("toy-model")
+    toy.succeed(toy.train(toy_data, save_dir, "--max-epoch", "3"))
+    return save_dir

@@ -146,7 +146,8 @@ def resolve(cfg: Any) -> argparse.Namespace:
     Raises:
         UserError: naming the option, its value and what is allowed.
     """
-    args = argparse.Namespace(**{f.name: getattr(cfg, f.name) for f in fields(LightConvCGCConfig)})
+    names = [f.name for f in fields(LightConvCGCConfig) if not f.name.startswith("_")]
+    args = argparse.Namespace(**{name: getattr(cfg, name) for name in names})
     for name, other in (
         ("weight_dropout", "attention_dropout"),
         ("encoder_conv_dim", "encoder_embed_dim"),

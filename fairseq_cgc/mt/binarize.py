@@ -1,0 +1,57 @@
+"""From subword text to fairseq's binary format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import run_fairseq
+
+
+def binarize(
+    text_dir: Path,
+    data_dir: Path,
+    splits: Sequence[str],
+    source_lang: str,
+    target_lang: str,
+    *,
+    joined_dictionary: bool,
+    log: Path,
+    workers: int = 1,
+) -> None:
+    """Run ``fairseq-preprocess`` on the files ``text_dir/SPLIT.LANG``.
+
+    Args:
+        text_dir: folder with the subword text.
+        data_dir: an empty folder of the caller's; callers rename it when everything is in it.
+        splits: ``train``, ``valid``, ``test``, ``test1`` ... in the order in which fairseq is to
+            number them.
+        source_lang: source language, the text files' suffix.
+        target_lang: target language.
+        joined_dictionary: one dictionary for both languages.
+        workers: processes; they do not change the result.
+        log: file for fairseq's output.
+
+    Raises:
+        UserError: if fairseq-preprocess fails.
+    """
+    if "," in str(text_dir):
+        raise UserError(f"{text_dir}: fairseq-preprocess cannot read a path with a comma")
+    arguments: list[str | Path] = [
+        "--source-lang", source_lang, "--target-lang", target_lang,
+        "--destdir", data_dir, "--workers", str(workers),
+    ]  # fmt: skip
+    for kind in ("train", "valid", "test"):
+        prefixes = [str(text_dir / split) for split in splits if split.startswith(kind)]
+        if prefixes:
+            arguments += [f"--{kind}pref", ",".join(prefixes)]
+    if joined_dictionary:
+        arguments.append("--joined-dictionary")
+    run_fairseq("preprocess", arguments, log=log)
+
+
+def dictionary_size(data_dir: Path, lang: str) -> int:
+    """Entries of a language's dictionary as fairseq counts them, with its 4 special symbols."""
+    with (data_dir / f"dict.{lang}.txt").open("rb") as stream:
+        return sum(1 for _ in stream) + 4

@@ -1,0 +1,205 @@
+"""Reading, checking and writing parallel text.
+
+A corpus here is one file a language, one sentence a line, UTF-8, plain or gzip. Only the
+newline byte ends a line: Unicode's other separators, which ``str.splitlines`` and Python's
+text mode obey, are ordinary characters, so that both sides always stay aligned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import itertools
+import os
+import shutil
+import urllib.request
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fairseq_cgc.core.errors import UserError
+
+#: Longer "words" are debris (a file without spaces, encoded data), and splitting one into
+#: subwords takes time quadratic in its length.
+MAX_TOKEN_CHARACTERS = 1000
+
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of ``path`` (gzip if its name ends in ``.gz``) without their newline.
+
+    A byte-order mark at the start and a carriage return before a newline are dropped.
+
+    Raises:
+        UserError: if the file is missing, not UTF-8 (with the line's number), or its gzip
+            stream is damaged.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield text.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(
+            f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x}, number {error.start + 1} of "
+            "the line)"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: truncated or damaged gzip file ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    """Yield the sentence pairs of two files.
+
+    Raises:
+        UserError: as :func:`read_lines`, and, after the last whole pair, if the files have not
+            the same number of lines.
+    """
+    counts = [0, 0]
+    for pair in itertools.zip_longest(read_lines(source), read_lines(target)):
+        source_line, target_line = pair
+        if source_line is not None and target_line is not None:
+            yield source_line, target_line
+        counts = [count + (line is not None) for count, line in zip(counts, pair, strict=True)]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{source} has {counts[0]} lines, but {target} has {counts[1]}; "
+            "parallel files need the same number"
+        )
+
+
+def check_pairs(source: Path, target: Path, *, allow_empty: bool) -> int:
+    """Read both files to their end and return the number of pairs.
+
+    Args:
+        source: source-language file.
+        target: target-language file.
+        allow_empty: whether lines without text are accepted (training text, where such pairs
+            are dropped later). In evaluation text they are an error, since dropping a pair
+            would change the test set.
+
+    Raises:
+        UserError: as :func:`read_pairs`; for no lines at all; for an empty line.
+    """
+    number = 0
+    for number, pair in enumerate(read_pairs(source, target), start=1):
+        if not allow_empty:
+            for path, line in zip((source, target), pair, strict=True):
+                if not line.strip():
+                    raise UserError(
+                        f"{path}, line {number}: empty line; evaluation text must have none"
+                    )
+    if number == 0:
+        raise UserError(f"{source}: no lines")
+    return number
+
+
+def keep_pair(source: str, target: str, max_tokens: int) -> bool:
+    """Whether a training pair is fit for use, by the measures of Moses' clean-corpus.
+
+    Both sides need 1 to ``max_tokens`` tokens (between spaces), none of more than
+    :data:`MAX_TOKEN_CHARACTERS` characters.
+    """
+    return all(
+        1 <= len(tokens) <= max_tokens and max(map(len, tokens)) <= MAX_TOKEN_CHARACTERS
+        for tokens in (source.split(), target.split())
+    )
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; rename it to ``path`` only if all went well.
+
+    Raises:
+        UserError: if the file cannot be written (rights, space).
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside ``path``; rename it only if all went well.
+
+    What a killed run left behind under the temporary name is removed first.
+
+    Raises:
+        UserError: if ``path`` exists already, or cannot be made (rights, space).
+    """
+    if path.exists():
+        raise UserError(f"{path}: exists already and is not overwritten")
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write ``lines`` with ``\\n`` after each, all or nothing, and return their number."""
+    count = 0
+    with new_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        for line in lines:
+            stream.write(line + "\n")
+            count += 1
+    return count
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return digest.hexdigest()
+
+
+def download(url: str, path: Path, sha256: str) -> Path:
+    """Fetch ``url`` into ``path`` unless a file with that checksum is there already.
+
+    Raises:
+        UserError: if the address cannot be read, or what came differs from ``sha256``; no file
+            is left then.
+    """
+    if path.exists() and sha256_of(path) == sha256:
+        return path
+    with new_file(path) as partial:
+        try:
+            with urllib.request.urlopen(url, timeout=60) as reply, partial.open("wb") as stream:
+                size = int(reply.headers.get("Content-Length") or 0) or None
+                with tqdm(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
+                    while block := reply.read(_BLOCK):
+                        stream.write(block)
+                        bar.update(len(block))
+        except (OSError, HTTPException) as error:
+            raise UserError(f"{url}: download failed ({error})") from error
+        found = sha256_of(partial)
+        if found != sha256:
+            raise UserError(f"{url}: SHA-256 is {found}, expected {sha256}; the file was not kept")
+    return path

@@ -1,0 +1,156 @@
+"""Training curves from fairseq's logs (``--log-format json --log-file FILE``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.corpora import new_file, read_lines
+
+
+@dataclass(frozen=True)
+class Point:
+    """What fairseq logged at one moment; ``None`` where it logged no such value."""
+
+    updates: int
+    epoch: int
+    loss: float | None
+    """The training criterion, in bits a subword (with label smoothing, where it is used)."""
+    nll_loss: float | None
+    """Negative log-likelihood, in bits a subword."""
+    ppl: float | None
+    """2 to the power of ``nll_loss``."""
+    bleu: float | None
+    """0 to 100; on validation data with ``--eval-bleu`` only."""
+    wps: float | None
+    """Target subwords processed in a second."""
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """One training, each list in the order of updates."""
+
+    name: str
+    train: list[Point]
+    """Means over every epoch."""
+    train_inner: list[Point]
+    """Means over every ``--log-interval`` updates."""
+    valid: list[Point]
+
+
+def read_log(path: Path, name: str | None = None) -> TrainingLog:
+    """Read a log file, or what fairseq-train printed with ``--log-format json``.
+
+    Where a run was interrupted and resumed, the later values count.
+
+    Args:
+        path: UTF-8 text.
+        name: of the run, for legends; by default that of the file.
+
+    Raises:
+        UserError: if the file is unreadable or holds no values in JSON.
+    """
+    # By updates, because fairseq may write a line several times (one log handler for each epoch).
+    points: dict[str, dict[int, Point]] = {"train_": {}, "": {}, "valid_": {}}
+    for line in read_lines(path):
+        values = _json_in(line)
+        for prefix, found in points.items():
+            # A summary of an epoch has no plain "num_updates", a line within an epoch no other.
+            if f"{prefix}num_updates" in values:
+                point = _point(values, prefix)
+                found[point.updates] = point
+    if not any(points.values()):
+        raise UserError(
+            f"{path} holds no training values: train with --log-format json --log-file FILE"
+        )
+    ordered = {
+        prefix: [found[updates] for updates in sorted(found)] for prefix, found in points.items()
+    }
+    return TrainingLog(name or path.stem, ordered["train_"], ordered[""], ordered["valid_"])
+
+
+def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
+    """Draw loss, and BLEU if any run has it, against updates into a PNG file.
+
+    Args:
+        logs: runs to compare; every run has one colour.
+        output: file to write.
+
+    Raises:
+        UserError: if matplotlib is not installed or there is no run.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from error
+    if not logs:
+        raise UserError("no training log to draw")
+
+    has_bleu = any(point.bleu is not None for log in logs for point in log.valid)
+    panels = 2 if has_bleu else 1
+    figure = Figure(figsize=(6.4 * panels, 4.6), dpi=150, layout="constrained")
+    # Not pyplot: it would choose a window system and keep the figure for ever.
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for number, log in enumerate(logs):
+        colour = f"C{number % 10}"
+        # Of a training that is short in epochs, their means say too little.
+        train = log.train if len(log.train) > 2 else log.train_inner or log.train
+        # The legend names every run once, also one without validation.
+        only = None if log.valid else log.name
+        _line(axes[0], train, "nll_loss", color=colour, linestyle="--", label=only)
+        _line(axes[0], log.valid, "nll_loss", color=colour, marker="o", label=log.name)
+        if has_bleu:
+            _line(axes[1], log.valid, "bleu", color=colour, marker="o")
+    axes[0].set_title("validation (solid) and training (dashed)")
+    axes[0].set_ylabel("negative log-likelihood (bits per subword)")
+    if has_bleu:
+        axes[1].set_title("validation")
+        axes[1].set_ylabel("BLEU (0 to 100)")
+    for axis in axes:
+        axis.set_xlabel("updates")
+        axis.grid(alpha=0.3)
+    # Below the panels, where it covers no curve; a column is wide enough for a long name.
+    figure.legend(loc="outside lower center", ncols=panels, frameon=False)
+    with new_file(output) as partial:
+        figure.savefig(partial, format="png")
+
+
+def _json_in(line: str) -> dict[str, Any]:
+    """The JSON object at the end of a log line; empty if there is none."""
+    try:
+        values = json.loads(line[line.index("{") :])
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _point(values: dict[str, Any], prefix: str) -> Point:
+    def number(key: str) -> float | None:
+        value = values.get(prefix + key)  # fairseq writes numbers as strings
+        return None if value is None else float(value)
+
+    return Point(
+        updates=int(values[f"{prefix}num_updates"]),
+        epoch=int(values["epoch"]),
+        loss=number("loss"),
+        nll_loss=number("nll_loss"),
+        ppl=number("ppl"),
+        bleu=number("bleu"),
+        wps=number("wps"),
+    )
+
+
+def _line(axis: Any, points: Sequence[Point], key: str, **style: Any) -> None:
+    """Draw one value of the points that have it; a marker only where points are few."""
+    known = [(point.updates, getattr(point, key)) for point in points]
+    known = [(updates, value) for updates, value in known if value is not None]
+    if known:
+        if len(known) > 60:
+            style["marker"] = None
+        axis.plot(*zip(*known, strict=True), markersize=3, linewidth=1.4, **style)

@@ -1,0 +1,152 @@
+"""The main job on a small scale: corpus, subwords, training, evaluation, pictures."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fairseq_cgc.analysis.gates import draw_gates, record_gates
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import fairseq_command
+from fairseq_cgc.mt.corpora import read_lines
+from fairseq_cgc.mt.curves import draw_curves, read_log
+from fairseq_cgc.mt.demo_corpus import write_corpus
+from fairseq_cgc.mt.evaluation import evaluate, prepare_model
+from fairseq_cgc.mt.prepare import PrepareOptions, prepare
+from fairseq_cgc.mt.scoring import Scores
+from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.mt.translator import Translator
+
+logger = logging.getLogger(__name__)
+
+UPDATES = 1200
+RECIPE = [
+    *("--arch", "lightconv_cgc_tiny", "--share-all-embeddings", "--dropout", "0.1"),
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "1.0"),
+    *("--lr", "0.005", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "200"),
+    *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
+    *("--max-tokens", "4096", "--keep-last-epochs", "5", "--seed", "1", "--num-workers", "0"),
+]
+
+
+@dataclass(frozen=True)
+class DemoSizes:
+    """How much is generated and trained."""
+
+    train: int = 12000
+    valid: int = 500
+    test: int = 500
+    updates: int = UPDATES
+    subwords: int = 1000
+
+
+def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
+    """Do all steps; those that are finished are not done again.
+
+    Leaves in ``out``: ``corpus/`` (raw text), ``data/`` (see :mod:`fairseq_cgc.mt.prepare`),
+    ``model/`` (checkpoints and the training log), ``evaluation/`` (translations, scores),
+    ``curve.png`` and ``gates.png``.
+
+    Args:
+        out: folder to work in; made if needed.
+        sizes: see :class:`DemoSizes`.
+
+    Returns:
+        Scores of the test split at beam 6.
+
+    Raises:
+        UserError: if a step fails.
+    """
+    sizes = sizes or DemoSizes()
+    corpus = out / "corpus"
+    logger.info("1/5 corpus: German and English sentences from a grammar")
+    write_corpus(corpus, train=sizes.train, valid=sizes.valid, test=sizes.test, seed=1)
+
+    logger.info("2/5 tokens, subwords, fairseq data")
+    splits = ("train", "valid", "test")
+    raw = {split: {lang: corpus / f"{split}.{lang}" for lang in ("de", "en")} for split in splits}
+    options = PrepareOptions("de", "en", normalize=False, lowercase=False, bpe_size=sizes.subwords)
+    data = prepare(raw, out / "data", options).data_dir
+
+    logger.info("3/5 training LightConv + CGC for %d updates", sizes.updates)
+    save_dir = out / "model"
+    _train(data, save_dir, sizes.updates)
+
+    logger.info("4/5 average of the last epochs, beam 6, scores")
+    model = prepare_model(save_dir, {"last_epochs": 3})
+    search = SearchOptions(cpu=True)
+    scores, evaluation = evaluate(
+        model, data, options=search, output=out / "evaluation", command=["scripts/demo.sh"]
+    )
+
+    logger.info("5/5 pictures")
+    draw_curves([read_log(save_dir / "train.log", "LightConv + CGC")], out / "curve.png")
+    sources, references = (list(read_lines(raw["test"][lang])) for lang in ("de", "en"))
+    longest = max(range(len(sources)), key=lambda i: len(sources[i]))
+    _draw_sentence(model.path, data, sources[longest], search, out / "gates.png")
+
+    translations = list(read_lines(evaluation / "hypotheses.txt"))
+    for i in (0, 1, longest):
+        print(
+            f"\nsource      {sources[i]}\ntranslation {translations[i]}\n"
+            f"reference   {references[i]}"
+        )
+    print(f"\n{scores.table()}\n\ncurve: {out / 'curve.png'}\ngates: {out / 'gates.png'}")
+    return scores
+
+
+def _train(data: Path, save_dir: Path, updates: int) -> None:
+    """Run fairseq-train behind a progress bar; an interrupted training continues."""
+    save_dir.mkdir(parents=True, exist_ok=True)
+    log, output = save_dir / "train.log", save_dir / "output.log"
+    arguments: list[str | Path] = [
+        *(data, *RECIPE, "--max-update", str(updates), "--save-dir", save_dir, "--cpu"),
+        *("--log-format", "json", "--log-interval", "20", "--log-file", log),
+    ]
+    finished = re.compile(rf'"train_num_updates": "{updates}"')
+    if log.exists() and finished.search(log.read_text(encoding="utf-8")):
+        logger.info("    done before")
+        return
+    with output.open("a", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            fairseq_command("train", arguments), stdout=stream, stderr=subprocess.STDOUT
+        )
+        try:
+            _show_progress(process, log, updates)
+        finally:
+            process.terminate()
+            process.wait()
+    if process.returncode != 0:
+        lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise UserError(f"fairseq-train failed: {lines[-1] if lines else ''} (see {output})")
+
+
+def _show_progress(process: subprocess.Popen[bytes], log: Path, updates: int) -> None:
+    with tqdm(total=updates, unit="update", mininterval=1.0) as bar:
+        while process.poll() is None:
+            time.sleep(1)
+            try:
+                points = read_log(log).train_inner
+            except UserError:  # nothing logged yet
+                continue
+            if points:
+                bar.set_postfix_str(f"loss {points[-1].loss}", refresh=False)
+                bar.update(points[-1].updates - bar.n)
+        bar.update(updates - bar.n if process.returncode == 0 else 0)
+
+
+def _draw_sentence(
+    checkpoint: Path, data: Path, sentence: str, options: SearchOptions, output: Path
+) -> None:
+    """Translate one sentence and draw the gates that it opened."""
+    translator = Translator(checkpoint, data, options)
+    with record_gates(translator.model) as gates:
+        list(translator.translate([sentence]))
+    layers = {f"encoder layer {i + 1}": gate[0][0] for i, gate in enumerate(gates.values())}
+    draw_gates(layers, sentence, output)

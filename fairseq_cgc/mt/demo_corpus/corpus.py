@@ -1,0 +1,102 @@
+"""Distinct sentence pairs, and the files of a corpus with train, valid and test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.corpora import write_lines
+from fairseq_cgc.mt.demo_corpus.sentences import Pair, SentenceSampler
+from fairseq_cgc.mt.steps import is_done, make_step
+
+LANGS = ("de", "en")
+#: The grammar has many more sentences, but beyond this most of the short ones are repeated.
+MAX_PAIRS = 200_000
+#: Part of a corpus's settings, so that a corpus of another grammar is not taken for this one's.
+_GRAMMAR_VERSION = 1
+
+
+def generate_pairs(number: int, seed: int) -> Iterator[Pair]:
+    """Yield ``number`` (German, English) pairs; no German and no English sentence comes twice.
+
+    The same seed gives the same pairs on every platform and Python; a larger ``number`` only
+    adds pairs at the end. English is a function of the German sentence.
+
+    Args:
+        number: 1 to :data:`MAX_PAIRS`.
+        seed: any integer.
+
+    Raises:
+        UserError: (before the first pair) if ``number`` is out of range.
+    """
+    if not 1 <= number <= MAX_PAIRS:
+        raise UserError(f"number of pairs is {number}, but must be 1 to {MAX_PAIRS}")
+    return itertools.islice(_distinct_pairs(seed), number)
+
+
+def _distinct_pairs(seed: int) -> Iterator[Pair]:
+    sampler = SentenceSampler(seed)
+    # Without case: lower-cased corpora must stay free of repetitions, too.
+    seen: tuple[set[str], set[str]] = (set(), set())
+    while True:
+        pair = sampler.sample()
+        keys = [text.casefold() for text in pair]
+        if any(key in known for key, known in zip(keys, seen, strict=True)):
+            continue
+        for key, known in zip(keys, seen, strict=True):
+            known.add(key)
+        yield pair
+
+
+def write_corpus(out: Path, *, train: int, valid: int, test: int, seed: int) -> None:
+    """Make the folder ``out`` with ``train.de``, ``train.en``, ``valid.de``, ..., ``test.en``.
+
+    No sentence of either language is in two of the splits. The folder appears when it is
+    complete; where it is already there with the same settings, nothing is done. Test and valid
+    are drawn first: corpora that differ in ``train`` only share them.
+
+    Args:
+        out: folder to make (it may exist, if it is empty).
+        train: number of pairs; ``valid`` and ``test`` likewise.
+        valid: see ``train``.
+        test: see ``train``.
+        seed: of :func:`generate_pairs`.
+
+    Raises:
+        UserError: a size that is not positive, or sizes of more than :data:`MAX_PAIRS` together;
+            ``out`` is a file, or a folder with something else in it.
+    """
+    sizes = {"test": test, "valid": valid, "train": train}
+    for split, size in sizes.items():
+        if size < 1:
+            raise UserError(f"--{split} is {size}, but must be positive")
+    total = sum(sizes.values())
+    if total > MAX_PAIRS:
+        raise UserError(
+            f"--train, --valid and --test are {total} pairs together, but the demo grammar gives "
+            f"at most {MAX_PAIRS}"
+        )
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, but must be a folder (or not exist yet)")
+    settings = {**sizes, "seed": seed, "grammar_version": _GRAMMAR_VERSION}
+    if out.exists():
+        if any(out.iterdir()):
+            is_done(out, settings)  # or an error: it was made otherwise
+            return
+        out.rmdir()
+
+    def make(folder: Path) -> dict[str, Any]:
+        bar = tqdm(generate_pairs(total, seed), total=total, desc=out.name, unit="pair")
+        pairs = iter(list(bar))
+        for split, size in sizes.items():
+            texts = zip(*itertools.islice(pairs, size), strict=True)
+            for lang, lines in zip(LANGS, texts, strict=True):
+                write_lines(folder / f"{split}.{lang}", lines)
+        return dict(sizes)
+
+    make_step(out, settings, make)

@@ -1,0 +1,126 @@
+"""How raw text became the subword text of a data folder, and the way back.
+
+The description is saved as ``preparation.json`` in the folder that ``fairseq-train`` reads,
+beside the subword model and the raw evaluation text, so that the folder alone suffices to
+translate raw text and to score against untouched references.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder
+from fairseq_cgc.mt.parallel import LineFunction, map_lines
+from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, remove_subwords
+
+PREPARATION_FILE = "preparation.json"
+TOKENIZERS = ("moses", "none")
+
+
+@dataclass(frozen=True)
+class TextPipeline:
+    """Raw text -> lower case -> normalised punctuation -> tokens -> subwords, and back."""
+
+    source_lang: str
+    target_lang: str
+    tokenizer: str
+    """``moses``, or ``none`` for text whose tokens are already separated by spaces."""
+    normalize: bool
+    """Whether punctuation is normalised as Moses does."""
+    lowercase: bool
+    subwords: str
+    """``subword_nmt`` or ``sentencepiece``."""
+    subword_model: str
+    """File name of the subword model in the data folder."""
+    joined_dictionary: bool
+    raw: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Split -> language -> file of the raw text, relative to the data folder."""
+    data_dir: Path = Path()
+    """The folder it was loaded from; not saved, so that the folder can be moved."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("tokenizer", TOKENIZERS), ("subwords", tuple(MODEL_FILES))):
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}, but must be {' or '.join(allowed)}"
+                )
+        if not isinstance(self.raw, dict):
+            raise TypeError(f"raw is {self.raw!r}, but must map splits to files")
+
+    @classmethod
+    def load(cls, data_dir: Path | str) -> TextPipeline:
+        """Read the description in a data folder.
+
+        Raises:
+            UserError: if there is none, or it is damaged.
+        """
+        path = Path(data_dir) / PREPARATION_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**values, data_dir=Path(data_dir))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{data_dir} has no {PREPARATION_FILE}; the preparation scripts "
+                "(for example scripts/prepare_multi30k.py OUT) make such a folder as OUT/bin"
+            ) from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: damaged ({error})") from error
+
+    def save(self, data_dir: Path | str) -> None:
+        """Write the description into ``data_dir``."""
+        values = dataclasses.asdict(self)
+        del values["data_dir"]
+        with new_file(Path(data_dir) / PREPARATION_FILE) as partial:
+            partial.write_text(
+                json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+
+    def file(self, name: str) -> Path:
+        """Path of a file whose name is relative to the data folder."""
+        return self.data_dir / name
+
+    def tokenize(self, lines: Iterable[str], lang: str, workers: int = 1) -> Iterator[str]:
+        """Raw lines of a language to lines of tokens, not yet split into subwords."""
+        return map_lines(functools.partial(_token_encoder, self, lang), lines, workers)
+
+    def encode(self, lines: Iterable[str], lang: str, workers: int = 1) -> Iterator[str]:
+        """Raw lines of a language to subword lines; with one worker, line by line."""
+        return map_lines(functools.partial(_subword_encoder, self, lang), lines, workers)
+
+    def decode(self, lines: Iterable[str]) -> Iterator[str]:
+        """Subword lines of the target language to detokenised text (case is not restored)."""
+        detokenize = MosesDecoder(self.target_lang) if self.tokenizer == "moses" else str
+        return (detokenize(self.remove_subwords(line)) for line in lines)
+
+    def remove_subwords(self, line: str) -> str:
+        """Join the subwords of one line to tokens."""
+        return remove_subwords(line, self.subwords)
+
+    def reference_lines(self, split: str, lang: str) -> list[str] | None:
+        """Raw lines of an evaluation split, or None if the folder has no such text."""
+        name = self.raw.get(split, {}).get(lang)
+        return None if name is None else list(read_lines(self.file(name)))
+
+
+def _token_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
+    return MosesEncoder(
+        lang,
+        lowercase=pipeline.lowercase,
+        normalize=pipeline.normalize,
+        tokenize=pipeline.tokenizer == "moses",
+    )
+
+
+def _subword_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
+    tokenize = _token_encoder(pipeline, lang)
+    split = Subwords.load(pipeline.file(pipeline.subword_model)).encode
+    return lambda line: split(tokenize(line))

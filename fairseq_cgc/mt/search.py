@@ -1,0 +1,79 @@
+"""Options of beam search, for evaluation and for translating raw text alike."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+
+from fairseq_cgc.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How translations are searched for."""
+
+    beam: int = 6
+    lenpen: float = 1.0
+    """Exponent of the length by which scores are divided: > 1 favours long translations."""
+    max_tokens: int = 4000
+    """Source tokens of a batch at most, padding included."""
+    batch_size: int | None = None
+    """Sentences of a batch at most."""
+    cpu: bool = False
+    """Do not use a GPU even if there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("beam", "max_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} must be at least 1, but is {value}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return torch.device("cuda" if torch.cuda.is_available() and not self.cpu else "cpu")
+
+    @property
+    def device_name(self) -> str:
+        """What a speed was measured on."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name()
+        return f"CPU, {torch.get_num_threads()} threads"
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Give ``parser`` one option for every field."""
+        group = parser.add_argument_group("search")
+        group.add_argument("--beam", type=int, default=cls.beam, help="beam size (%(default)s)")
+        group.add_argument(
+            "--lenpen",
+            type=float,
+            default=cls.lenpen,
+            help="length penalty: > 1 favours long, < 1 short translations (%(default)s)",
+        )
+        group.add_argument(
+            "--max-tokens",
+            type=int,
+            default=cls.max_tokens,
+            help="source tokens in a batch at most (%(default)s)",
+        )
+        group.add_argument("--batch-size", type=int, help="sentences in a batch at most (no limit)")
+        group.add_argument("--cpu", action="store_true", help="do not use a GPU")
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> SearchOptions:
+        """The options that a parser made with :meth:`add_arguments` has read.
+
+        Raises:
+            UserError: if a number is out of range.
+        """
+        return cls(
+            beam=arguments.beam,
+            lenpen=arguments.lenpen,
+            max_tokens=arguments.max_tokens,
+            batch_size=arguments.batch_size,
+            cpu=arguments.cpu,
+        )

@@ -1,0 +1,95 @@
+"""Translate a file into a file, so that an interrupted run can go on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.checkpoints import file_stamps
+from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.mt.translator import Translator
+
+
+def decode_lines(stream: BinaryIO, name: str) -> Iterator[str]:
+    """The lines of a UTF-8 stream without their ends.
+
+    Raises:
+        UserError: at the first line that is not UTF-8.
+    """
+    for number, line in enumerate(stream, start=1):
+        try:
+            yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}, line {number}: not UTF-8 ({error.reason})") from error
+
+
+def partial_file(output: Path, inputs: Iterable[Path], settings: object) -> Path:
+    """Where unfinished output is kept.
+
+    The name depends on the files and settings that the result depends on: what another model has
+    left behind must not be continued.
+
+    Args:
+        output: the file to be.
+        inputs: checkpoint, data and text.
+        settings: anything whose ``repr`` says how they are used.
+    """
+    identity = json.dumps([file_stamps(inputs), repr(settings)])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return output.with_name(f"{output.name}.{digest}.partial")
+
+
+def translate_file(
+    translator: Translator, text: Path, output: Path, partial: Path, *, buffer_size: int
+) -> None:
+    """Translate ``text`` into ``output``, continuing ``partial`` if it exists.
+
+    Args:
+        translator: the model.
+        text: UTF-8 file, one sentence a line.
+        output: appears only when complete.
+        partial: see :func:`partial_file`.
+        buffer_size: lines translated together.
+
+    Raises:
+        UserError: if ``text`` is unreadable; what was translated before stays in ``partial``.
+    """
+    done = _keep_complete_lines(partial)
+    total = sum(1 for _ in read_lines(text))
+    lines = itertools.islice(read_lines(text), done, None)
+    translations = translator.translate(lines, buffer_size=buffer_size, first_line=done + 1)
+    # Line by line, so that even a killed run leaves all that it has translated.
+    with partial.open("a", encoding="utf-8", newline="\n", buffering=1) as stream:
+        for line in tqdm(translations, desc="translating", initial=done, total=total, unit="line"):
+            stream.write(line + "\n")
+    partial.replace(output)
+
+
+def translate_stream(
+    translator: Translator, lines: Iterable[str], output: Path, *, buffer_size: int
+) -> None:
+    """As :func:`translate_file` from lines that cannot be read again: nothing is continued."""
+    translations = translator.translate(lines, buffer_size=buffer_size)
+    with new_file(output) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        for line in tqdm(translations, desc="translating", unit="line"):
+            stream.write(line + "\n")
+
+
+def _keep_complete_lines(path: Path) -> int:
+    """Cut a file after its last newline; the number of lines left."""
+    if not path.exists():
+        return 0
+    with path.open("r+b") as stream:
+        lines, end = 0, 0
+        for line in stream:
+            if line.endswith(b"\n"):
+                lines, end = lines + 1, end + len(line)
+        stream.truncate(end)
+    return lines

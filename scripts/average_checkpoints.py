@@ -1,0 +1,50 @@
+"""Average checkpoints of a fairseq training.
+
+    python scripts/average_checkpoints.py SAVE_DIR --last-epochs 10 --output average.pt
+    python scripts/average_checkpoints.py a.pt b.pt c.pt --output average.pt
+
+The result is for evaluation and translation: it has no optimizer state.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.checkpoints import average, select_checkpoints
+from fairseq_cgc.mt.cli import run_main
+
+
+def main() -> None:
+    """Parse the command line and write the average."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="SAVE_DIR_OR_FILE",
+        help="one --save-dir of fairseq-train, or the checkpoints themselves",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, help="checkpoint to write")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--last-epochs", type=int, metavar="N", help="the last N epochs")
+    choice.add_argument(
+        "--last-updates", type=int, metavar="N", help="the last N saved within epochs"
+    )
+    choice.add_argument("--best", type=int, metavar="N", help="the best N by validation")
+    arguments = parser.parse_args()
+
+    selection = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
+    chosen = any(number is not None for number in selection.values())
+    if len(arguments.inputs) == 1 and arguments.inputs[0].is_dir():
+        paths = select_checkpoints(arguments.inputs[0], **selection)
+    elif chosen:
+        raise UserError("--last-epochs, --last-updates and --best need one folder of checkpoints")
+    else:
+        paths = arguments.inputs
+    average(paths, arguments.output)
+    print(f"{arguments.output}: average of {', '.join(path.name for path in paths)}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import padding_mask
+from fairseq import options, tasks
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import OmegaConf
+from torch import nn
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.models.lightconv_cgc import LightConvCGCModel
+from fairseq_cgc.models.lightconv_cgc_config import (
+    CONFIG_DIR,
+    LightConvCGCConfig,
+    architectures,
+    resolve,
+)
+
+LIGHTWEIGHT = ["--encoder-conv-type", "lightweight", "--decoder-conv-type", "lightweight"]
+TINY = ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16"]
+TINY += ["--decoder-ffn-embed-dim", "16", "--decoder-embed-dim", "16"]
+
+
+def dictionary(words: int) -> Dictionary:
+    symbols = Dictionary()
+    for i in range(words - len(symbols)):
+        symbols.add_symbol(f"w{i}")
+    return symbols
+
+
+def parse(arch: str, *arguments: str, data: str = "DATA") -> Any:
+    """What fairseq-train makes of a command line."""
+    args = options.parse_args_and_arch(
+        options.get_training_parser(), [data, "--arch", arch, *arguments]
+    )
+    return convert_namespace_to_omegaconf(args)
+
+
+def build(arch: str, *arguments: str, source: int = 30, target: int = 20) -> nn.Module:
+    cfg = parse(arch, *arguments)
+    task = TranslationTask(cfg.task, dictionary(source), dictionary(target))
+    torch.manual_seed(1)
+    return task.build_model(cfg.model)
+
+
+def size(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_parameters_of_table_6():
+    # The number of entries of the real dictionaries: 8848 German, 6632 English.
+    sizes = {"source": 8848, "target": 6632}
+    lightconv = size(build("lightconv_iwslt_de_en", *LIGHTWEIGHT, **sizes))
+    cgc = size(build("lightconv_cgc_iwslt_de_en", **sizes))
+    assert lightconv == 38_139_436
+    assert cgc == lightconv + 28 + 120 + 496 + 4 * 2016  # kernels 3, 7, 15, 31
+    assert round(cgc / 1e6, 2) == 38.15
+
+
+def test_parameters_of_table_6_with_the_real_dictionaries(shared_data):
+    data = str(shared_data / "iwslt14-devtest")
+    cfg = parse("lightconv_cgc_iwslt_de_en", "-s", "de", "-t", "en", data=data)
+    assert size(tasks.setup_task(cfg.task).build_model(cfg.model)) == 38_148_144
+
+
+@pytest.mark.parametrize("arch", ["iwslt_de_en", "wmt_en_de", "wmt_en_de_big", "wmt_en_fr_big"])
+def test_same_seed_gives_lightconvs_own_weights_and_options(arch):
+    lightconv = build(f"lightconv_{arch}", *LIGHTWEIGHT, *TINY)
+    model = build(f"lightconv_cgc_{arch}", *TINY)
+    ours, theirs = model.state_dict(), lightconv.state_dict()
+    assert {key for key in ours if key not in theirs} == {key for key in ours if ".gate." in key}
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    dropouts = [
+        [(name, module.p) for name, module in m.named_modules() if name.endswith("dropout_module")]
+        for m in (model, lightconv)
+    ]
+    assert [d for d in dropouts[1] if "encoder" not in d[0] or "conv" not in d[0]] == dropouts[0]
+    for layer, other in zip(model.encoder.layers, lightconv.encoder.layers, strict=True):
+        assert layer.conv.weight_dropout == other.conv.weight_dropout_module.p
+
+
+def hydra_model(arch: str) -> Any:
+    """The model node that ``fairseq-hydra-train model=ARCH`` composes."""
+    values: Any = {"_name": "lightconv_cgc"}
+    if arch != "lightconv_cgc":
+        values = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "model" / f"{arch}.yaml"))
+    return OmegaConf.create({"model": values, "task": TranslationConfig()}).model
+
+
+@pytest.mark.parametrize("arch", ["lightconv_cgc", *architectures()])
+def test_command_line_and_hydra_mean_the_same_model(arch):
+    from_hydra = merge_with_parent(LightConvCGCConfig(), hydra_model(arch))
+    assert resolve(parse(arch).model) == resolve(from_hydra)
+
+
+@pytest.mark.parametrize("arch", ["lightconv_cgc_iwslt_de_en", "lightconv_cgc_tiny"])
+def test_command_line_and_hydra_build_the_same_parameters(arch):
+    task = TranslationTask(TranslationConfig(), dictionary(30), dictionary(20))
+    ours = build(arch).state_dict()
+    torch.manual_seed(1)
+    theirs = task.build_model(hydra_model(arch)).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_tiny_has_the_sizes_of_transformer_tiny():
+    model = build("lightconv_cgc_tiny")
+    assert [layer.conv.kernel_size for layer in model.encoder.layers] == [3, 7, 15, 31]
+    assert [layer.conv.kernel_size for layer in model.decoder.layers] == [3, 7, 15, 31]
+    assert {layer.fc1.weight.shape for layer in model.encoder.layers} == {(256, 128)}
+    assert {layer.conv.num_heads for layer in model.encoder.layers} == {4}
+    assert model.encoder.dropout_module.p == 0.3
+    assert {layer.encoder_attn.dropout_module.p for layer in model.decoder.layers} == {0.0}
+
+
+@pytest.mark.parametrize("normalize_before", [[], ["--encoder-normalize-before"]])
+@pytest.mark.parametrize("glu", ["0", "1"])
+def test_open_gates_give_lightconvs_encoder(glu, normalize_before):
+    arguments = [*TINY, "--encoder-glu", glu, "--decoder-glu", glu, *normalize_before]
+    lightconv = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *arguments).eval()
+    model = build("lightconv_cgc_iwslt_de_en", *arguments).eval()
+    for layer in model.encoder.layers:
+        layer.conv.gate.forward = lambda context: context.new_ones(())
+    tokens = torch.randint(4, 30, (3, 9)).masked_fill(padding_mask([4, 9, 7], "left"), 1)
+    lengths = torch.tensor([4, 9, 7])
+    valid = tokens.ne(1).t()
+    got = model.encoder(tokens, lengths)["encoder_out"][0][valid]
+    want = lightconv.encoder(tokens, lengths)["encoder_out"][0][valid]
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_sentence_is_encoded_alike_alone_and_in_a_batch(side, gate_target):
+    arguments = ["--encoder-gate-target", gate_target, "--encoder-embed-dim", "64"]
+    model = build("lightconv_cgc_iwslt_de_en", *arguments).eval()
+    lengths = [1 + 29 * i % 60 for i in range(64)]
+    mask = padding_mask(lengths, side)
+    tokens = torch.randint(4, 30, mask.shape).masked_fill(mask, 1)
+    batch = model.encoder(tokens, torch.tensor(lengths))["encoder_out"][0]
+    for i, length in enumerate(lengths):
+        alone = tokens[i : i + 1, ~mask[i]]
+        want = model.encoder(alone, torch.tensor([length]))["encoder_out"][0][:, 0]
+        # Values are of the order of one: float32 carries seven digits through seven layers.
+        torch.testing.assert_close(batch[~mask[i], i], want, atol=1e-5, rtol=0)
+
+
+def test_incremental_decoding_equals_decoding_at_once():
+    model = build("lightconv_cgc_iwslt_de_en", *TINY).eval()
+    tokens, previous = torch.randint(4, 30, (2, 9)), torch.randint(4, 20, (2, 6))
+    encoded = model.encoder(tokens, torch.tensor([9, 9]))
+    want = model.decoder(previous, encoder_out=encoded)[0]
+    state: dict[str, Any] = {}
+    steps = [
+        model.decoder(previous[:, : t + 1], encoder_out=encoded, incremental_state=state)[0]
+        for t in range(6)
+    ]
+    torch.testing.assert_close(torch.cat(steps, 1), want, atol=1e-5, rtol=0)
+
+
+def test_adaptive_softmax_builds_and_scores():
+    model = build("lightconv_cgc_iwslt_de_en", *TINY, "--adaptive-softmax-cutoff", "5,10").eval()
+    tokens = torch.randint(4, 20, (2, 5))
+    out = model(tokens, torch.tensor([5, 5]), tokens)
+    probabilities = model.get_normalized_probs(out, log_probs=False)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, 5))
+
+
+WRONG = [
+    (["--encoder-attention-heads", "3"], "--encoder-attention-heads is 3, but must divide"),
+    (["--decoder-attention-heads", "5"], "--decoder-attention-heads is 5, but must divide"),
+    (
+        ["--encoder-kernel-size-list", "[3,7,15,31]"],
+        r"--encoder-kernel-size-list has 4 entries .*, but --encoder-layers is 7",
+    ),
+    (["--decoder-layers", "2"], "--decoder-kernel-size-list has 6 entries .*--decoder-layers is 2"),
+    (["--encoder-kernel-size-list", "[4]"], "entries must be odd; 4 is even"),
+    (["--encoder-kernel-size-list", "[-1]"], "entries must be at least 1"),
+    (["--encoder-gate-target", "weight"], "is 'weight', but must be one of kernel, logits"),
+    (["--decoder-conv-type", "cgc"], "--decoder-conv-type is 'cgc', but must be one of"),
+    (["--encoder-layers", "0"], "--encoder-layers is 0, but must be at least 1"),
+    (["--dropout", "1.5"], "--dropout is 1.5, but must be from 0 to 1"),
+    (["--weight-dropout", "-0.1"], "--weight-dropout is -0.1, but must be from 0 to 1"),
+    (["--share-all-embeddings"], "--share-all-embeddings needs a joined dictionary"),
+    (
+        ["--share-all-embeddings", "--decoder-embed-dim", "256"],
+        r"--decoder-embed-dim \(256\) equal to --encoder-embed-dim \(512\)",
+    ),
+    (["--init-from-lightconv", "/nowhere.pt"], "/nowhere.pt cannot be read: No such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_options_are_told(arguments, message):
+    with pytest.raises(UserError, match=message):
+        build("lightconv_cgc_iwslt_de_en", *arguments)
+
+
+def test_wrong_switch_is_told_by_argparse(capsys):
+    with pytest.raises(SystemExit):
+        build("lightconv_cgc_iwslt_de_en", "--encoder-glu", "maybe")
+    assert "must be true, false, 1 or 0, but is 'maybe'" in capsys.readouterr().err
+
+
+def save(model: nn.Module, path: Path) -> str:
+    args = argparse.Namespace(arch="lightconv")
+    torch.save({"args": args, "model": model.state_dict()}, path)
+    return str(path)
+
+
+def test_initialised_from_lightconv_only_the_gates_are_new(tmp_path):
+    torch.manual_seed(9)
+    lightconv = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *TINY)
+    for parameter in lightconv.parameters():
+        nn.init.normal_(parameter)
+    path = save(lightconv, tmp_path / "lightconv.pt")
+    arch = ["lightconv_cgc_iwslt_de_en", *TINY]
+    fresh = build(*arch).state_dict()
+    loaded = build(*arch, "--init-from-lightconv", path).state_dict()
+    theirs = lightconv.state_dict()
+    for key, value in loaded.items():
+        assert torch.equal(value, fresh[key] if ".gate." in key else theirs[key]), key
+
+
+def test_initialised_from_lightconv_of_the_cuda_layer_and_of_old_fairseq(tmp_path):
+    lightconv = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *TINY)
+    path = tmp_path / "old.pt"
+    state = {
+        key.replace("decoder.output_projection.weight", "decoder.embed_out"): (
+            value.squeeze(1) if key.endswith("conv.weight") else value
+        )
+        for key, value in lightconv.state_dict().items()
+    }
+    torch.save({"model": state}, path)
+    model = build("lightconv_cgc_iwslt_de_en", *TINY, "--init-from-lightconv", str(path))
+    theirs = lightconv.state_dict()
+    assert all(torch.equal(model.state_dict()[key], theirs[key]) for key in theirs)
+
+
+def test_run_forgets_where_it_was_initialised_from(tmp_path):
+    path = save(build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *TINY), tmp_path / "lightconv.pt")
+    cfg = parse("lightconv_cgc_iwslt_de_en", *TINY, "--init-from-lightconv", path)
+    task = TranslationTask(cfg.task, dictionary(30), dictionary(20))
+    task.build_model(cfg.model)
+    assert cfg.model.init_from_lightconv is None
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "message"),
+    [
+        ("lightconv_iwslt_de_en", {}, "has dynamic encoder convolutions"),
+        ("lightconv_iwslt_de_en", {"source": 31}, "has dynamic encoder convolutions"),
+        ("lightconv_wmt_en_de", {}, "is of another architecture"),
+        ("transformer_iwslt_de_en", {}, "is of another architecture: .* is missing"),
+    ],
+)
+def test_other_models_do_not_initialise_it(arch, options, message, tmp_path):
+    lightweight = LIGHTWEIGHT if arch == "lightconv_wmt_en_de" else []
+    path = save(build(arch, *lightweight, *TINY, **options), tmp_path / "other.pt")
+    with pytest.raises(UserError, match=message):
+        build("lightconv_cgc_iwslt_de_en", *TINY, "--init-from-lightconv", path)
+
+
+def test_checkpoint_of_another_model_is_told():
+    model = build("lightconv_cgc_iwslt_de_en", *TINY)
+    for other, message in (
+        (build("lightconv_cgc_iwslt_de_en", *TINY, source=31), "encoder dictionary has 31 types"),
+        (build("lightconv_cgc_iwslt_de_en", *TINY, target=21), "decoder dictionary has 21 types"),
+        (build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *TINY), "the checkpoint has no gates"),
+        (build("lightconv_cgc_tiny", "--encoder-embed-dim", "16"), "is of another architecture"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.load_state_dict(other.state_dict())
+    assert isinstance(model, LightConvCGCModel)

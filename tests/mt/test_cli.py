@@ -1,0 +1,40 @@
+import sys
+
+import pytest
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import PACKAGE_DIR, fairseq_command, run_fairseq, run_main
+
+
+def test_user_error_is_one_line_and_status_1(capsys):
+    def main() -> None:
+        raise UserError("--beam is 0, but must be at least 1")
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: --beam is 0, but must be at least 1\n"
+
+
+def test_interruption_says_how_to_go_on(capsys):
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    assert stop.value.code == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_command_is_of_this_python_and_package():
+    command = fairseq_command("train", ["DATA", "--lr", "1"])
+    assert command == [
+        *(sys.executable, "-m", "fairseq_cli.train", "DATA", "--lr", "1"),
+        *("--user-dir", str(PACKAGE_DIR)),
+    ]
+    assert (PACKAGE_DIR / "compat.py").is_file()
+
+
+def test_failing_command_is_told_with_its_last_line(tmp_path):
+    with pytest.raises(UserError, match=r"fairseq-train failed: .*error: .*\(see .*log\)"):
+        run_fairseq("train", ["DATA", "--no-such-option"], log=tmp_path / "log")

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tinyrun import TinyRun, run_script, tiny_run
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt import evaluation
+from fairseq_cgc.mt.evaluation import Model, evaluate, prepare_model
+from fairseq_cgc.mt.search import SearchOptions
+
+BEAM_2 = SearchOptions(beam=2, cpu=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return tiny_run(tmp_path_factory)
+
+
+def test_model_of_a_file_or_folder(tmp_path: Path) -> None:
+    best = tmp_path / "checkpoint_best.pt"
+    with pytest.raises(UserError, match="checkpoint_best.pt does not exist"):
+        prepare_model(tmp_path, None)
+    best.touch()
+    assert prepare_model(tmp_path, None) == prepare_model(best, None) == Model(best, [best])
+    assert Model(best, [best]).name == "checkpoint_best"
+    with pytest.raises(UserError, match="is one checkpoint; to average, give the folder"):
+        prepare_model(best, {"best": 2})
+
+
+@pytest.mark.slow
+def test_script_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> None:
+    save_dir = tmp_path / "save"
+    shutil.copytree(run.save_dir, save_dir)
+    arguments = [save_dir, "--data", run.data_dir, "--last-epochs", 3, "--beam", 2, "--cpu"]
+    done = run_script("evaluate.py", *arguments)
+    assert done.returncode == 0, done.stderr.decode()
+    (output,) = (path for path in save_dir.iterdir() if path.is_dir())
+    assert output.name == "average-last-epochs-3.test.beam2-lenpen1"
+    hypotheses = (output / "hypotheses.txt").read_text(encoding="utf-8").splitlines()
+    assert len(hypotheses) == 37
+    assert not any(" ." in line or "@@" in line for line in hypotheses)
+
+    record = json.loads((output / "scores.json").read_text(encoding="utf-8"))
+    assert record["command"][1:] == list(map(str, arguments))
+    assert record["checkpoint"] == str(save_dir / "average-last-epochs-3.pt")
+    assert len(record["averaged_checkpoints"]) == 3
+    assert (record["beam"], record["lenpen"], record["sentences"]) == (2, 1.0, 37)
+    assert record["seconds"] == pytest.approx(37 / record["sentences_per_second"])
+    assert set(record["versions"]) == {"python", "torch", "fairseq", "sacrebleu"}
+    scores = record["scores"]
+    # The raw references are cased; the model's output is not.
+    assert "case:lc" in scores["sacrebleu"]["signature"] and scores["sacrebleu"]["score"] > 5
+    assert "case:lc" in scores["chrf"]["signature"]
+    assert scores["note"] is None
+    printed = done.stdout.decode()
+    assert f"| sacreBLEU        | {scores['sacrebleu']['score']:6.2f} |" in printed
+    log = (output / "generate.log").read_text(encoding="utf-8")
+    assert f"BLEU4 = {scores['tokenized']['score']:.2f}, " in log
+
+    # Nothing is done twice, and nothing is different the second time.
+    times = [(output / "generate.log").stat().st_mtime_ns]
+    times.append((save_dir / "average-last-epochs-3.pt").stat().st_mtime_ns)
+    again = run_script("evaluate.py", *arguments)
+    assert again.stdout.decode() == printed
+    assert times[0] == (output / "generate.log").stat().st_mtime_ns
+    assert times[1] == (save_dir / "average-last-epochs-3.pt").stat().st_mtime_ns
+
+
+@pytest.mark.slow
+def test_default_for_a_folder_is_ten_epochs(run: TinyRun) -> None:
+    done = run_script("evaluate.py", run.save_dir, "--data", run.data_dir, "--cpu")
+    message = done.stderr.decode().strip()
+    assert done.returncode == 1 and done.stdout == b""
+    assert message.startswith("error: --last-epochs is 10, but ") and "\n" not in message
+    assert "has 4 files" in message
+
+
+@pytest.mark.slow
+def test_references(run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own references, too few references, and data that does not say how it was prepared."""
+    model = prepare_model(run.save_dir / "checkpoint_last.pt", None)
+    bare = tmp_path / "bare"
+    shutil.copytree(run.data_dir, bare)
+    (bare / "preparation.json").unlink()
+
+    scores, output = evaluate(model, bare, options=BEAM_2, output=tmp_path / "out")
+    assert output == tmp_path / "out"
+    assert scores.note is not None and "tokenised" in scores.note
+    assert "case:mixed" in scores.sacrebleu.signature
+    assert (output / "hypotheses.txt").read_text(encoding="utf-8").startswith("the ")
+
+    # The translations are there now; what is scored against what follows.
+    generation = evaluation.run_generation(
+        model.path, bare, output / "generate.log", ("de", "en"),
+        options=BEAM_2, post_process="subword_nmt",
+    )  # fmt: skip
+    monkeypatch.setattr(evaluation, "run_generation", lambda *_, **__: generation)
+    own = tmp_path / "own.en"
+    own.write_text("".join(f"{line}\n" for line in generation.decoded), encoding="utf-8")
+    scores, _ = evaluate(model, run.data_dir, reference=own, output=tmp_path / "own")
+    assert scores.chrf.score == pytest.approx(100) and scores.note is None
+    assert scores.tokenized.score < 99
+
+    own.write_text("one line\n", encoding="utf-8")
+    with pytest.raises(UserError, match="output for test has 37 lines, but .*own.en has 1"):
+        evaluate(model, run.data_dir, reference=own, output=tmp_path / "own")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.search import SearchOptions
+
+
+def parse(*words: str) -> SearchOptions:
+    parser = argparse.ArgumentParser()
+    SearchOptions.add_arguments(parser)
+    return SearchOptions.from_arguments(parser.parse_args(words))
+
+
+def test_command_line_and_class_have_the_same_defaults() -> None:
+    assert parse() == SearchOptions()
+
+
+def test_every_option_is_passed_on() -> None:
+    words = "--beam 2 --lenpen 0.6 --max-tokens 99 --batch-size 3 --cpu"
+    assert parse(*words.split()) == SearchOptions(2, 0.6, 99, 3, True)
+
+
+@pytest.mark.parametrize("option", ["beam", "max-tokens", "batch-size"])
+def test_numbers_must_be_positive(option: str) -> None:
+    with pytest.raises(UserError, match=f"--{option} must be at least 1, but is 0"):
+        parse(f"--{option}", "0")
+
+
+def test_cpu_is_honoured() -> None:
+    assert SearchOptions(cpu=True).device.type == "cpu"
+    assert SearchOptions(cpu=True).device_name.startswith("CPU")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.pipeline import TextPipeline
+from fairseq_cgc.mt.trained import detokenize, find_pipeline, language_pair
+
+
+def make_pipeline(folder: Path, tokenizer: str = "moses") -> TextPipeline:
+    pipeline = TextPipeline(
+        source_lang="de",
+        target_lang="en",
+        tokenizer=tokenizer,
+        normalize=True,
+        lowercase=True,
+        subwords="sentencepiece",
+        subword_model="sentencepiece.bpe.model",
+        joined_dictionary=True,
+    )
+    pipeline.save(folder)
+    return pipeline
+
+
+def test_language_pair_of_the_checkpoint_counts_first(tmp_path: Path) -> None:
+    (tmp_path / "train.de-en.de.bin").touch()
+    named = {"args": argparse.Namespace(source_lang="en", target_lang="de")}
+    assert language_pair(named, tmp_path) == ("en", "de")
+    unnamed = {"cfg": {"task": {"source_lang": None, "target_lang": None}}}
+    assert language_pair(unnamed, tmp_path) == ("de", "en")
+
+
+def test_language_pair_of_no_data(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no binarised data"):
+        language_pair({}, tmp_path)
+    with pytest.raises(UserError, match="--data .*missing is not a folder"):
+        language_pair({}, tmp_path / "missing")
+
+
+def test_pipeline_turns_to_the_models_direction(tmp_path: Path) -> None:
+    assert find_pipeline(tmp_path, ("de", "en")) is None
+    make_pipeline(tmp_path)
+    for pair in (("de", "en"), ("en", "de")):
+        pipeline = find_pipeline(tmp_path, pair)
+        assert pipeline is not None
+        assert (pipeline.source_lang, pipeline.target_lang) == pair
+        assert pipeline.file("x") == tmp_path / "x"
+    with pytest.raises(UserError, match="translates de to fr, but .* holds de and en"):
+        find_pipeline(tmp_path, ("de", "fr"))
+
+
+def test_detokenize_takes_joined_subwords(tmp_path: Path) -> None:
+    lines = ["he said : &quot; hello , world ! &quot;", ""]
+    moses = detokenize(make_pipeline(tmp_path), lines)
+    assert list(moses) == ['he said: "hello, world!"', ""]
+    assert list(detokenize(make_pipeline(tmp_path, "none"), lines)) == lines
+    assert list(detokenize(None, lines)) == lines

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from tinyrun import TinyRun, run_script, tiny_run
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.mt.translate_files import (
+    decode_lines,
+    partial_file,
+    translate_file,
+    translate_stream,
+)
+
+
+class Upper:
+    """Stands for a translator; can be interrupted at a line."""
+
+    def __init__(self, stop_at: str | None = None) -> None:
+        self.stop_at = stop_at
+        self.translated: list[str] = []
+        self.first_line = 0
+
+    def translate(
+        self, lines: Iterable[str], *, buffer_size: int, first_line: int = 1
+    ) -> Iterator[str]:
+        self.first_line = first_line
+        for line in lines:
+            if line == self.stop_at:
+                raise KeyboardInterrupt
+            self.translated.append(line)
+            yield line.upper()
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text"
+    path.write_text("one\ntwo\n\nfour\n", encoding="utf-8")
+    return path
+
+
+def test_an_interrupted_file_is_continued(tmp_path: Path, text: Path) -> None:
+    output, partial = tmp_path / "out", tmp_path / "out.partial"
+    with pytest.raises(KeyboardInterrupt):
+        translate_file(Upper(stop_at="four"), text, output, partial, buffer_size=2)
+    assert not output.exists() and partial.read_text() == "ONE\nTWO\n\n"
+    partial.write_text("ONE\nTWO\n\nFO")  # As if killed in the middle of a line.
+    second = Upper()
+    translate_file(second, text, output, partial, buffer_size=2)
+    assert second.translated == ["four"] and second.first_line == 4
+    assert output.read_text() == "ONE\nTWO\n\nFOUR\n"
+    assert not partial.exists()
+
+
+def test_partial_output_belongs_to_files_and_settings(tmp_path: Path, text: Path) -> None:
+    output = tmp_path / "out"
+    first = partial_file(output, [text], SearchOptions())
+    assert first.parent == tmp_path and first.name.startswith("out.")
+    assert first == partial_file(output, [text], SearchOptions())
+    assert first != partial_file(output, [text], SearchOptions(beam=2))
+    text.write_text("changed")
+    assert first != partial_file(output, [text], SearchOptions())
+
+
+def test_a_stream_appears_when_complete(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        translate_stream(Upper(stop_at="b"), ["a", "b"], output, buffer_size=1)
+    assert list(tmp_path.iterdir()) == []
+    translate_stream(Upper(), ["a", "b"], output, buffer_size=1)
+    assert output.read_text() == "A\nB\n"
+
+
+def test_lines_of_a_stream() -> None:
+    stream = io.BytesIO("a\u2028b\r\n\nend".encode())
+    assert list(decode_lines(stream, "x")) == ["a\u2028b", "", "end"]
+    lines = decode_lines(io.BytesIO(b"good\nb\xe4d\n"), "standard input")
+    assert next(lines) == "good"
+    with pytest.raises(UserError, match="standard input, line 2: not UTF-8"):
+        next(lines)
+
+
+@pytest.mark.slow
+def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    run: TinyRun = tiny_run(tmp_path_factory)
+    model = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam", 2]
+    source = tmp_path / "in.de"
+    source.write_text("Der Hund sieht den Ball.\n\nDer Mann sucht den Baum.\n", encoding="utf-8")
+    piped = run_script("translate.py", *model, input=source.read_bytes())
+    assert piped.returncode == 0, piped.stderr.decode()
+    assert piped.stdout.startswith(b"the ") and piped.stdout.count(b"\n") == 3
+    assert piped.stdout.split(b"\n")[1] == b""
+
+    output = tmp_path / "new" / "out.en"
+    written = run_script("translate.py", *model, "--input", source, "--output", output)
+    assert written.returncode == 0 and written.stdout == b""
+    assert b"3/3" in written.stderr  # progress
+    assert output.read_bytes() == piped.stdout
+    assert list(output.parent.iterdir()) == [output]
+
+    source.write_bytes(b"Der Hund.\nDer B\xe4r.\n")
+    broken = run_script("translate.py", *model, "--input", source, "--output", output)
+    message = broken.stderr.decode().strip().splitlines()[-1]
+    assert broken.returncode == 1 and "in.de, line 2: not UTF-8" in message
+    assert b"Traceback" not in broken.stderr
+    assert output.read_bytes() == piped.stdout

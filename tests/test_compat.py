@@ -1,0 +1,230 @@
+"""The repairs that can be seen within one process; tests/test_commands.py has the others."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils, options, utils
+from fairseq.data import data_utils
+
+import fairseq_cgc.models
+from fairseq_cgc import compat
+from fairseq_cgc.core import UserError
+
+ROOT = Path(fairseq_cgc.__file__).parent.parent
+
+
+def run_python(code: str, *, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh process that finds ``fairseq_cgc`` in ``folder``."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=folder
+    )
+
+
+def test_every_repair_is_made_once():
+    before = options.parse_args_and_arch
+    assert compat.apply() == compat.apply()
+    assert options.parse_args_and_arch is before
+    assert set(compat.apply()) == {fix.name for fix in compat.FIXES}
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("load", [compat.safe_load, checkpoint_utils.load_checkpoint_to_cpu])
+def test_hostile_checkpoint_is_refused_and_not_run(load, tmp_path):
+    path = tmp_path / "hostile.pt"
+    torch.save({"model": {}, "args": Hostile(tmp_path / "executed")}, path)
+    with pytest.raises(
+        UserError, match=r"hostile.pt is refused: it asks to run or build \S+system"
+    ):
+        load(str(path))
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("load", [compat.safe_load, checkpoint_utils.load_checkpoint_to_cpu])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_truncated_checkpoint_is_told(load, share, tmp_path):
+    path = tmp_path / "cut.pt"
+    torch.save({"model": {"w": torch.randn(1000)}, "args": argparse.Namespace(arch="a")}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match="cut.pt is damaged or not a checkpoint"):
+        load(str(path))
+
+
+def test_missing_and_foreign_files_are_told(tmp_path):
+    with pytest.raises(UserError, match="none.pt cannot be read: No such file or directory"):
+        compat.safe_load(tmp_path / "none.pt")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        compat.safe_load(tmp_path)
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(UserError, match="holds no dictionary"):
+        compat.safe_load(tmp_path / "tensor.pt")
+
+
+def test_what_fairseq_saves_can_be_loaded(tmp_path):
+    state = {
+        "args": argparse.Namespace(arch="transformer"),
+        "sums": np.arange(4),
+        "mean": np.float64(0.5),
+        "rates": np.ones(2),
+    }
+    torch.save(state, tmp_path / "state.pt")
+    loaded = compat.safe_load(tmp_path / "state.pt")
+    assert loaded["args"] == state["args"] and loaded["mean"] == 0.5
+    assert loaded["sums"].tolist() == [0, 1, 2, 3]
+
+
+def parse(*arguments: str, parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+    parser = parser or options.get_training_parser()
+    return options.parse_args_and_arch(parser, ["DATA", "--arch", "lightconv_cgc", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bf16", "tpu"),
+    [([], False, False), (["--bf16"], True, False), (["--bf16", "--tpu"], True, True)],
+)
+def test_bf16_does_not_mean_tpu(arguments, bf16, tpu):
+    args = parse(*arguments)
+    assert (args.bf16, args.tpu) == (bf16, tpu)
+
+
+def test_torchrun_is_refused_without_a_gpu_only(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    parse()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="WORLD_SIZE is 2, set by torchrun, but there is no GPU"):
+        parse()
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+@pytest.mark.parametrize("max_sentences", [None, 1, 3, 8])
+@pytest.mark.parametrize("number", [1, 2, 7, 40, 41])
+def test_no_sentence_is_dropped(number, max_sentences, multiple):
+    lengths = np.arange(number) // 3 + 1
+    batches = data_utils.batch_by_size(
+        np.arange(number)[::-1],
+        lambda i: lengths[i],
+        num_tokens_vec=lengths[::-1].copy(),
+        max_tokens=60,
+        max_sentences=max_sentences,
+        required_batch_size_multiple=multiple,
+    )
+    assert np.concatenate(batches).tolist() == list(range(number))[::-1]
+    assert all(len(batch) <= (max_sentences or number) for batch in batches)
+    assert all(len(batch) * max(lengths[batch]) <= 60 for batch in batches)
+
+
+def test_numpy_aliases_are_back():
+    mask = data_utils.compute_block_mask_1d((2, 40), mask_prob=0.5, mask_length=4)
+    assert mask.shape == (2, 40)
+    assert np.int is int and np.float is float
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "hydra.experimental.initialize() is no longer experimental.",
+        "\nThe strict flag in the compose API is deprecated.",
+        "\nThe version_base parameter is not specified.",
+        "`torch.cuda.amp.GradScaler(args...)` is deprecated.",
+        "'pin_memory' argument is set as true but no accelerator is found",
+    ],
+)
+def test_known_warnings_are_silent(message):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        compat._silence_warnings()
+        warnings.warn(message, FutureWarning, stacklevel=1)
+        warnings.warn("something else", FutureWarning, stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["something else"]
+
+
+def test_import_leaves_logging_alone():
+    result = run_python(
+        "import logging, fairseq_cgc; root = logging.getLogger(); print(root.level, root.handlers)"
+    )
+    assert result.stdout == f"{30} []\n", result.stderr
+
+
+def test_core_needs_no_fairseq():
+    result = run_python(
+        "import sys; sys.modules['fairseq'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'fairseq' else find(name, *a)\n"
+        "import fairseq_cgc.core; print('omegaconf' in sys.modules, 'hydra' in sys.modules)"
+    )
+    assert result.stdout == "False False\n", result.stderr
+
+
+def test_user_dir_of_the_imported_copy_is_fine_under_any_name(tmp_path):
+    here = Path(fairseq_cgc.__file__).parent
+    utils.import_user_module(argparse.Namespace(user_dir=str(here)))
+    (tmp_path / here.name).symlink_to(here)
+    utils.import_user_module(argparse.Namespace(user_dir=str(tmp_path / here.name)))
+
+
+def test_second_copy_is_told(tmp_path):
+    here = Path(fairseq_cgc.__file__).parent
+    copy = tmp_path / here.name
+    shutil.copytree(here, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with pytest.raises(UserError, match=r"two copies of fairseq_cgc: --user-dir is .*uninstall"):
+        utils.import_user_module(argparse.Namespace(user_dir=str(copy)))
+
+
+def test_user_dir_works_after_a_plain_import():
+    result = run_python(
+        "import argparse, fairseq_cgc\n"
+        "from fairseq import utils\n"
+        "from fairseq.models import ARCH_MODEL_REGISTRY\n"
+        "utils.import_user_module(argparse.Namespace(user_dir='fairseq_cgc'))\n"
+        "print('lightconv_cgc_tiny' in ARCH_MODEL_REGISTRY)"
+    )
+    assert result.stdout == "True\n", result.stderr
+
+
+def test_main_prints_what_a_user_needs():
+    result = subprocess.run(
+        [sys.executable, "-m", "fairseq_cgc"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.stdout.startswith(f"--user-dir {ROOT / 'fairseq_cgc'}\n")
+    assert f"torch {torch.__version__}" in result.stdout
+    assert "lightconv_cgc_iwslt_de_en" in result.stdout
+    for fix in compat.FIXES:
+        assert f"  {fix.name}: " in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["fairseq-train", "train.py"])
+def test_one_line_errors_are_for_fairseqs_commands_only(command):
+    result = run_python(
+        f"import sys; sys.argv = [{command!r}]\n"
+        "import fairseq_cgc\n"
+        "try:\n    raise fairseq_cgc.compat.UserError('--beam is 0, but must be positive')\n"
+        "except ValueError:\n    raise RuntimeError('wrapped')"
+    )
+    assert result.returncode == 1
+    if command == "fairseq-train":
+        assert result.stderr == "error: --beam is 0, but must be positive\n"
+    else:
+        assert "RuntimeError: wrapped" in result.stderr

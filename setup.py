@@ -14,7 +14,7 @@ PLOTS = ["matplotlib>=3.8"]
 # Not among install_requires: on Python 3.11 and 3.13 it is compiled, and pip's isolated build
 # would first download several gigabytes of CUDA torch. Install it before, as the README says.
 FAIRSEQ = ["fairseq-fixed==0.12.3.1"]
-DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff==0.17.6", "mypy==2.4.1"]
+DEV = ["pytest>=8", "pytest-xdist>=3.5", "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
     name="fairseq-cgc",

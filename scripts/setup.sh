@@ -100,7 +100,7 @@ if ! has fairseq; then
   quietly "installing fairseq-fixed 0.12.3.1" env -u CUDA_HOME "${pip[@]}" install \
     --no-deps --no-build-isolation --require-hashes -r scripts/requirements-fairseq.txt
 fi
-if ! "$python" -c 'import fairseq_cgc, matplotlib, pytest, xdist, hypothesis, sacremoses' 2>/dev/null ||
+if ! "$python" -c 'import fairseq_cgc, matplotlib, pytest, xdist, sacremoses' 2>/dev/null ||
   [ "$("$python" -c 'import fairseq_cgc; print(fairseq_cgc.__file__)')" != "$PWD/fairseq_cgc/__init__.py" ] ||
   [ ! -x "$("$python" -c 'import sys; print(sys.prefix)')/bin/ruff" ]; then
   quietly "installing this package, editable" "${pip[@]}" install --no-build-isolation -e ".[dev,plots]"

@@ -17,6 +17,7 @@ import toy
 from fairseq_cgc.compat import safe_load
 from fairseq_cgc.models import LightConvCGCModel
 from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR
+from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
@@ -76,6 +77,26 @@ def test_from_pretrained_translates(toy_data, toy_model):
     translation = hub.translate("w1 w2 w3", beam=6)
     assert translation.startswith("w")
     assert hub.translate(["w1 w2 w3", "w4"], beam=6)[0] == translation
+
+
+def test_from_pretrained_translates_raw_text(tmp_path):
+    raw = toy.write_corpus(tmp_path / "raw", train=60, held_out=8)
+    splits = {
+        split: {lang: raw / f"{split}.{lang}" for lang in ("de", "en")}
+        for split in ("train", "valid", "test")
+    }
+    data = prepare(splits, tmp_path / "data", PrepareOptions("de", "en", bpe_size=20)).data_dir
+    toy.succeed(toy.train(data, tmp_path / "save", "--max-update", "2"))
+    hub = LightConvCGCModel.from_pretrained(
+        str(tmp_path / "save"),
+        "checkpoint_last.pt",
+        str(data),
+        tokenizer="moses",
+        bpe="subword_nmt",
+        bpe_codes=str(data / "code"),
+    )
+    assert "@@" in hub.apply_bpe(hub.tokenize("w1, w19."))
+    assert "@@" not in hub.translate("w1, w19.", beam=6)
 
 
 @pytest.mark.parametrize("format_", ["simple", "json"])

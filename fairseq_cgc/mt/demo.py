@@ -106,7 +106,9 @@ def _train(data: Path, save_dir: Path, updates: int) -> None:
     save_dir.mkdir(parents=True, exist_ok=True)
     log, output = save_dir / "train.log", save_dir / "output.log"
     arguments: list[str | Path] = [
-        *(data, *RECIPE, "--max-update", str(updates), "--save-dir", save_dir, "--cpu"),
+        data,
+        *RECIPE,
+        *("--max-update", str(updates), "--save-dir", save_dir, "--cpu"),
         *("--log-format", "json", "--log-interval", "20", "--log-file", log),
     ]
     finished = re.compile(rf'"train_num_updates": "{updates}"')

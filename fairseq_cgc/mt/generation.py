@@ -75,12 +75,11 @@ def run_generation(
     options = options or SearchOptions()
     data_files = split_files(data_dir, split, language_pair)
     sentences = _count(data_files[0])
-    # As long as the batch size must be a multiple of 8, fairseq drops a last, smaller batch.
     arguments: list[str | Path] = [
         data_dir, "--path", checkpoint, "--gen-subset", split,
         "--source-lang", language_pair[0], "--target-lang", language_pair[1],
         "--beam", str(options.beam), "--lenpen", str(options.lenpen),
-        "--max-tokens", str(options.max_tokens), "--required-batch-size-multiple", "1",
+        "--max-tokens", str(options.max_tokens),
     ]  # fmt: skip
     if options.batch_size is not None:
         arguments += ["--batch-size", str(options.batch_size)]

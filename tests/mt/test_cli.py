@@ -37,4 +37,4 @@ def test_command_is_of_this_python_and_package():
 
 def test_failing_command_is_told_with_its_last_line(tmp_path):
     with pytest.raises(UserError, match=r"fairseq-train failed: .*error: .*\(see .*log\)"):
-        run_fairseq("train", ["DATA", "--no-such-option"], log=tmp_path / "log")
+        run_fairseq("train", ["DATA", "--arch", "lightconv", "--no-such"], log=tmp_path / "log")

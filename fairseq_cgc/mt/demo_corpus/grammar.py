@@ -44,6 +44,7 @@ class Phrase:
     kind: str = ""
 
     def subject(self) -> tuple[str, str]:
+        """German and English as the subject, with the relative clause."""
         german, english = self.german["nominative"], self.english
         if self.relative:
             return f"{german}, {self.relative[0]},", f"{english} {self.relative[1]}"
@@ -94,8 +95,10 @@ class Clause:
         unclear = ("ihr", "ihnen", "euch")
         if self.dative and self.dative.is_definite and self.dative.german["dative"] not in unclear:
             fronts.append("dative")
-        if self.accusative and self.accusative.is_definite and self.accusative.shows_accusative:
-            fronts.append("accusative")
+        accusative = self.accusative
+        if accusative and accusative.is_definite and accusative.shows_accusative:
+            if not accusative.relative:  # it would follow another noun
+                fronts.append("accusative")
         return fronts
 
 

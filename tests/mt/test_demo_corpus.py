@@ -1,0 +1,438 @@
+"""The demo corpus: forms, word order, the two languages' relation, files."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.demo_corpus import MAX_PAIRS, clauses, corpus, generate_pairs, nouns, verbs
+from fairseq_cgc.mt.demo_corpus import grammar as g
+from fairseq_cgc.mt.demo_corpus import write_corpus as write
+from fairseq_cgc.mt.demo_corpus.adverbials import Adverbial
+from fairseq_cgc.mt.demo_corpus.inflection import PARADIGMS, adjective_ending, determiner
+from fairseq_cgc.mt.demo_corpus.phrases import CASES, PRONOUNS, PhraseSampler
+from fairseq_cgc.mt.demo_corpus.sentences import SentenceSampler, count_tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "make_demo_corpus.py"
+FILES = {f"{split}.{lang}" for split in ("train", "valid", "test") for lang in ("de", "en")}
+SUBORDINATE = re.compile(r"\b(?:[Ww]eil|[Oo]bwohl|[Ww]enn|dass|ob) ([^,.?]+)[,.?]")
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """4000 pairs, read only."""
+    return list(generate_pairs(4000, seed=3))
+
+
+def all_verbs():
+    tables = (
+        *clauses.VERBS.values(),
+        verbs.BELIEF,
+        verbs.CONTROL,
+    )
+    return [verb for table in tables for verb in table]
+
+
+def word_phrase(noun, word, *, plural=False):
+    """``noun`` behind the determiner ``word`` in all cases, e.g. ``den alten Mann``."""
+    (entry,) = [entry for kind in nouns.NOUNS.values() for entry in kind if entry.singular == noun]
+    german = {}
+    for case in CASES:
+        ending = adjective_ending(word, case, entry.gender, plural)
+        article = determiner(word, case, entry.gender, plural)
+        german[case] = f"{article} alt{ending} {entry.german(case, plural)}".strip()
+    name = entry.english_plural if plural else entry.english
+    english = f"the old {name}"
+    return g.Phrase(german, english, english, 5 if plural else 2, gender=entry.gender)
+
+
+# ------------------------------------------------------------------------------ sequence of pairs
+
+
+def test_same_seed_same_bytes():
+    text = "".join(f"{german}\t{english}\n" for german, english in generate_pairs(300, seed=1))
+    # Changes with the grammar; then _GRAMMAR_VERSION must change as well.
+    assert (corpus._GRAMMAR_VERSION, hashlib.sha256(text.encode()).hexdigest()) == (1, "GOLDEN")
+
+
+def test_more_pairs_are_added_at_the_end(sample):
+    assert list(generate_pairs(50, seed=3)) == sample[:50]
+
+
+def test_other_seed_other_pairs(sample):
+    other = set(generate_pairs(200, seed=4))
+    assert len(other & set(sample[:200])) < 10
+
+
+def test_distinct_in_both_languages_without_case(sample):
+    for side in (0, 1):
+        assert len({pair[side].casefold() for pair in sample}) == len(sample)
+
+
+@pytest.mark.parametrize("number", [0, -1, MAX_PAIRS + 1])
+def test_number_out_of_range(number):
+    with pytest.raises(
+        UserError, match=f"number of pairs is {number}, but must be 1 to {MAX_PAIRS}"
+    ):
+        generate_pairs(number, seed=1)
+
+
+def test_english_is_a_function_of_german(monkeypatch):
+    # Few words, so that every sentence is drawn many times, by different choices.
+    monkeypatch.setattr(nouns, "NOUNS", {kind: words[:1] for kind, words in nouns.NOUNS.items()})
+    monkeypatch.setattr(
+        nouns, "ADJECTIVES", {kind: words[:1] for kind, words in nouns.ADJECTIVES.items()}
+    )
+    few = {frame: (table[0], table[-1]) for frame, table in clauses.VERBS.items()}
+    monkeypatch.setattr(clauses, "VERBS", few)
+    sampler, english_of, repeated = SentenceSampler(5), {}, 0
+    for _ in range(20000):
+        german, english = sampler.sample()
+        repeated += german in english_of
+        assert english_of.setdefault(german, english) == english, german
+    assert repeated > 1000
+
+
+# ---------------------------------------------------------------------------- forms and agreement
+
+
+@pytest.mark.parametrize(
+    ("noun", "word", "plural", "forms"),
+    [
+        ("Mann", "der", False, "der alte Mann|den alten Mann|dem alten Mann|des alten Mannes"),
+        ("Student", "ein", False,
+         "ein alter Student|einen alten Studenten|einem alten Studenten|eines alten Studenten"),
+        ("Frau", "dies", False, "diese alte Frau|diese alte Frau|dieser alten Frau|dieser alten Frau"),
+        ("Buch", "mein", False, "mein altes Buch|mein altes Buch|meinem alten Buch|meines alten Buches"),
+        ("Tür", "kein", False, "keine alte Tür|keine alte Tür|keiner alten Tür|keiner alten Tür"),
+        ("Kind", "jed", False, "jedes alte Kind|jedes alte Kind|jedem alten Kind|jedes alten Kindes"),
+        ("Kind", "der", True, "die alten Kinder|die alten Kinder|den alten Kindern|der alten Kinder"),
+        ("Auto", "unser", True,
+         "unsere alten Autos|unsere alten Autos|unseren alten Autos|unserer alten Autos"),
+        ("Apfel", "zwei", True, "zwei alte Äpfel|zwei alte Äpfel|zwei alten Äpfeln|zwei alter Äpfel"),
+        ("Katze", "", True, "alte Katzen|alte Katzen|alten Katzen|alter Katzen"),
+    ],
+)  # fmt: skip
+def test_declension(noun, word, plural, forms):
+    assert list(word_phrase(noun, word, plural=plural).german.values()) == forms.split("|")
+
+
+@pytest.mark.parametrize(
+    ("infinitive", "forms"),
+    [
+        ("lesen", "lese liest liest lesen lest lesen lies"),
+        ("aufmachen", "mache machst macht machen macht machen mache"),
+        ("einladen", "lade lädst lädt laden ladet laden lade"),
+        ("arbeiten", "arbeite arbeitest arbeitet arbeiten arbeitet arbeiten arbeite"),
+        ("öffnen", "öffne öffnest öffnet öffnen öffnet öffnen öffne"),
+        ("füttern", "füttere fütterst füttert füttern füttert füttern füttere"),
+        ("schließen", "schließe schließt schließt schließen schließt schließen schließe"),
+        ("mitnehmen", "nehme nimmst nimmt nehmen nehmt nehmen nimm"),
+        ("laufen", "laufe läufst läuft laufen lauft laufen laufe"),
+    ],
+)
+def test_conjugation(infinitive, forms):
+    verb = next(verb for verb in all_verbs() if verb.infinitive == infinitive)
+    assert [*map(verb.present, range(6)), verb.imperative] == forms.split()
+
+
+def test_adjective_stems():
+    sampler = nouns.ADJECTIVES
+    adjectives = {word.german: word for words in sampler.values() for word in words}
+    inflected = [adjectives[word].inflected("en") for word in ("teuer", "dunkel", "müde", "neu")]
+    assert inflected == ["teuren", "dunklen", "müden", "neuen"]
+
+
+def test_noun_phrases_in_both_languages():
+    sampler, seen = PhraseSampler(1), set()
+    for _ in range(3000):
+        sampler.reset()
+        phrase = sampler.noun_phrase(("thing", "text", "food"), definite=False)
+        german, english = phrase.german["accusative"], phrase.english
+        assert phrase.person == (2 if german.startswith(("ein ", "eine ", "einen ")) else 5)
+        seen.add((german, english))
+    assert {
+        ("einen Apfel", "an apple"),
+        ("eine Uhr", "a watch"),
+        ("zwei Messer", "two knives"),
+    } <= seen
+
+
+def test_subject_and_verb_agree(sample):
+    forms = [{verb.present(person) for verb in all_verbs()} for person in range(6)]
+    for person in range(6):
+        forms[person] |= {paradigm[person] for paradigm in PARADIGMS.values()}
+    # "sie" is "she" at the start of a sentence: as "they" it could be the polite "you".
+    persons = {"Ich": 0, "Du": 1, "Er": 2, "Sie": 2, "Wir": 3, "Ihr": 4, "Anna": 2, "Paul": 2}
+    checked = 0
+    for german, english in sample:
+        subject, finite = german.split()[:2]
+        if subject in persons:
+            checked += 1
+            assert finite.rstrip(",.?!") in forms[persons[subject]], german
+            assert subject != "Sie" or english.startswith("She "), german
+    assert checked > 400
+
+
+# -------------------------------------------------------------------------------------- word order
+
+
+def test_main_clause_questions_and_subordinate_clause_of_a_separable_verb():
+    window = word_phrase("Fenster", "der")
+    opening = next(verb for verb in all_verbs() if verb.infinitive == "aufmachen")
+    yesterday = Adverbial("gestern", "yesterday", "past")
+    clause = g.Clause(word_phrase("Mann", "der"), opening, accusative=window)
+    past = replace(clause, tense="perfect", time=yesterday)
+    must = replace(clause, modal=verbs.MODALS["present"][1])
+    negated = replace(clause, is_negated=True, particle=g.NICHT)
+    man, glass = "der alte Mann", "das alte Fenster"
+    man_en, glass_en = "the old man", "the old window"
+    assert [
+        g.german_main(clause),
+        g.german_main(past, "time"),
+        g.german_main(must),
+        g.german_question(clause, "warum"),
+        g.german_question(past),
+        g.german_final(clause, "weil"),
+        g.german_final(past, "dass"),
+        g.german_final(must, "wenn"),
+        g.german_main(negated),
+        g.german_infinitive(clause, "um"),
+        g.german_imperative(clause, plural=False, please=True),
+    ] == [
+        f"{man} macht {glass} auf",
+        f"gestern hat {man} {glass} aufgemacht",
+        f"{man} muss {glass} aufmachen",
+        f"warum macht {man} {glass} auf",
+        f"hat {man} gestern {glass} aufgemacht",
+        f"weil {man} {glass} aufmacht",
+        f"dass {man} gestern {glass} aufgemacht hat",
+        f"wenn {man} {glass} aufmachen muss",
+        f"{man} macht {glass} nicht auf",
+        f"um {glass} aufzumachen",
+        f"mache bitte {glass} auf",
+    ]
+    assert [
+        g.english_statement(clause),
+        g.english_statement(past, "time"),
+        g.english_statement(past),
+        g.english_statement(must),
+        g.english_question(clause, "why"),
+        g.english_question(past),
+        g.english_question(must),
+        g.english_statement(negated),
+        g.english_infinitive(clause, "in order to"),
+    ] == [
+        f"{man_en} is opening {glass_en}",
+        f"yesterday, {man_en} opened {glass_en}",
+        f"{man_en} opened {glass_en} yesterday",
+        f"{man_en} has to open {glass_en}",
+        f"why is {man_en} opening {glass_en}",
+        f"did {man_en} open {glass_en} yesterday",
+        f"does {man_en} have to open {glass_en}",
+        f"{man_en} is not opening {glass_en}",
+        f"in order to open {glass_en}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("german", "english", "kind", "expected"),
+    [
+        ("oft", "often", "frequency", "she often buys the old bag"),
+        ("jetzt", "now", "now", "she is buying the old bag now"),
+        ("morgen", "tomorrow", "future", "she will buy the old bag tomorrow"),
+        ("jeden Tag", "every day", "habit", "she buys the old bag every day"),
+    ],
+)
+def test_time_decides_the_english_tense(german, english, kind, expected):
+    buying = next(verb for verb in all_verbs() if verb.infinitive == "kaufen")
+    time = Adverbial(german, english, kind)
+    clause = g.Clause(PRONOUNS[3], buying, accusative=word_phrase("Tasche", "der"), time=time)
+    assert g.german_main(clause) == f"sie kauft {german} die alte Tasche"
+    assert g.english_statement(clause) == expected
+
+
+def test_objects_before_the_subject():
+    liking = next(verb for verb in all_verbs() if verb.infinitive == "gefallen")
+    clause = g.Clause(word_phrase("Buch", "der"), liking, dative=word_phrase("Frau", "der"))
+    assert g.german_main(clause, "dative") == "der alten Frau gefällt das alte Buch"
+    assert g.english_statement(clause, "dative") == "the old woman likes the old book"
+    calling = next(verb for verb in all_verbs() if verb.infinitive == "abholen")
+    clause = g.Clause(word_phrase("Lehrer", "der"), calling, accusative=PRONOUNS[0])
+    assert g.german_final(clause, "weil") == "weil mich der alte Lehrer abholt"
+    assert g.english_statement(clause) == "the old teacher is picking me up"
+
+
+def test_only_unambiguous_objects_open_a_sentence():
+    seeing = next(verb for verb in all_verbs() if verb.infinitive == "sehen")
+    clause = g.Clause(word_phrase("Frau", "der"), seeing)
+    fronts = {
+        noun: replace(clause, accusative=word_phrase(noun, "der")).available_fronts
+        for noun in ("Mann", "Mädchen", "Tochter")
+    }
+    assert fronts == {"Mann": ["accusative"], "Mädchen": [], "Tochter": []}
+
+
+def test_subordinate_clauses_end_with_their_verb(sample):
+    finite = {verb.prefix + verb.present(person) for verb in all_verbs() for person in range(6)}
+    finite |= {form for paradigm in PARADIGMS.values() for form in paradigm}
+    separable = {verb.prefix for verb in all_verbs()} - {""}
+    matches = [match for german, _ in sample for match in SUBORDINATE.findall(german)]
+    # A relative clause may stand between; the first part ends with a noun then.
+    plain = [words.split() for words in matches if not words[:1].isupper()]
+    ends = [words[-1] for words in plain]
+    assert len(ends) > 500
+    assert not separable & set(ends)
+    assert set(ends) <= finite
+
+
+def test_separated_prefixes_close_main_clauses(sample):
+    forms = {}
+    for verb in all_verbs():
+        if verb.prefix:
+            forms.setdefault(verb.present(2), set()).add(verb.prefix)
+    closed = 0
+    for german, _ in sample:
+        words = german.rstrip(".").split()
+        simple = "," not in german and words[0] in ("Er", "Sie", "Anna", "Paul", "Maria", "Peter")
+        prefixes = forms.get(words[1], set())
+        if simple and len(words) > 2 and prefixes & set(words[2:]):
+            closed += 1
+            assert words[-1] in prefixes, german
+    assert closed > 20
+
+
+def test_text_is_well_formed(sample):
+    for german, english in sample:
+        assert 4 <= count_tokens(german) <= 25
+        for text in (german, english):
+            assert text[0].isupper(), text
+            assert re.fullmatch(r"[\wÄÖÜäöüß' ,]+[.?!]", text), text
+            assert not re.search(r"  | ,|,,|,[.?!]|,\w", text), text
+        assert german[-1] == english[-1]
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\bi\b", english), english
+
+
+def test_corpus_has_all_constructions(sample):
+    german = "\n".join(pair[0] for pair in sample)
+    patterns = [
+        *("weil", "obwohl", "wenn", "dass", "ob", "deshalb", "um", "nicht", "noch nie", "gern"),
+        *(r"[Ww]arum", "Wer", "Was", "Wen", "Wem", "bitte", r"\w+zu\w+en", ", der", ", das ich"),
+        *("des", "kein", "wird", "muss", "konnte", "regnet", "gefällt", "jeder"),
+    ]
+    missing = [pattern for pattern in patterns if not re.search(rf"\b{pattern}\b", german)]
+    missing = [pattern for pattern in missing if not re.search(rf"{pattern}\b", german)]
+    assert not missing
+    lexemes = [noun for words in nouns.NOUNS.values() for noun in words]
+    lexemes += {verb.infinitive for verb in all_verbs()}
+    lexemes += {word.german for words in nouns.ADJECTIVES.values() for word in words}
+    assert 150 < len(lexemes) < 300
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def read(path):
+    return path.read_bytes().decode("utf-8").split("\n")[:-1]
+
+
+def test_files(tmp_path):
+    out = tmp_path / "new" / "corpus"
+    write(out, train=60, valid=20, test=30, seed=2)
+    assert {path.name for path in out.iterdir()} == FILES | {"stamp.json"}
+    pairs = {
+        split: list(zip(read(out / f"{split}.de"), read(out / f"{split}.en"), strict=True))
+        for split in ("train", "valid", "test")
+    }
+    assert {split: len(lines) for split, lines in pairs.items()} == {
+        "train": 60, "valid": 20, "test": 30
+    }  # fmt: skip
+    together = pairs["test"] + pairs["valid"] + pairs["train"]
+    assert together == list(generate_pairs(110, seed=2))
+    for side in (0, 1):
+        train = {pair[side] for pair in pairs["train"]}
+        assert train.isdisjoint(pair[side] for pair in pairs["valid"] + pairs["test"])
+
+
+def test_finished_corpus_is_not_made_again(tmp_path):
+    sizes = {"train": 5, "valid": 2, "test": 2}
+    (tmp_path / "corpus").mkdir()  # an empty folder is no obstacle
+    write(tmp_path / "corpus", **sizes, seed=1)
+    before = (tmp_path / "corpus" / "train.de").stat()
+    write(tmp_path / "corpus", **sizes, seed=1)
+    assert (tmp_path / "corpus" / "train.de").stat() == before
+    with pytest.raises(UserError, match="was made with seed = 1, now it is 2"):
+        write(tmp_path / "corpus", **sizes, seed=2)
+    with pytest.raises(UserError, match="was made with train = 5, now it is 6"):
+        write(tmp_path / "corpus", **sizes | {"train": 6}, seed=1)
+    assert (tmp_path / "corpus" / "train.de").stat() == before
+
+
+def test_interrupted_corpus_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(path, lines):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(corpus, "write_lines", interrupted)
+        write(tmp_path / "corpus", train=5, valid=2, test=2, seed=1)
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "corpus", train=5, valid=2, test=2, seed=1)
+    assert len(read(tmp_path / "corpus" / "train.de")) == 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"train": 0}, "--train is 0, but must be positive"),
+        ({"valid": -5}, "--valid is -5, but must be positive"),
+        ({"test": MAX_PAIRS}, f"are {MAX_PAIRS + 7} pairs together, .* at most {MAX_PAIRS}"),
+    ],
+)
+def test_wrong_sizes(tmp_path, sizes, message):
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "corpus", **{"train": 5, "valid": 2, "test": 2} | sizes, seed=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_a_file_or_somebody_elses(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="file is a file, but must be a folder"):
+        write(file, train=5, valid=2, test=2, seed=1)
+    with pytest.raises(UserError, match="exists, but no preparation made it"):
+        write(tmp_path, train=5, valid=2, test=2, seed=1)
+    assert file.read_text(encoding="utf-8") == "mine"
+
+
+def run(*arguments, hash_seed="0"):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_script(tmp_path):
+    sizes = ("--train", 30, "--valid", 4, "--test", 5)
+    result = run(tmp_path / "a", *sizes, hash_seed="1")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].endswith("train 30, valid 4, test 5 pairs")
+    write(tmp_path / "b", train=30, valid=4, test=5, seed=1)
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_script_reports_errors_in_one_line(tmp_path):
+    result = run(tmp_path / "a", "--test", 0)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "error: --test is 0, but must be positive"
+    assert "Traceback" not in result.stderr

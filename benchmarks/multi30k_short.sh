@@ -8,7 +8,7 @@
 # this package (scripts/setup.sh makes one).
 set -euo pipefail
 out=${1:?"usage: bash benchmarks/multi30k_short.sh OUT [UPDATES] [PATH_TO_RAW_MULTI30K]"}
-updates=${2:-UPDATES_DEFAULT}
+updates=${2:-1476}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export OMP_NUM_THREADS=1
 

@@ -213,6 +213,7 @@ def _adjust(cfg: Any) -> None:
 
 def _repair_user_dir() -> None:
     from fairseq import utils
+    from fairseq.models import import_models
 
     import_module = utils.import_user_module
     here = Path(__file__).resolve().parent
@@ -226,7 +227,8 @@ def _repair_user_dir() -> None:
                     f"two copies of {here.name}: --user-dir is {path}, but Python already "
                     f"imported the one in {here}; pass that one, or uninstall it"
                 )
-            importlib.import_module("fairseq_cgc.models")
+            # fairseq takes a package that is imported for one whose models are registered.
+            import_models(str(here / "models"), f"{here.name}.models")
             return
         import_module(args)
 

@@ -41,16 +41,12 @@ def generate_pairs(number: int, seed: int) -> Iterator[Pair]:
 
 def _distinct_pairs(seed: int) -> Iterator[Pair]:
     sampler = SentenceSampler(seed)
-    # Without case: lower-cased corpora must stay free of repetitions, too.
-    seen: tuple[set[str], set[str]] = (set(), set())
+    seen: set[str] = set()  # of both languages: they have no sentence in common
     while True:
         pair = sampler.sample()
-        keys = [text.casefold() for text in pair]
-        if any(key in known for key, known in zip(keys, seen, strict=True)):
-            continue
-        for key, known in zip(keys, seen, strict=True):
-            known.add(key)
-        yield pair
+        if seen.isdisjoint(pair):
+            seen.update(pair)
+            yield pair
 
 
 def write_corpus(out: Path, *, train: int, valid: int, test: int, seed: int) -> None:

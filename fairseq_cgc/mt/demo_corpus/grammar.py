@@ -96,9 +96,9 @@ class Clause:
         if self.dative and self.dative.is_definite and self.dative.german["dative"] not in unclear:
             fronts.append("dative")
         accusative = self.accusative
-        if accusative and accusative.is_definite and accusative.shows_accusative:
-            if not accusative.relative:  # it would follow another noun
-                fronts.append("accusative")
+        # A relative clause stays at the end, where it would follow another noun.
+        if accusative and accusative.is_definite and not accusative.relative:
+            fronts += ["accusative"] if accusative.shows_accusative else []
         return fronts
 
 

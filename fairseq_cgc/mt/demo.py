@@ -25,7 +25,7 @@ from fairseq_cgc.mt.translator import Translator
 
 logger = logging.getLogger(__name__)
 
-UPDATES = 1200
+UPDATES = 600
 RECIPE = [
     *("--arch", "lightconv_cgc_tiny", "--share-all-embeddings", "--dropout", "0.1"),
     *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "1.0"),

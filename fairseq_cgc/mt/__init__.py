@@ -1,0 +1,1 @@
+"""What surrounds a translation experiment: corpora, subwords, averaging, search, scores."""

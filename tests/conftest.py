@@ -15,6 +15,18 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot do: GPU tests without one, downloads unless asked for."""
+    lacking = {}
+    if not torch.cuda.is_available():
+        lacking["gpu"] = "needs a CUDA device"
+    if "network" not in config.getoption("-m"):
+        lacking["network"] = "downloads; choose it with -m network"
+    for item in items:
+        for marker in lacking.keys() & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.skip(reason=lacking[marker]))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real corpora; the test is skipped where there is none."""

@@ -35,7 +35,7 @@ class ContextGate(nn.Module):
     Args:
         in_channels: c.
         out_channels: o; equal to c without channel interaction.
-        kernel_size: one entry per spatial dimension (1, 2 or 3 of them).
+        kernel_size: one entry per spatial dimension (1, 2 or 3 of them); a number means 1-D.
         channel_interaction: whether branch 2 exists.
         grid_size: pooled positions per dimension; the kernel's own size by default.
         latent_size: d; ``prod(kernel_size) // 2 + 1`` by default.
@@ -59,7 +59,7 @@ class ContextGate(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Sequence[int],
+        kernel_size: int | Sequence[int],
         *,
         channel_interaction: bool = True,
         grid_size: Sequence[int] | None = None,
@@ -75,7 +75,7 @@ class ContextGate(nn.Module):
         init: str = "kaiming",
     ) -> None:
         super().__init__()
-        self.kernel_size = tuple(kernel_size)
+        self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
         self.grid_size = tuple(grid_size) if grid_size is not None else self.kernel_size
         positions = prod(self.kernel_size)
         latent = latent_size if latent_size is not None else positions // 2 + 1

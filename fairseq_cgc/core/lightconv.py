@@ -71,7 +71,7 @@ class CGLightConv(nn.Module):
         self.gate = ContextGate(
             num_heads,
             num_heads,
-            (kernel_size,),
+            kernel_size,
             channel_interaction=False,
             grid_size=(3 * kernel_size,),
             norm="layer",

@@ -167,14 +167,24 @@ def test_import_leaves_logging_alone():
     assert result.stdout == f"{30} []\n", result.stderr
 
 
+WITHOUT_FAIRSEQ = (
+    "import sys; sys.modules['fairseq'] = None\n"
+    "import importlib.util as u; find = u.find_spec\n"
+    "u.find_spec = lambda name, *a: None if name == 'fairseq' else find(name, *a)\n"
+)
+
+
 def test_core_needs_no_fairseq():
     result = run_python(
-        "import sys; sys.modules['fairseq'] = None\n"
-        "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'fairseq' else find(name, *a)\n"
-        "import fairseq_cgc.core; print('omegaconf' in sys.modules, 'hydra' in sys.modules)"
+        WITHOUT_FAIRSEQ
+        + "import fairseq_cgc.core; print('omegaconf' in sys.modules, 'hydra' in sys.modules)"
     )
     assert result.stdout == "False False\n", result.stderr
+
+
+def test_models_say_how_to_install_fairseq():
+    result = run_python(WITHOUT_FAIRSEQ + "import fairseq_cgc.models")
+    assert "pip install --no-build-isolation fairseq-fixed" in result.stderr.splitlines()[-1]
 
 
 def test_user_dir_of_the_imported_copy_is_fine_under_any_name(tmp_path):

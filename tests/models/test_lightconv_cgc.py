@@ -86,6 +86,19 @@ def test_same_seed_gives_lightconvs_own_weights_and_options(arch):
         assert layer.conv.weight_dropout == other.conv.weight_dropout_module.p
 
 
+def test_gates_do_not_repeat_the_random_numbers_of_other_parameters():
+    model = build("lightconv_cgc_iwslt_de_en")
+    for layer in model.encoder.layers:
+        gate = layer.conv.gate.encoder.flatten()
+        for other in (layer.linear1, layer.linear2, layer.fc1, layer.fc2):
+            both = torch.stack([gate, other.weight.flatten()[: len(gate)]])
+            assert torch.corrcoef(both)[0, 1].abs() < 0.9
+    kernels_31 = torch.stack(
+        [layer.conv.gate.encoder.flatten() for layer in model.encoder.layers[3:]]
+    )
+    assert (torch.corrcoef(kernels_31) - torch.eye(4)).abs().max() < 0.5
+
+
 def hydra_model(arch: str) -> Any:
     """The model node that ``fairseq-hydra-train model=ARCH`` composes."""
     values: Any = {"_name": "lightconv_cgc"}

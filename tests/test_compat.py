@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import warnings
+import weakref
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils, options, utils
 from fairseq.data import data_utils
+from fairseq.trainer import Trainer
 
 import fairseq_cgc.models
 from fairseq_cgc import compat
@@ -133,6 +137,21 @@ def test_no_sentence_is_dropped(number, max_sentences, multiple):
     assert np.concatenate(batches).tolist() == list(range(number))[::-1]
     assert all(len(batch) <= (max_sentences or number) for batch in batches)
     assert all(len(batch) * max(lengths[batch]) <= 60 for batch in batches)
+
+
+def test_last_epochs_data_loader_is_gone_before_the_next_one_starts_its_workers():
+    class Loader:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gc.disable()
+    try:
+        loader = weakref.ref(Loader())
+        assert loader() is not None
+        Trainer.begin_epoch(Mock(tpu=False), 2)
+        assert loader() is None
+    finally:
+        gc.enable()
 
 
 def test_numpy_aliases_are_back():

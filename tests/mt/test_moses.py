@@ -1,11 +1,10 @@
-from pathlib import Path
-
 import pytest
+from conftest import SHARED
 
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 
 
 def encoder(lang, *, lowercase=False, normalize=True, tokenize=True):

@@ -4,15 +4,15 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import SHARED
+from toy import ROOT
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.corpora import read_lines, sha256_of
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
+DATA = SHARED / "data"
 SCRIPT = ROOT / "scripts" / "prepare_multi30k.py"
 NAMES = ("train", "val", "test_2016_flickr", "test_2017_flickr")
 

@@ -70,7 +70,7 @@ needs_compiler() { ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != 
 if ! has torch || ! has fairseq; then
   say "about 1.5 GB of disk (several more with CUDA) and, beside the download,"
   if needs_compiler; then
-    say "about 6 minutes on 2 cores, most of it for compiling fairseq"
+    say "about 4 minutes on 2 cores, most of it for compiling fairseq"
     command -v c++ >/dev/null || command -v g++ >/dev/null ||
       die "fairseq must be compiled on this Python: install a C++ compiler, or use Python 3.12"
   else

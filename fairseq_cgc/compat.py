@@ -116,6 +116,23 @@ def _explain_unreadable_checkpoints() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 
+def _copy_checkpoints_whole() -> None:
+    from fairseq.file_io import PathManager
+
+    copy = PathManager.copy
+
+    @functools.wraps(copy)
+    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
+        if not overwrite or not PathManager.supports_rename(dst_path):
+            return copy(src_path, dst_path, overwrite)
+        partial = dst_path + ".tmp"
+        copied = copy(src_path, partial, overwrite)
+        PathManager.rename(partial, dst_path)
+        return copied
+
+    PathManager.copy = staticmethod(copy_whole)
+
+
 def _keep_the_last_batch() -> None:
     from fairseq.data import data_utils
 
@@ -317,6 +334,12 @@ FIXES = (
         "damaged and hostile checkpoints end in a traceback",
         _always,
         _explain_unreadable_checkpoints,
+    ),
+    Fix(
+        "checkpoint copies",
+        "a run killed while it saves leaves a broken checkpoint_last.pt",
+        _always,
+        _copy_checkpoints_whole,
     ),
     Fix(
         "last batch",

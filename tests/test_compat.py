@@ -18,6 +18,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils, options, utils
 from fairseq.data import data_utils
+from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 
 import fairseq_cgc.models
@@ -119,6 +120,25 @@ def test_torchrun_is_refused_without_a_gpu_only(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="WORLD_SIZE is 2, set by torchrun, but there is no GPU"):
         parse()
+
+
+def test_copy_that_breaks_off_leaves_the_last_checkpoint(monkeypatch, tmp_path):
+    new, last = tmp_path / "checkpoint_1_100.pt", tmp_path / "checkpoint_last.pt"
+    new.write_text("new")
+    last.write_text("last")
+
+    def break_off(source: str, target: str) -> None:
+        Path(target).write_text("n")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_text() == "last"
+    assert PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [new, last]
 
 
 @pytest.mark.parametrize("multiple", [1, 8])

@@ -53,7 +53,11 @@ def test_bad_utf8_names_file_line_and_byte(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [gzip.compress(b"a line\n" * 1000, mtime=0)[:-20], b"not gzip at all\n", b"\x1f\x8b\x08" + b"\0" * 30],
+    [
+        gzip.compress(b"a line\n" * 1000, mtime=0)[:-20],
+        b"not gzip at all\n",
+        b"\x1f\x8b\x08" + b"\0" * 30,
+    ],
 )
 def test_damaged_gzip(tmp_path, content):
     path = write(tmp_path / "text.gz", content)

@@ -61,7 +61,16 @@ if ((!here)) && [ ! -x .venv/bin/python ]; then
 fi
 ((here)) || python=.venv/bin/python
 pip=("$python" -m pip --disable-pip-version-check)
-has() { "$python" -c "import $1" >/dev/null 2>&1; }
+# Whether modules are installed, found without importing them; -P: not in the working folder.
+has() {
+  "$python" -P -c 'import sys
+from importlib.util import find_spec
+sys.exit(not all(map(find_spec, sys.argv[1:])))' "$@"
+}
+package_is_installed() {
+  [ "$("$python" -P -c 'from importlib.util import find_spec
+print(find_spec("fairseq_cgc").origin)' 2>/dev/null)" = "$PWD/fairseq_cgc/__init__.py" ]
+}
 
 torch=${TORCH:-torch==2.13.0}
 case "$torch" in [0-9]*) torch="torch==$torch" ;; esac
@@ -100,9 +109,7 @@ if ! has fairseq; then
   quietly "installing fairseq-fixed 0.12.3.1" env -u CUDA_HOME "${pip[@]}" install \
     --no-deps --no-build-isolation --require-hashes -r scripts/requirements-fairseq.txt
 fi
-if ! "$python" -c 'import fairseq_cgc, matplotlib, pytest, xdist, sacremoses' 2>/dev/null ||
-  [ "$("$python" -c 'import fairseq_cgc; print(fairseq_cgc.__file__)')" != "$PWD/fairseq_cgc/__init__.py" ] ||
-  [ ! -x "$("$python" -c 'import sys; print(sys.prefix)')/bin/ruff" ]; then
+if ! package_is_installed || ! has matplotlib mypy pytest ruff sacremoses sentencepiece xdist; then
   quietly "installing this package, editable" "${pip[@]}" install --no-build-isolation -e ".[dev,plots]"
 fi
 say "ready: $("$python" -c 'import sys; print(sys.executable)')"

@@ -134,6 +134,28 @@ def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(toy_data, tmp_path)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_a_finished_training_is_not_continued(toy_data, tmp_path):
+    toy.succeed(toy.train(toy_data, tmp_path, "--max-update", "5"))
+    before = weights(tmp_path)
+    result = toy.succeed(toy.train(toy_data, tmp_path, "--max-update", "5"))
+    assert "nothing left to train: 5 updates were made" in result.stdout + result.stderr
+    after = weights(tmp_path)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    toy.succeed(toy.train(toy_data, tmp_path, "--max-update", "6"))
+    history = safe_load(tmp_path / "checkpoint_last.pt")["optimizer_history"]
+    assert history[-1]["num_updates"] == 6
+
+
+def test_an_interrupted_training_stops_early_at_the_same_epoch(toy_data, tmp_path):
+    # Nothing is learnt: the first epoch is the best one, and three more are waited for.
+    arguments = ["--lr", "1e-30", "--patience", "3", "--no-epoch-checkpoints"]
+    for limit in (["--max-epoch", "2"], [], []):
+        toy.succeed(toy.train(toy_data, tmp_path, *arguments, *limit))
+    state = safe_load(tmp_path / "checkpoint_last.pt")["extra_state"]
+    assert state["train_iterator"]["epoch"] == 5  # the fifth would have been next
+    assert state["early_stop"]["num_runs"] == 3
+
+
 def test_hydra_train_with_a_preset(toy_data, tmp_path):
     overrides = [
         f"task.data={toy_data}",

@@ -24,6 +24,7 @@ from fairseq.trainer import Trainer
 
 import fairseq_cgc.models
 from fairseq_cgc import compat
+from fairseq_cgc.compat.imports import silence_warnings
 from fairseq_cgc.core import UserError
 
 ROOT = Path(fairseq_cgc.__file__).parent.parent
@@ -194,7 +195,7 @@ def test_numpy_aliases_are_back():
 def test_known_warnings_are_silent(message):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        compat._silence_warnings()
+        silence_warnings()
         warnings.warn(message, FutureWarning, stacklevel=1)
         warnings.warn("something else", FutureWarning, stacklevel=1)
     assert [str(warning.message) for warning in seen] == ["something else"]
@@ -270,7 +271,7 @@ def test_one_line_errors_are_for_fairseqs_commands_only(command):
     result = run_python(
         f"import sys; sys.argv = [{command!r}]\n"
         "import fairseq_cgc\n"
-        "try:\n    raise fairseq_cgc.compat.UserError('--beam is 0, but must be positive')\n"
+        "try:\n    raise fairseq_cgc.core.errors.UserError('--beam is 0, but must be positive')\n"
         "except ValueError:\n    raise RuntimeError('wrapped')"
     )
     assert result.returncode == 1

@@ -32,7 +32,7 @@ def test_command_is_of_this_python_and_package():
         *(sys.executable, "-m", "fairseq_cli.train", "DATA", "--lr", "1"),
         *("--user-dir", str(PACKAGE_DIR)),
     ]
-    assert (PACKAGE_DIR / "compat.py").is_file()
+    assert (PACKAGE_DIR / "compat" / "__init__.py").is_file()
 
 
 def test_failing_command_is_told_with_its_last_line(tmp_path):

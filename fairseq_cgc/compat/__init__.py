@@ -1,0 +1,136 @@
+"""What makes fairseq 0.12.3.1 run on today's Python, torch, numpy and hydra.
+
+The only room that works around versions. Each entry of :data:`FIXES` names what it mends and
+when it is needed; :func:`apply` makes those changes once per process. What cannot be mended
+from inside a plugin is listed, with the way around it, in the README.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairseq_cgc.compat.checkpoints import (
+    allow_checkpoint_classes,
+    copy_checkpoints_whole,
+    explain_unreadable_checkpoints,
+    safe_load,
+)
+from fairseq_cgc.compat.commands import (
+    is_fairseq_command,
+    repair_options,
+    repair_user_dir,
+    show_user_errors_in_one_line,
+)
+from fairseq_cgc.compat.imports import (
+    import_without_debug_logging,
+    restore_numpy_aliases,
+    silence_warnings,
+)
+from fairseq_cgc.compat.resuming import keep_early_stopping
+from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
+
+__all__ = ["FIXES", "Fix", "apply", "safe_load"]
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One repair: what it mends, when it is needed, and how it is made."""
+
+    name: str
+    mends: str
+    needed: Callable[[], bool]
+    make: Callable[[], None]
+
+
+_applied: dict[str, bool] = {}
+
+
+def apply() -> dict[str, bool]:
+    """Make every repair that this process needs, once.
+
+    Returns:
+        The name of each repair and whether it was needed.
+    """
+    for fix in FIXES:
+        if fix.name not in _applied:
+            _applied[fix.name] = fix.needed()
+            if _applied[fix.name]:
+                fix.make()
+    return dict(_applied)
+
+
+def _always() -> bool:
+    return True
+
+
+FIXES = (
+    Fix(
+        "logging",
+        "importing fairseq turns on debug messages of every library",
+        lambda: "fairseq.models" not in sys.modules,
+        import_without_debug_logging,
+    ),
+    Fix("warnings", "deprecation warnings at every start", _always, silence_warnings),
+    Fix(
+        "numpy aliases",
+        "np.int and np.float in fairseq's speech and span-mask code, gone since numpy 1.24",
+        lambda: not hasattr(np, "int"),
+        restore_numpy_aliases,
+    ),
+    Fix(
+        "safe checkpoints",
+        "torch.load refuses fairseq's own checkpoints; a short list of harmless classes is "
+        "allowed, everything else stays refused",
+        _always,
+        allow_checkpoint_classes,
+    ),
+    Fix(
+        "checkpoint errors",
+        "damaged and hostile checkpoints end in a traceback",
+        _always,
+        explain_unreadable_checkpoints,
+    ),
+    Fix(
+        "checkpoint copies",
+        "a run killed while it saves leaves a broken checkpoint_last.pt",
+        _always,
+        copy_checkpoints_whole,
+    ),
+    Fix(
+        "last batch",
+        "the last batch, of the longest sentences, is dropped from training, validation and "
+        "generation where its size is no multiple of --required-batch-size-multiple (8)",
+        _always,
+        keep_the_last_batch,
+    ),
+    Fix(
+        "options",
+        "--bf16 sets --tpu; fairseq-validate has no default --task; torchrun without a GPU "
+        "trains separate models into one folder",
+        _always,
+        repair_options,
+    ),
+    Fix(
+        "trainer",
+        "resuming sees other batches; --cpu --fp16 and --cpu with several processes fail",
+        _always,
+        repair_trainer,
+    ),
+    Fix(
+        "resuming",
+        "a resumed run forgets its count of --patience, and trains on when it had ended",
+        _always,
+        keep_early_stopping,
+    ),
+    Fix("user-dir", "two copies of this package are hard to tell", _always, repair_user_dir),
+    Fix(
+        "one-line errors",
+        "fairseq's commands end in a traceback for mistakes in options",
+        is_fairseq_command,
+        show_user_errors_in_one_line,
+    ),
+)

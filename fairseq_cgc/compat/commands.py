@@ -1,0 +1,98 @@
+"""fairseq's commands: options, --user-dir and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairseq_cgc.core.errors import UserError
+
+
+def repair_options() -> None:
+    from fairseq import options
+
+    parse = options.parse_args_and_arch
+
+    @functools.wraps(parse)
+    def parse_args_and_arch(
+        parser: argparse.ArgumentParser, input_args: list[str] | None = None, **kwargs: Any
+    ) -> Any:
+        if parser.get_default("task") is None:
+            parser.set_defaults(task="translation")  # fairseq-validate names no default
+        parsed = parse(parser, input_args, **kwargs)
+        args = parsed[0] if isinstance(parsed, tuple) else parsed
+        given = sys.argv[1:] if input_args is None else input_args
+        if getattr(args, "bf16", False) and "--tpu" not in given:
+            args.tpu = False  # fairseq takes every bf16 run for one on a TPU
+        if hasattr(args, "distributed_world_size"):
+            refuse_torchrun_without_gpu()
+        return parsed
+
+    options.parse_args_and_arch = parse_args_and_arch
+
+
+def refuse_torchrun_without_gpu() -> None:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and "RANK" in os.environ and not torch.cuda.is_available():
+        raise UserError(
+            f"WORLD_SIZE is {processes}, set by torchrun, but there is no GPU, and fairseq would "
+            f"train {processes} separate models into one folder; start each process by hand, "
+            "with WORLD_SIZE and RANK unset: --distributed-world-size N --distributed-rank R "
+            "--distributed-no-spawn --distributed-backend gloo "
+            "--distributed-init-method tcp://127.0.0.1:PORT"
+        )
+
+
+def repair_user_dir() -> None:
+    from fairseq import utils
+    from fairseq.models import import_models
+
+    import_module = utils.import_user_module
+    here = Path(__file__).resolve().parent.parent
+
+    @functools.wraps(import_module)
+    def import_user_module(args: Any) -> None:
+        path = getattr(args, "user_dir", None)
+        if path is not None and Path(path).name == here.name and Path(path).exists():
+            if Path(path).resolve() != here:
+                raise UserError(
+                    f"two copies of {here.name}: --user-dir is {path}, but Python already "
+                    f"imported the one in {here}; pass that one, or uninstall it"
+                )
+            # fairseq takes a package that is imported for one whose models are registered.
+            import_models(str(here / "models"), f"{here.name}.models")
+            return
+        import_module(args)
+
+    utils.import_user_module = import_user_module
+
+
+def is_fairseq_command() -> bool:
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    names = (Path(sys.argv[0]).name if sys.argv else "", main.name if main else "")
+    return names[0].startswith("fairseq-") or names[1].startswith("fairseq_cli")
+
+
+def show_user_errors_in_one_line() -> None:
+    show = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, UserError):
+            reason = reason.__cause__ or reason.__context__
+        if reason is None:
+            show(kind, error, traceback)
+        else:
+            print(f"error: {reason}", file=sys.stderr)
+
+    sys.excepthook = excepthook
+    # hydra handles exceptions itself and prints those of this class in one line.
+    hydra_utils: Any = importlib.import_module("hydra._internal.utils")
+    hydra_utils.CompactHydraException = (hydra_utils.CompactHydraException, UserError)

@@ -1,0 +1,37 @@
+"""What importing fairseq does to its surroundings, or needs of them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+
+import numpy as np
+
+
+def restore_numpy_aliases() -> None:
+    np.int, np.float = int, float  # type: ignore[attr-defined]
+
+
+def silence_warnings() -> None:
+    for message in (
+        r".*hydra\.experimental.*",
+        r".*strict flag in the compose API.*",
+        r".*version_base parameter.*",
+        r".*Usage of deprecated keyword in package header.*",
+        r".*is validated against ConfigStore schema with the same name.*",
+        r".*torch\.cuda\.amp.*",
+        r".*`torch\.jit\.script` is.*",
+        r".*pin_memory.* argument is set as true but no accelerator.*",
+        r".*tensor\.storage.*|.*TypedStorage is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message=r"(?s)\s*" + message)
+
+
+def import_without_debug_logging() -> None:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    importlib.import_module("fairseq.models")
+    importlib.import_module("fairseq.tasks")
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -31,7 +31,10 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["fairseq_cgc", "fairseq_cgc.*"]),
-    package_data={"fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"]},
+    package_data={
+        "fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"],
+        "fairseq_cgc.mt.comparison": ["page.html", "page.css", "page.js"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "torch>=2.6",  # the first release whose torch.load is safe by default

@@ -2,18 +2,23 @@
 
     python scripts/evaluate.py SAVE_DIR --data DATA_BIN
     python scripts/evaluate.py SAVE_DIR/checkpoint_best.pt --data DATA_BIN --split valid
+    python scripts/evaluate.py SAVE_DIR --data DATA_BIN --sweep-lenpen 0.6,0.8,1.0,1.2
 
-Run again, it repeats only what is missing or has changed.
+Run again, it repeats only what is missing or has changed. It reports tokenised BLEU-4 as the paper
+does, sacreBLEU with and without regard to case, and chrF2. Compounds are never split at hyphens.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
+from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.evaluation import evaluate, prepare_model
+from fairseq_cgc.mt.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
 from fairseq_cgc.mt.search import SearchOptions
 
 DEFAULT_EPOCHS = 10
@@ -51,21 +56,46 @@ def main() -> None:
         "--output", type=Path, help="folder for the results (beside the checkpoint)"
     )
     SearchOptions.add_arguments(parser)
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--sweep-lenpen", metavar="X,Y,...",
+        help=f"try these length penalties on {TUNING_SPLIT!r}, take the one with the best "
+        "tokenised BLEU-4 for --split, and record how all did",
+    )  # fmt: skip
+    # A value that is there already is not replaced by the default: None shows what was not given.
+    arguments = parser.parse_args(namespace=argparse.Namespace(lenpen=None))
+    lenpens = None if arguments.sweep_lenpen is None else parse_lenpens(arguments.sweep_lenpen)
+    if lenpens is not None and arguments.lenpen is not None:
+        raise UserError("--lenpen and --sweep-lenpen exclude each other; give one of them")
+    if arguments.lenpen is None:
+        arguments.lenpen = SearchOptions.lenpen
 
     options = SearchOptions.from_arguments(arguments)
     chosen = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
     selection = {key: number for key, number in chosen.items() if number is not None} or None
     if selection is None and arguments.model.is_dir() and not arguments.no_average:
         selection = {"last_epochs": DEFAULT_EPOCHS}
+    model = prepare_model(arguments.model, selection)
+    tuning = None
+    if lenpens is not None:
+        tuning = sweep_lenpen(
+            model, arguments.data, lenpens,
+            options=options, output=arguments.output, command=sys.argv,
+        )  # fmt: skip
+        options = dataclasses.replace(options, lenpen=tuning.best.lenpen)
+        print(tuning.table())
+        print(
+            f"\nbest tokenised BLEU-4 on {TUNING_SPLIT}: lenpen {options.lenpen:g}; "
+            f"with it, {arguments.split}:\n"
+        )
     scores, output = evaluate(
-        prepare_model(arguments.model, selection),
+        model,
         arguments.data,
         split=arguments.split,
         options=options,
         reference=arguments.reference,
         output=arguments.output,
         command=sys.argv,
+        tuning=tuning.to_json() if tuning else None,
     )
     print(scores.table())
     print(f"\nsaved in {output}")

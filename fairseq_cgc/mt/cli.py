@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
+import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 from fairseq_cgc.core.errors import UserError
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_started: WeakSet[subprocess.Popen[bytes]] = WeakSet()
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -27,6 +37,24 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def merge_options(options: Sequence[str]) -> dict[str, list[str]]:
+    """Option -> its values in a command line, where a later option replaces an earlier one."""
+    merged: dict[str, list[str]] = {}
+    name = ""
+    for word in options:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            merged[name] = [value] if equals else []
+        else:
+            merged[name].append(word)
+    return merged
+
+
+def as_words(options: Mapping[str, Sequence[str]]) -> list[str]:
+    """The inverse of :func:`merge_options`."""
+    return [word for name, values in options.items() for word in (name, *values)]
+
+
 def fairseq_command(name: str, arguments: Sequence[str | Path]) -> list[str]:
     """The argument vector of ``fairseq-NAME`` with this package as its ``--user-dir``.
 
@@ -38,6 +66,46 @@ def fairseq_command(name: str, arguments: Sequence[str | Path]) -> list[str]:
     return [*command, "--user-dir", str(PACKAGE_DIR)]
 
 
+def shown_command(name: str, arguments: Sequence[str | Path]) -> str:
+    """The same for a user's shell: ``fairseq-NAME`` is the program that is run."""
+    interpreter_and_module = 3
+    return f"fairseq-{name} {shlex.join(fairseq_command(name, arguments)[interpreter_and_module:])}"
+
+
+def start_fairseq(
+    name: str, arguments: Sequence[str | Path], **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a fairseq command that (on Linux) ends with this process, however that ends.
+
+    Otherwise a training whose caller was killed would go on, and the next call would start a
+    second one in the same folder.
+
+    Args:
+        name: as for :func:`fairseq_command`.
+        arguments: likewise.
+        options: of ``subprocess.Popen``.
+    """
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed before the call
+            os._exit(1)
+
+    command = fairseq_command(name, arguments)
+    process = subprocess.Popen(command, preexec_fn=end_with_parent, **options)
+    _started.add(process)
+    return process
+
+
+def stop_fairseq() -> None:
+    """End what :func:`start_fairseq` has started, for the threads that wait for it."""
+    for process in list(_started):
+        if process.poll() is None:
+            process.terminate()
+
+
 def run_fairseq(name: str, arguments: Sequence[str | Path], *, log: Path) -> None:
     """Run a fairseq command to its end, its output in ``log``.
 
@@ -45,9 +113,16 @@ def run_fairseq(name: str, arguments: Sequence[str | Path], *, log: Path) -> Non
         UserError: if the command fails; its last line is part of the message.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as stream:
-        command = fairseq_command(name, arguments)
-        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode
-    if status != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"fairseq-{name} failed: {lines[-1] if lines else ''} (see {log})")
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        start_fairseq(name, arguments, stdout=stream, stderr=subprocess.STDOUT) as process,
+    ):
+        process.wait()
+    if process.returncode != 0:
+        raise fairseq_error(name, log)
+
+
+def fairseq_error(name: str, log: Path) -> UserError:
+    """What to raise when ``fairseq-NAME`` failed: with the last line that it left in ``log``."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return UserError(f"fairseq-{name} failed: {lines[-1] if lines else ''} (see {log})")

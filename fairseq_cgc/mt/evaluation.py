@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from fairseq_cgc.mt.checkpoints import (
     select_checkpoints,
 )
 from fairseq_cgc.mt.corpora import new_file, read_lines, write_lines
+from fairseq_cgc.mt.environment import versions
 from fairseq_cgc.mt.generation import Generation, run_generation
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.scoring import (
@@ -30,7 +29,14 @@ from fairseq_cgc.mt.scoring import (
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import detokenize, find_pipeline, language_pair
 
-_PACKAGES = {"torch": "torch", "fairseq": "fairseq-fixed", "sacrebleu": "sacrebleu"}
+#: How fairseq writes an unknown word of a reference. Translations have ``<unk>``, which shares
+#: characters and sacreBLEU's tokens with it.
+_UNKNOWN = "<<unk>>"
+_MATCHES_NOTHING = "\ufffd"
+
+#: Files in the output folder.
+HYPOTHESES = "hypotheses.txt"
+REFERENCES = "references.txt"
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,12 @@ def prepare_model(target: Path, selection: dict[str, int] | None) -> Model:
     return Model(output, paths)
 
 
+def default_output(model: Model, split: str, options: SearchOptions) -> Path:
+    """Folder beside the checkpoint, named after the model, the split and the search."""
+    search = f"beam{options.beam}-lenpen{options.lenpen:g}"
+    return model.path.parent / f"{model.name}.{split}.{search}"
+
+
 def evaluate(
     model: Model,
     data_dir: Path,
@@ -83,11 +95,13 @@ def evaluate(
     reference: Path | None = None,
     output: Path | None = None,
     command: Sequence[str] = (),
+    tuning: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[Scores, Path]:
     """Translate a split and score it.
 
-    Writes ``hypotheses.txt`` (detokenised), ``generate.log`` (what fairseq printed) and
-    ``scores.json`` into the output folder.
+    Writes ``hypotheses.txt`` (detokenised), ``references.txt`` (what sacreBLEU and chrF compared
+    them with), ``generate.log`` (what fairseq printed) and ``scores.json`` into the output folder.
 
     Args:
         model: see :func:`prepare_model`.
@@ -96,9 +110,10 @@ def evaluate(
         split: split of the data to translate.
         options: beam search.
         reference: raw text to score against instead.
-        output: folder for the results; by default beside the checkpoint, named after the model,
-            the split and the search.
+        output: folder for the results; :func:`default_output` if missing.
         command: what the user typed, for the record.
+        tuning: how the length penalty was chosen, for the record.
+        environment: added to fairseq's environment.
 
     Returns:
         The scores and the output folder.
@@ -107,9 +122,7 @@ def evaluate(
         UserError: if model, data and references do not fit together.
     """
     options = options or SearchOptions()
-    if output is None:
-        search = f"beam{options.beam}-lenpen{options.lenpen:g}"
-        output = model.path.parent / f"{model.name}.{split}.{search}"
+    output = output or default_output(model, split, options)
     pair = language_pair(load_model_state(model.path), data_dir)
     pipeline = find_pipeline(data_dir, pair)
     generation = run_generation(
@@ -120,15 +133,25 @@ def evaluate(
         split=split,
         options=options,
         post_process=pipeline.subwords if pipeline else "subword_nmt",
+        environment=environment,
     )
+    if generation.references is None:
+        raise UserError(f"{data_dir} has no {pair[1]} side of {split!r} to score against")
     translations = list(detokenize(pipeline, generation.decoded))
-    write_lines(output / "hypotheses.txt", translations)
-    scores = _score(generation, translations, pipeline, pair[1], data_dir, split, reference)
+    references, name, note = _references(
+        generation.references, pipeline, pair[1], data_dir, split, reference
+    )
+    check_paired(
+        translations, references, hypotheses_name=f"the output for {split}", references_name=name
+    )
+    write_lines(output / HYPOTHESES, translations)
+    write_lines(output / REFERENCES, references)
+    scores = _score(generation, translations, references, pipeline, pair[1], note)
 
     speed = generation.sentences_per_second
     record = {
         "command": list(command),
-        "versions": _versions(),
+        "versions": versions(),
         "device": options.device_name,
         "checkpoint": str(model.path),
         "averaged_checkpoints": [str(path) for path in model.inputs],
@@ -136,6 +159,7 @@ def evaluate(
         "split": split,
         "beam": options.beam,
         "lenpen": options.lenpen,
+        "lenpen_tuning": tuning,
         "max_tokens": options.max_tokens,
         "batch_size": options.batch_size,
         "sentences": len(translations),
@@ -151,41 +175,59 @@ def evaluate(
 def _score(
     generation: Generation,
     translations: list[str],
+    references: list[str],
     pipeline: TextPipeline | None,
     target_lang: str,
-    data_dir: Path,
-    split: str,
-    reference: Path | None,
+    note: str | None,
 ) -> Scores:
-    if generation.references is None:
-        raise UserError(f"{data_dir} has no {target_lang} side of {split!r} to score against")
-    raw = pipeline.reference_lines(split, target_lang) if pipeline else None
-    references, name = (raw or generation.references), f"{data_dir} ({split}.{target_lang})"
-    if reference is not None:
-        references, name = list(read_lines(reference)), str(reference)
-    check_paired(
-        translations, references, hypotheses_name=f"the output for {split}", references_name=name
-    )
-    note = None
-    if pipeline is None:
-        note = "no preparation.json in the data: sacreBLEU and chrF are on tokenised translations"
-    elif raw is None and reference is None:
-        note = "no raw references in the data: sacreBLEU and chrF are against tokenised text"
+    assert generation.references is not None  # evaluate has checked
     lowercase = pipeline.lowercase if pipeline else False
-    return Scores(
-        tokenized=tokenized_bleu(generation.decoded, generation.references),
-        sacrebleu=sacrebleu_score(
+    bleu, other_case = (
+        sacrebleu_score(
             translations,
             references,
-            lowercase=lowercase,
+            lowercase=lower,
             target_lang=target_lang,
-            tokenized=note is not None,
-        ),
+            # It warns about tokenised text. Our note says so already; once is enough besides.
+            tokenized=note is not None or lower != lowercase,
+        )
+        for lower in (lowercase, not lowercase)
+    )
+    return Scores(
+        tokenized=tokenized_bleu(generation.decoded, generation.references),
+        sacrebleu=bleu,
+        sacrebleu_other_case=other_case,
         chrf=chrf_score(translations, references, lowercase=lowercase),
         note=note,
     )
 
 
-def _versions() -> dict[str, Any]:
-    packages = {name: importlib.metadata.version(package) for name, package in _PACKAGES.items()}
-    return {"python": platform.python_version(), **packages}
+def _references(
+    decoded: list[str],
+    pipeline: TextPipeline | None,
+    target_lang: str,
+    data_dir: Path,
+    split: str,
+    reference: Path | None,
+) -> tuple[list[str], str, str | None]:
+    """What plain translations are scored against, its name, and what a reader must know of it.
+
+    Args:
+        decoded: the references in the data, subwords joined.
+        reference: the user's own; it goes before all others.
+    """
+    note = None
+    if pipeline is None:
+        note = "no preparation.json in the data: sacreBLEU and chrF are on tokenised translations"
+    if reference is not None:
+        return list(read_lines(reference)), str(reference), note
+    name = f"{data_dir} ({split}.{target_lang})"
+    if pipeline is None:
+        return decoded, name, note
+    raw = pipeline.reference_lines(split, target_lang)
+    if raw is not None:
+        return raw, name, None
+    marked = [line.replace(_UNKNOWN, _MATCHES_NOTHING) for line in decoded]
+    how = "as they are in it" if pipeline.tokenizer == "none" else "detokenised from it"
+    note = f"no raw references in the data: sacreBLEU and chrF are against references {how}"
+    return list(detokenize(pipeline, marked)), name, note

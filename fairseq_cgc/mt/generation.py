@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.checkpoints import file_stamps
-from fairseq_cgc.mt.cli import fairseq_command
+from fairseq_cgc.mt.cli import start_fairseq
 from fairseq_cgc.mt.corpora import new_file
 from fairseq_cgc.mt.scoring import TokenizedBleu
 from fairseq_cgc.mt.search import SearchOptions
@@ -54,6 +54,7 @@ def run_generation(
     options: SearchOptions | None = None,
     post_process: str | None = None,
     progress: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Generation:
     """Translate a binarised split and keep what fairseq prints in ``output``.
 
@@ -68,6 +69,7 @@ def run_generation(
         options: beam search; the defaults of :class:`SearchOptions` if missing.
         post_process: how to join subwords: ``subword_nmt``, ``sentencepiece`` or ``None``.
         progress: whether to draw a progress bar on standard error.
+        environment: added to this process's environment.
 
     Raises:
         UserError: if the split is missing, or fairseq fails or skips a sentence.
@@ -75,6 +77,28 @@ def run_generation(
     options = options or SearchOptions()
     data_files = split_files(data_dir, split, language_pair)
     sentences = _count(data_files[0])
+    arguments = generation_arguments(
+        checkpoint, data_dir, language_pair, split, options, post_process
+    )
+    header = _header(
+        arguments,
+        options.device_name,
+        [checkpoint, *data_files, *sorted(data_dir.glob("dict.*.txt"))],
+    )
+    if not _is_complete(output, header):
+        _stream(arguments, header, output, sentences if progress else None, environment or {})
+    return read_generation(output, sentences)
+
+
+def generation_arguments(
+    checkpoint: Path,
+    data_dir: Path,
+    language_pair: tuple[str, str],
+    split: str,
+    options: SearchOptions,
+    post_process: str | None,
+) -> list[str | Path]:
+    """What :func:`run_generation` gives to ``fairseq-generate``."""
     arguments: list[str | Path] = [
         data_dir, "--path", checkpoint, "--gen-subset", split,
         "--source-lang", language_pair[0], "--target-lang", language_pair[1],
@@ -87,15 +111,7 @@ def run_generation(
         arguments += ["--post-process", post_process]
     if options.cpu:
         arguments.append("--cpu")
-
-    header = _header(
-        arguments,
-        options.device_name,
-        [checkpoint, *data_files, *sorted(data_dir.glob("dict.*.txt"))],
-    )
-    if not _is_complete(output, header):
-        _stream(arguments, header, output, sentences if progress else None)
-    return read_generation(output, sentences)
+    return arguments
 
 
 def read_generation(path: Path, sentences: int | None = None) -> Generation:
@@ -202,7 +218,11 @@ def _is_complete(output: Path, header: str) -> bool:
 
 
 def _stream(
-    arguments: Sequence[str | Path], header: str, output: Path, sentences: int | None
+    arguments: Sequence[str | Path],
+    header: str,
+    output: Path,
+    sentences: int | None,
+    environment: Mapping[str, str],
 ) -> None:
     """Run fairseq-generate into ``output``; ``sentences`` is the total of the progress bar."""
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -214,12 +234,12 @@ def _stream(
         tqdm(total=sentences, desc="translating", unit="sent", disable=sentences is None) as bar,
     ):
         log.write(header.encode() + b"\n")
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(
-            fairseq_command("generate", arguments),
+        with start_fairseq(
+            "generate",
+            arguments,
             stdout=subprocess.PIPE,
             stderr=messages,
-            env=environment,
+            env={**os.environ, **environment, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"},
         ) as process:
             assert process.stdout is not None
             try:

@@ -3,6 +3,9 @@
 Tokenised BLEU is what fairseq computes and the paper reports: it depends on how the text was
 tokenised and compares only with numbers made the same way. sacreBLEU and chrF take plain text and
 untouched references; their signatures say all that is needed to compare them with the literature.
+
+No score here splits compounds at hyphens (``##AT##-##AT##``), as fairseq's recipes for English to
+German do; that raises BLEU.
 """
 
 from __future__ import annotations
@@ -70,6 +73,11 @@ class PlainTextScore:
     """0 to 100."""
     signature: str
 
+    @property
+    def lowercase(self) -> bool:
+        """Whether case was disregarded."""
+        return "case:lc" in self.signature.split("|")
+
 
 def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenizedBleu:
     """Score lines of tokens with fairseq's own scorer (which counts an empty line as one token).
@@ -96,6 +104,24 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Toke
     )
 
 
+def bleu_metric(*, lowercase: bool = False, target_lang: str = "", tokenized: bool = False) -> BLEU:
+    """sacreBLEU's BLEU as every score and test here uses it.
+
+    Raises:
+        UserError: if the language's tokeniser is not installed (Japanese, Korean).
+    """
+    try:
+        return BLEU(lowercase=lowercase, trg_lang=target_lang, force=tokenized)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"sacreBLEU cannot tokenise {target_lang!r}: {reason}") from error
+
+
+def chrf_metric(*, lowercase: bool = False) -> CHRF:
+    """sacreBLEU's chrF2 as every score and test here uses it."""
+    return CHRF(lowercase=lowercase)
+
+
 def sacrebleu_score(
     hypotheses: Sequence[str],
     references: Sequence[str],
@@ -114,10 +140,10 @@ def sacrebleu_score(
         tokenized: the text is known to be tokenised, so do not warn about it.
 
     Raises:
-        UserError: if the numbers of lines differ.
+        UserError: if the numbers of lines differ, or as :func:`bleu_metric`.
     """
     check_paired(hypotheses, references)
-    metric = BLEU(lowercase=lowercase, trg_lang=target_lang, force=tokenized)
+    metric = bleu_metric(lowercase=lowercase, target_lang=target_lang, tokenized=tokenized)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return PlainTextScore(score=score, signature=str(metric.get_signature()))
 
@@ -127,7 +153,7 @@ def chrf_score(
 ) -> PlainTextScore:
     """chrF2 of plain text; arguments and error as for :func:`sacrebleu_score`."""
     check_paired(hypotheses, references)
-    metric = CHRF(lowercase=lowercase)
+    metric = chrf_metric(lowercase=lowercase)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return PlainTextScore(score=score, signature=str(metric.get_signature()))
 
@@ -159,6 +185,9 @@ class Scores:
 
     tokenized: TokenizedBleu
     sacrebleu: PlainTextScore
+    """With the case that the translations have: without regard to it if they are lower case."""
+    sacrebleu_other_case: PlainTextScore
+    """The other way: with regard to case if ``sacrebleu`` is without, and the reverse."""
     chrf: PlainTextScore
     note: str | None = None
     """What a reader must know before comparing, for example that the text is tokenised."""
@@ -171,7 +200,14 @@ class Scores:
         """An aligned Markdown table; what makes the numbers comparable stands below it."""
         rows = [
             ("tokenised BLEU-4", self.tokenized.score, str(self.tokenized)),
-            ("sacreBLEU", self.sacrebleu.score, self.sacrebleu.signature),
+            *(
+                (
+                    f"sacreBLEU, {'lower case' if score.lowercase else 'cased'}",
+                    score.score,
+                    score.signature,
+                )
+                for score in (self.sacrebleu, self.sacrebleu_other_case)
+            ),
             ("chrF2", self.chrf.score, self.chrf.signature),
         ]
         width = max(len(name) for name, _, _ in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,8 @@ class SearchOptions:
             if value is not None and value < 1:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} must be at least 1, but is {value}")
+        if not math.isfinite(self.lenpen):
+            raise UserError(f"--lenpen must be a finite number, but is {self.lenpen}")
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,8 @@ from tinyrun import TinyRun, run_script, tiny_run
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt import evaluation
 from fairseq_cgc.mt.evaluation import Model, evaluate, prepare_model
+from fairseq_cgc.mt.pipeline import TextPipeline
+from fairseq_cgc.mt.scoring import chrf_score
 from fairseq_cgc.mt.search import SearchOptions
 
 BEAM_2 = SearchOptions(beam=2, cpu=True)
@@ -55,9 +57,11 @@ def test_script_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> N
     # The raw references are cased; the model's output is not.
     assert "case:lc" in scores["sacrebleu"]["signature"] and scores["sacrebleu"]["score"] > 5
     assert "case:lc" in scores["chrf"]["signature"]
-    assert scores["note"] is None
+    other = scores["sacrebleu_other_case"]
+    assert "case:mixed" in other["signature"] and other["score"] < scores["sacrebleu"]["score"]
+    assert scores["note"] is None and record["lenpen_tuning"] is None
     printed = done.stdout.decode()
-    assert f"| sacreBLEU        | {scores['sacrebleu']['score']:6.2f} |" in printed
+    assert f"| sacreBLEU, lower case | {scores['sacrebleu']['score']:6.2f} |" in printed
     log = (output / "generate.log").read_text(encoding="utf-8")
     assert f"BLEU4 = {scores['tokenized']['score']:.2f}, " in log
 
@@ -108,3 +112,42 @@ def test_references(run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     own.write_text("one line\n", encoding="utf-8")
     with pytest.raises(UserError, match="output for test has 37 lines, but .*own.en has 1"):
         evaluate(model, run.data_dir, reference=own, output=tmp_path / "own")
+
+
+@pytest.mark.slow
+def test_references_from_the_data_are_detokenised(run: TinyRun, tmp_path: Path) -> None:
+    """Data that says how it was prepared but has no raw text, as a released corpus has none."""
+    model = prepare_model(run.save_dir / "checkpoint_last.pt", None)
+    data = tmp_path / "data"
+    shutil.copytree(run.data_dir, data)
+    description = json.loads((data / "preparation.json").read_text(encoding="utf-8"))
+    description["raw"] = {}
+    (data / "preparation.json").write_text(json.dumps(description), encoding="utf-8")
+
+    whole, _ = evaluate(model, run.data_dir, options=BEAM_2, output=tmp_path / "out")
+    scores, output = evaluate(model, data, options=BEAM_2, output=tmp_path / "bare")
+    assert scores.note == (
+        "no raw references in the data: sacreBLEU and chrF are against references detokenised "
+        "from it"
+    )
+    # Lower case is all that the raw text and the text in the data differ in, but for one word
+    # that the dictionary does not have.
+    assert scores.sacrebleu.score == pytest.approx(whole.sacrebleu.score, abs=0.2)
+    assert scores.sacrebleu_other_case.score == scores.sacrebleu.score
+    assert whole.sacrebleu_other_case.score < whole.sacrebleu.score - 5
+    assert scores.tokenized == whole.tokenized
+
+
+@pytest.mark.parametrize("tokenizer, text", [("moses", "a b's."), ("none", "a b &apos;s .")])
+def test_unknown_words_of_references_match_nothing(
+    tokenizer: str, text: str, tmp_path: Path
+) -> None:
+    pipeline = TextPipeline(
+        "de", "en", tokenizer, False, True, "subword_nmt", "code", True, data_dir=tmp_path
+    )
+    references, name, note = evaluation._references(
+        ["a b &apos;s .", "<<unk>> c"], pipeline, "en", tmp_path, "test", None
+    )
+    assert references == [text, "\ufffd c"]
+    assert name.endswith("(test.en)") and note is not None
+    assert chrf_score(["<unk>"], ["\ufffd"]).score == 0 < chrf_score(["<unk>"], ["<<unk>>"]).score

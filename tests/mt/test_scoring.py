@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt import scoring
 from fairseq_cgc.mt.scoring import (
     PlainTextScore,
     Scores,
@@ -96,6 +97,15 @@ def test_chinese_has_its_own_tokeniser() -> None:
     assert "tok:13a" in sacrebleu_score(["you"], ["you"], target_lang="en").signature
 
 
+def test_a_tokeniser_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> None:
+        raise RuntimeError("\nPlease install it:\n\n pip install ...")
+
+    monkeypatch.setattr(scoring, "BLEU", missing)
+    with pytest.raises(UserError, match="cannot tokenise 'ja': Please install it: pip install"):
+        sacrebleu_score(["a"], ["a"], target_lang="ja")
+
+
 @pytest.mark.parametrize("score", [tokenized_bleu, sacrebleu_score, chrf_score])
 def test_unpaired_lines_are_refused(score) -> None:
     with pytest.raises(UserError, match="hypotheses has 1 lines, but references has 2"):
@@ -113,17 +123,29 @@ def test_table_and_json() -> None:
     scores = Scores(
         TokenizedBleu(34.512, (68.9, 42.4, 28.0, 18.8), 1.0, 100, 100),
         PlainTextScore(5.0, "nrefs:1|case:lc"),
+        PlainTextScore(4.0, "nrefs:1|case:mixed"),
         PlainTextScore(100.0, "nrefs:1|nc:6"),
         note="take care",
     )
     table = scores.table()
     rows = [line for line in table.splitlines() if line.startswith("|")]
-    assert len(rows) == 5 and len({len(row) for row in rows}) == 1
+    assert len(rows) == 6 and len({len(row) for row in rows}) == 1
     assert all(row.count("|") == 3 for row in rows)
-    assert "| tokenised BLEU-4 |  34.51 |" in rows and "| sacreBLEU        |   5.00 |" in rows
-    for part in ("68.9/42.4/28.0/18.8", "nrefs:1|case:lc", "nrefs:1|nc:6", "take care"):
+    assert rows[2:5] == [
+        "| tokenised BLEU-4      |  34.51 |",
+        "| sacreBLEU, lower case |   5.00 |",
+        "| sacreBLEU, cased      |   4.00 |",
+    ]
+    for part in (
+        "68.9/42.4/28.0/18.8",
+        "nrefs:1|case:lc",
+        "nrefs:1|case:mixed",
+        "nrefs:1|nc:6",
+        "take care",
+    ):
         assert part in table
     values = json.loads(json.dumps(scores.to_json()))
     assert values["tokenized"]["score"] == 34.512
     assert values["sacrebleu"] == {"score": 5.0, "signature": "nrefs:1|case:lc"}
+    assert values["sacrebleu_other_case"] == {"score": 4.0, "signature": "nrefs:1|case:mixed"}
     assert values["note"] == "take care"

@@ -29,6 +29,12 @@ def test_numbers_must_be_positive(option: str) -> None:
         parse(f"--{option}", "0")
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_the_length_penalty_must_be_finite(value: str) -> None:
+    with pytest.raises(UserError, match=f"--lenpen must be a finite number, but is {value}"):
+        parse("--lenpen", value)
+
+
 def test_cpu_is_honoured() -> None:
     assert SearchOptions(cpu=True).device.type == "cpu"
     assert SearchOptions(cpu=True).device_name.startswith("CPU")

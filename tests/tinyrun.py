@@ -15,7 +15,7 @@ import pytest
 from fairseq_cgc.mt.cli import fairseq_command
 from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 NOUNS = {"Hund": "dog", "Mann": "man", "Ball": "ball", "Baum": "tree", "Stuhl": "chair"}
 VERBS = {"sieht": "sees", "sucht": "seeks", "findet": "finds", "malt": "paints"}

@@ -1,0 +1,71 @@
+"""Compare two systems' translations of one test set.
+
+    python scripts/compare.py REFERENCE SYSTEM_A SYSTEM_B
+    python scripts/compare.py REFERENCE SYSTEM_A SYSTEM_B --source SOURCE --html PAGE.html
+
+All files are plain text or .gz, one sentence a line, detokenised (the hypotheses.txt of
+scripts/evaluate.py). It prints BLEU and chrF2 with 95 % intervals, the p-value of a paired test
+and the verdict; the page also shows the sentences that differ most side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.comparison.files import CompareOptions, compare_files
+from fairseq_cgc.mt.significance import SAMPLES, TESTS
+
+
+def main() -> None:
+    """Parse the command line, compare and print the result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("reference", type=Path, help="reference translations")
+    parser.add_argument("system_a", type=Path, help="the baseline")
+    parser.add_argument("system_b", type=Path, help="what is compared with it")
+    parser.add_argument("--source", type=Path, help="what was translated, for the page")
+    parser.add_argument("--names", metavar="A,B", help="of the systems (from the files' names)")
+    parser.add_argument("--lowercase", action="store_true", help="disregard case")
+    parser.add_argument(
+        "--target-lang", default="", metavar="LANG",
+        help="language code; sacreBLEU tokenises zh, ja and ko in their own way",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokenized", action="store_true", help="do not warn that the text is tokenised"
+    )
+    parser.add_argument(
+        "--test", default="bootstrap", metavar="NAME",
+        help=f"{' or '.join(TESTS)} (%(default)s); the first is in effect one-sided, as in Moses "
+        "and sacreBLEU, the second two-sided",
+    )  # fmt: skip
+    parser.add_argument(
+        "--samples", type=int, default=SAMPLES, metavar="N",
+        help="samples or trials of the test (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page to this file")
+    parser.add_argument(
+        "--top", type=int, default=50, metavar="N", help="sentences on the page (%(default)s)"
+    )
+    arguments = parser.parse_args()
+    options = CompareOptions(
+        source=arguments.source,
+        names=arguments.names,
+        lowercase=arguments.lowercase,
+        target_lang=arguments.target_lang,
+        tokenized=arguments.tokenized,
+        test=arguments.test,
+        samples=arguments.samples,
+        html=arguments.html,
+        top=arguments.top,
+    )
+    comparison = compare_files(arguments.reference, arguments.system_a, arguments.system_b, options)
+    print(comparison.table())
+    if arguments.html is not None:
+        print(f"\npage: {arguments.html}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fairseq_cgc.analysis.figures import new_figure, save_figure
 from fairseq_cgc.core import CGLightConv, UserError
 
 #: Name of the convolution within the model to its gates, one tensor B x H x K a call.
@@ -58,13 +59,8 @@ def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
     Raises:
         UserError: if matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from None
     rows = [gate.shape[0] for gate in gates.values()]
-    figure = Figure(figsize=(9, 1.6 + sum(0.45 + 0.22 * heads for heads in rows)))
-    figure.set_layout_engine("constrained")
+    figure = new_figure(9, 1.6 + sum(0.45 + 0.22 * heads for heads in rows))
     panels = figure.subplots(len(gates), 1, squeeze=False, height_ratios=[2 + h for h in rows])
     reach = max(gate.shape[1] for gate in gates.values()) // 2
     for panel, (name, gate) in zip(panels[:, 0], gates.items(), strict=True):
@@ -82,6 +78,4 @@ def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
     panels[-1, 0].set_xlabel("position seen, relative to the word (left: earlier)")
     figure.colorbar(image, ax=panels, label="gate (0: closed, 1: open)", shrink=0.8)
     figure.suptitle(title, fontsize=10, wrap=True)
-    partial = output.with_name(output.name + ".partial")
-    figure.savefig(partial, dpi=130, format="png")
-    partial.replace(output)
+    save_figure(figure, output)

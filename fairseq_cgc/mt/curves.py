@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairseq_cgc.analysis.figures import new_figure, save_figure
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.mt.corpora import read_lines
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Point:
     """0 to 100; on validation data with ``--eval-bleu`` only."""
     wps: float | None
     """Target subwords processed in a second."""
+    wpb: float | None
+    """Target subwords in an update."""
+    train_wall: float | None
+    """Seconds spent in updates (waiting for data and validation not counted)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,33 @@ class TrainingLog:
     train_inner: list[Point]
     """Means over every ``--log-interval`` updates."""
     valid: list[Point]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a training took."""
+
+    updates: int
+    seconds: float
+    """Spent in updates, from the first epoch on; interrupted epochs count once."""
+    tokens: float
+    """Target subwords."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """0 where nothing was measured."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def training_speed(log: TrainingLog) -> Speed:
+    """Add up the epochs of a training."""
+    seconds = tokens = 0.0
+    updates = 0
+    for point in log.train:
+        seconds += point.train_wall or 0.0
+        tokens += (point.wpb or 0.0) * (point.updates - updates)
+        updates = point.updates
+    return Speed(updates, seconds, tokens)
 
 
 def read_log(path: Path, name: str | None = None) -> TrainingLog:
@@ -77,34 +109,32 @@ def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
     """Draw loss, and BLEU if any run has it, against updates into a PNG file.
 
     Args:
-        logs: runs to compare; every run has one colour.
+        logs: runs to compare; those of one name (several seeds) share a colour.
         output: file to write.
 
     Raises:
         UserError: if matplotlib is not installed or there is no run.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from error
     if not logs:
         raise UserError("no training log to draw")
 
+    names = list(dict.fromkeys(log.name for log in logs))
     has_bleu = any(point.bleu is not None for log in logs for point in log.valid)
     panels = 2 if has_bleu else 1
-    figure = Figure(figsize=(6.4 * panels, 4.6), dpi=150, layout="constrained")
-    # Not pyplot: it would choose a window system and keep the figure for ever.
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4 * panels, 4.6)
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    for number, log in enumerate(logs):
-        colour = f"C{number % 10}"
+    colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    unnamed = set(names)
+    for log in logs:
+        colour = colours[log.name]
+        label = log.name if log.name in unnamed else None
+        unnamed.discard(log.name)
         # Of a training that is short in epochs, their means say too little.
         train = log.train if len(log.train) > 2 else log.train_inner or log.train
-        # The legend names every run once, also one without validation.
-        only = None if log.valid else log.name
+        # The legend has every name once, also of a run without validation.
+        only = None if log.valid else label
         _line(axes[0], train, "nll_loss", color=colour, linestyle="--", label=only)
-        _line(axes[0], log.valid, "nll_loss", color=colour, marker="o", label=log.name)
+        _line(axes[0], log.valid, "nll_loss", color=colour, marker="o", label=label)
         if has_bleu:
             _line(axes[1], log.valid, "bleu", color=colour, marker="o")
     axes[0].set_title("validation (solid) and training (dashed)")
@@ -117,8 +147,7 @@ def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
         axis.grid(alpha=0.3)
     # Below the panels, where it covers no curve; a column is wide enough for a long name.
     figure.legend(loc="outside lower center", ncols=panels, frameon=False)
-    with new_file(output) as partial:
-        figure.savefig(partial, format="png")
+    save_figure(figure, output)
 
 
 def _json_in(line: str) -> dict[str, Any]:
@@ -143,6 +172,8 @@ def _point(values: dict[str, Any], prefix: str) -> Point:
         ppl=number("ppl"),
         bleu=number("bleu"),
         wps=number("wps"),
+        wpb=number("wpb"),
+        train_wall=number("train_wall"),
     )
 
 

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
-import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.cli import fairseq_command
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.curves import draw_curves, read_log
 from fairseq_cgc.mt.demo_corpus import write_corpus
@@ -21,6 +14,7 @@ from fairseq_cgc.mt.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 from fairseq_cgc.mt.scoring import Scores
 from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.mt.training import LOG, train
 from fairseq_cgc.mt.translator import Translator
 
 logger = logging.getLogger(__name__)
@@ -31,7 +25,18 @@ RECIPE = [
     *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "1.0"),
     *("--lr", "0.005", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "200"),
     *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
-    *("--max-tokens", "4096", "--keep-last-epochs", "5", "--seed", "1", "--num-workers", "0"),
+    *(
+        "--max-tokens",
+        "4096",
+        "--keep-last-epochs",
+        "5",
+        "--seed",
+        "1",
+        "--num-workers",
+        "0",
+        "--log-interval",
+        "20",
+    ),
 ]
 
 
@@ -71,12 +76,15 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
     logger.info("2/5 tokens, subwords, fairseq data")
     splits = ("train", "valid", "test")
     raw = {split: {lang: corpus / f"{split}.{lang}" for lang in ("de", "en")} for split in splits}
-    options = PrepareOptions("de", "en", normalize=False, lowercase=False, bpe_size=sizes.subwords)
-    data = prepare(raw, out / "data", options).data_dir
+    preparation = PrepareOptions(
+        "de", "en", normalize=False, lowercase=False, bpe_size=sizes.subwords
+    )
+    data = prepare(raw, out / "data", preparation).data_dir
 
     logger.info("3/5 training LightConv + CGC for %d updates", sizes.updates)
     save_dir = out / "model"
-    _train(data, save_dir, sizes.updates)
+    options = [*RECIPE, "--max-update", str(sizes.updates), "--cpu"]
+    train(data, save_dir, options, name="training")
 
     logger.info("4/5 average of the last epochs, beam 6, scores")
     model = prepare_model(save_dir, {"last_epochs": 3})
@@ -86,7 +94,7 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
     )
 
     logger.info("5/5 pictures")
-    draw_curves([read_log(save_dir / "train.log", "LightConv + CGC")], out / "curve.png")
+    draw_curves([read_log(save_dir / LOG, "LightConv + CGC")], out / "curve.png")
     sources, references = (list(read_lines(raw["test"][lang])) for lang in ("de", "en"))
     longest = max(range(len(sources)), key=lambda i: len(sources[i]))
     _draw_sentence(model.path, data, sources[longest], search, out / "gates.png")
@@ -99,48 +107,6 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
         )
     print(f"\n{scores.table()}\n\ncurve: {out / 'curve.png'}\ngates: {out / 'gates.png'}")
     return scores
-
-
-def _train(data: Path, save_dir: Path, updates: int) -> None:
-    """Run fairseq-train behind a progress bar; an interrupted training continues."""
-    save_dir.mkdir(parents=True, exist_ok=True)
-    log, output = save_dir / "train.log", save_dir / "output.log"
-    arguments: list[str | Path] = [
-        data,
-        *RECIPE,
-        *("--max-update", str(updates), "--save-dir", save_dir, "--cpu"),
-        *("--log-format", "json", "--log-interval", "20", "--log-file", log),
-    ]
-    finished = re.compile(rf'"train_num_updates": "{updates}"')
-    if log.exists() and finished.search(log.read_text(encoding="utf-8")):
-        logger.info("    done before")
-        return
-    with output.open("a", encoding="utf-8") as stream:
-        process = subprocess.Popen(
-            fairseq_command("train", arguments), stdout=stream, stderr=subprocess.STDOUT
-        )
-        try:
-            _show_progress(process, log, updates)
-        finally:
-            process.terminate()
-            process.wait()
-    if process.returncode != 0:
-        lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"fairseq-train failed: {lines[-1] if lines else ''} (see {output})")
-
-
-def _show_progress(process: subprocess.Popen[bytes], log: Path, updates: int) -> None:
-    with tqdm(total=updates, unit="update", mininterval=1.0) as bar:
-        while process.poll() is None:
-            time.sleep(1)
-            try:
-                points = read_log(log).train_inner
-            except UserError:  # nothing logged yet
-                continue
-            if points:
-                bar.set_postfix_str(f"loss {points[-1].loss}", refresh=False)
-                bar.update(points[-1].updates - bar.n)
-        bar.update(updates - bar.n if process.returncode == 0 else 0)
 
 
 def _draw_sentence(

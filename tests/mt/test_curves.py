@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tinyrun import tiny_run
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.curves import draw_curves, read_log
+from fairseq_cgc.mt.curves import draw_curves, read_log, training_speed
 
 
 def inner(epoch: int, updates: int, nll: float) -> str:
@@ -84,6 +85,36 @@ def test_drawing(log: Path, tmp_path: Path) -> None:
     assert narrow.std() > 0.01
     with pytest.raises(UserError, match="no training log"):
         draw_curves([], without)
+
+
+def test_runs_of_one_name_share_a_colour_and_a_place_in_the_legend(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("fairseq_cgc.mt.curves.save_figure", lambda figure, _: drawn.append(figure))
+    runs = [read_log(log, name) for name in ("LightConv", "CGC", "LightConv")]
+    draw_curves(runs, tmp_path / "curves.png")
+    (figure,) = drawn
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["LightConv", "CGC"]
+    colours = [line.get_color() for line in figure.axes[0].lines]
+    assert colours == ["C0", "C0", "C1", "C1", "C0", "C0"]
+
+
+def test_speed_adds_up_the_epochs(tmp_path: Path) -> None:
+    path = tmp_path / "run.log"
+    lines = [
+        summary("train", epoch, updates, 4.0, wpb=wpb, train_wall=wall)
+        for epoch, updates, wpb, wall in (
+            (1, 10, "100", "4"),
+            (2, 20, "9", "9"),
+            (2, 25, "200", "6"),
+        )
+    ]
+    lines.insert(1, inner(1, 12, 3.0))
+    path.write_text("\n".join(lines[:2] + lines[3:]) + "\n", encoding="utf-8")
+    speed = training_speed(read_log(path))
+    assert (speed.updates, speed.seconds, speed.tokens) == (25, 10.0, 10 * 100 + 15 * 200)
+    assert speed.tokens_per_second == 400.0
 
 
 def test_matplotlib_is_optional(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+"""Pictures as PNG files, with matplotlib where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fairseq_cgc.core.errors import UserError
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of a size in inches.
+
+    Raises:
+        UserError: if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from error
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    # Not pyplot: it would choose a window system and keep the figure for ever.
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, output: Path) -> None:
+    """Write a figure, all or nothing."""
+    partial = output.with_name(f".{output.name}.partial")
+    figure.savefig(partial, format="png")
+    partial.replace(output)

@@ -1,0 +1,6 @@
+"""Tables of results: several systems trained by one protocol, evaluated and compared.
+
+Layers, lowest first: ``protocol`` (how all are trained), ``systems`` (what is trained),
+``parameters`` (their sizes), ``released`` (text that others prepared), ``experiment`` (the runs),
+``report`` (the table). ``scripts/reproduce.py`` puts them together.
+"""

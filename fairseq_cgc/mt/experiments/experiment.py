@@ -1,0 +1,230 @@
+"""A table of results: train, average, translate and score every system with every seed.
+
+Every run has a folder ``OUT/SYSTEM-seedSEED``. Each of its steps is whole or absent and is not done
+twice, so that an interrupted experiment continues where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+import torch
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import as_words, merge_options, shown_command, stop_fairseq
+from fairseq_cgc.mt.curves import Speed, read_log, training_speed
+from fairseq_cgc.mt.evaluation import evaluate, prepare_model
+from fairseq_cgc.mt.experiments.parameters import count_parameters
+from fairseq_cgc.mt.experiments.protocol import Protocol
+from fairseq_cgc.mt.experiments.systems import SYSTEMS, system_options
+from fairseq_cgc.mt.generation import generation_arguments, split_files
+from fairseq_cgc.mt.scoring import Scores
+from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.mt.trained import find_pipeline
+from fairseq_cgc.mt.training import LOG, train, training_arguments
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluations."""
+
+    system: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{SYSTEMS[self.system]}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came out of a run."""
+
+    run: Run
+    parameters: int
+    averaged: int
+    """Epoch checkpoints in the average."""
+    speed: Speed
+    scores: dict[int, Scores]
+    """Beam -> scores of the test split."""
+    outputs: dict[int, Path]
+    """Beam -> folder of the translations."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared on what."""
+
+    protocol: Protocol
+    data_dir: Path
+    out: Path
+    systems: list[str]
+    seeds: list[int]
+    beams: list[int]
+    last_epochs: int
+    """Epoch checkpoints to average."""
+    extra_options: list[str] = field(default_factory=list)
+    """Of ``fairseq-train``, after the protocol's, which they replace."""
+    reference: Path | None = None
+    """Raw references of the test split, where the data has none."""
+    cpu: bool = False
+    jobs: int = 1
+    """Runs at the same time; on several GPUs each has one."""
+
+    def __post_init__(self) -> None:
+        for system in self.systems:
+            system_options(system, self.protocol)
+        for option in ("jobs", "last_epochs"):
+            if getattr(self, option) < 1:
+                name = option.replace("_", "-")
+                raise UserError(f"--{name} is {getattr(self, option)}, but must be at least 1")
+
+    def runs(self) -> list[Run]:
+        """All systems with the first seed, then with the next."""
+        return [
+            Run(system, seed, self.out / f"{system}-seed{seed}")
+            for seed in self.seeds
+            for system in self.systems
+        ]
+
+    def train_options(self, run: Run) -> list[str]:
+        """Options of ``fairseq-train`` for a run."""
+        options = [*system_options(run.system, self.protocol), *self.protocol.train_options]
+        device = ["--cpu"] if self.cpu else []
+        seed = ["--seed", str(run.seed)]
+        keep = ["--keep-last-epochs", str(max(self.last_epochs, self.protocol.last_epochs))]
+        return as_words(merge_options([*options, *seed, *keep, *self.extra_options, *device]))
+
+    def search(self, beam: int) -> SearchOptions:
+        """Options of beam search."""
+        return SearchOptions(beam=beam, lenpen=self.protocol.lenpen, cpu=self.cpu)
+
+    def parameters(self) -> dict[str, int]:
+        """System -> number of parameters with the dictionaries of the data."""
+        self._check_dictionaries()
+        runs = {run.system: run for run in self.runs()}
+        return {
+            system: count_parameters(self.data_dir, self.train_options(run))
+            for system, run in runs.items()
+        }
+
+    def check_data(self) -> None:
+        """Raise UserError if the data are not there, or incomplete."""
+        self._check_dictionaries()
+        for split in ("train", "valid", "test"):
+            split_files(self.data_dir, split, self._languages)
+
+    def _check_dictionaries(self) -> None:
+        for lang in self._languages:
+            if not (self.data_dir / f"dict.{lang}.txt").is_file():
+                raise UserError(
+                    f"--data {self.data_dir} is no folder of binarised data: it has no "
+                    f"dict.{lang}.txt"
+                )
+
+    def commands(self) -> Iterator[str]:
+        """What is run, for a shell."""
+        for run in self.runs():
+            yield f"# {run.name}"
+            arguments = training_arguments(run.folder, self.train_options(run))
+            yield shown_command("train", [self.data_dir, *arguments])
+            model = run.folder / f"average-last-epochs-{self.last_epochs}.pt"
+            yield (
+                f"python scripts/average_checkpoints.py {run.folder} "
+                f"--last-epochs {self.last_epochs} --output {model}"
+            )
+            for beam in self.beams:
+                search = self.search(beam)
+                yield shown_command(
+                    "generate",
+                    generation_arguments(
+                        model, self.data_dir, self._languages, "test", search, "subword_nmt"
+                    ),
+                )
+
+    def perform(self) -> Iterator[list[RunResult]]:
+        """Do what is missing.
+
+        Yields:
+            After each run the results so far, in the order of the table.
+
+        Raises:
+            UserError: if the data are incomplete, or a step fails.
+        """
+        self.check_data()
+        parameters = self.parameters()
+        slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(self.jobs):
+            slots.put(slot)
+        order = self.runs()
+        results: dict[Run, RunResult] = {}
+        with ThreadPoolExecutor(self.jobs) as pool:
+            futures = [
+                pool.submit(self._perform, run, parameters[run.system], slots) for run in order
+            ]
+            try:
+                for future in as_completed(futures):
+                    result = future.result()
+                    results[result.run] = result
+                    yield [results[run] for run in order if run in results]
+            finally:
+                # After an error or Ctrl-C the threads must not wait for their trainings' end.
+                pool.shutdown(wait=False, cancel_futures=True)
+                stop_fairseq()
+
+    def _perform(self, run: Run, parameters: int, slots: SimpleQueue[int]) -> RunResult:
+        slot = slots.get()
+        try:
+            environment = self._environment(slot)
+            options = self.train_options(run)
+            train(
+                self.data_dir, run.folder, options,
+                name=run.name, environment=environment, position=slot,
+            )  # fmt: skip
+            model = prepare_model(run.folder, {"last_epochs": self._epochs(run)})
+            scores, outputs = {}, {}
+            for beam in self.beams:
+                scores[beam], outputs[beam] = evaluate(
+                    model,
+                    self.data_dir,
+                    options=self.search(beam),
+                    reference=self.reference,
+                    output=run.folder / f"test.beam{beam}",
+                    environment=environment,
+                )
+            speed = training_speed(read_log(run.folder / LOG))
+            return RunResult(run, parameters, len(model.inputs), speed, scores, outputs)
+        finally:
+            slots.put(slot)
+
+    def _epochs(self, run: Run) -> int:
+        """How many epochs to average: a short training has fewer."""
+        return min(self.last_epochs, len(list(run.folder.glob("checkpoint[0-9]*.pt"))))
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        gpus = 0 if self.cpu else torch.cuda.device_count()
+        if gpus > 0:
+            # One GPU a run: on several, fairseq would train with batches several times as large.
+            return {"CUDA_VISIBLE_DEVICES": str(slot % gpus)}
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether the text was lower-cased, so that scores must not regard case."""
+        pipeline = find_pipeline(self.data_dir, self._languages)
+        return pipeline.lowercase if pipeline else False
+
+    @property
+    def _languages(self) -> tuple[str, str]:
+        return self.protocol.source_lang, self.protocol.target_lang

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Train, average, translate and score the systems of a table; write the table.
+
+    python scripts/reproduce.py table6 --data data/iwslt14/bin       # after prepare_iwslt14.py
+    python scripts/reproduce.py multi30k --data multi30k-bpe-en-de   # the released BPE files
+    python scripts/reproduce.py multi30k --systems lightconv,cgc --seeds 1,2,3
+
+The protocols are fairseq_cgc/config/iwslt14_de_en.yaml and multi30k.yaml. Run again, it continues
+where it was; a run that was made with other settings is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.experiments.experiment import Experiment
+from fairseq_cgc.mt.experiments.protocol import load_protocol
+from fairseq_cgc.mt.experiments.released import binarize_multi30k, is_released_multi30k
+from fairseq_cgc.mt.experiments.report import parameter_table, write_report
+from fairseq_cgc.mt.experiments.systems import SYSTEMS, TABLE_6
+from fairseq_cgc.mt.steps import only_process_in
+
+#: Table -> protocol, default of --data.
+TABLES = {
+    "table6": ("iwslt14_de_en", Path("data/iwslt14/bin")),
+    "multi30k": ("multi30k", Path("data/multi30k-bpe-en-de")),
+}
+
+
+def main() -> None:
+    """Parse the command line, then print the commands or run them."""
+    args = parse_args()
+    name, default_data = TABLES[args.table]
+    protocol = load_protocol(name)
+    data: Path = args.data or default_data
+    out: Path = args.out or Path("runs") / args.table
+    released = name == "multi30k" and is_released_multi30k(data)
+    experiment = Experiment(
+        protocol=protocol,
+        data_dir=out / "data" if released else data,
+        out=out,
+        systems=split(args.systems),
+        seeds=numbers("--seeds", args.seeds),
+        beams=numbers("--beam", args.beam) if args.beam else [protocol.beam],
+        last_epochs=args.last_epochs if args.last_epochs is not None else protocol.last_epochs,
+        extra_options=extra_options(args),
+        reference=args.reference,
+        cpu=args.cpu,
+        jobs=args.jobs,
+    )
+    if args.dry_run:
+        dry_run(experiment, data if released else None)
+        return
+    if not released:
+        experiment.check_data()
+    with only_process_in(out):
+        if released:
+            binarize_multi30k(data, experiment.data_dir, protocol.source_lang, protocol.target_lang)
+        command = shlex.join(["python", *sys.argv])
+        for done in experiment.perform():
+            table = write_report(experiment, done, command)
+        print(f"{table}\n\nin {out}: results.md, results.json, results.png, curves.png")
+
+
+def dry_run(experiment: Experiment, released: Path | None) -> None:
+    """Print what would be run, and the sizes of the models where the dictionaries are there."""
+    if released is not None and not experiment.data_dir.exists():
+        print(f"# the text of {released} is binarised into {experiment.data_dir}")
+    else:
+        print("".join(f"# {line}\n" for line in parameter_table(experiment).splitlines()))
+    for command in experiment.commands():
+        print(command)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "table", choices=TABLES, help="Table 6 of the paper (IWSLT'14), or Multi30k"
+    )
+    parser.add_argument(
+        "--data", type=Path,
+        help="folder of binarised data; for multi30k also the released BPE files ("
+        + ", ".join(f"{table}: {data}" for table, (_, data) in TABLES.items()) + ")",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder for all results (runs/TABLE)")
+    parser.add_argument(
+        "--systems", default=",".join(TABLE_6),
+        help=f"separated by commas, of {', '.join(SYSTEMS)} (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", default="1", help="separated by commas (%(default)s)")
+    parser.add_argument("--beam", help="beam sizes, separated by commas (the protocol's)")
+    parser.add_argument("--max-update", type=int, help="updates (the protocol's)")
+    parser.add_argument(
+        "--last-epochs", type=int, help="epoch checkpoints to average (the protocol's)"
+    )
+    parser.add_argument(
+        "--train-options", default="",
+        help="more options of fairseq-train, in one string; they replace the protocol's "
+        "(--train-options='--fp16 --max-tokens 8192 --update-freq 1')",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reference", type=Path,
+        help="raw references of the test split for sacreBLEU and chrF, where the data have none",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (%(default)s)")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the commands and the parameters, run nothing"
+    )
+    return parser.parse_args()
+
+
+def split(text: str) -> list[str]:
+    """Values between commas, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",")))
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Positive integers between commas, each once."""
+    words = split(text)
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UserError(f"{option} is {text!r}, but must be positive integers between commas")
+    return [int(word) for word in words]
+
+
+def extra_options(args: argparse.Namespace) -> list[str]:
+    """What the user adds to the protocol."""
+    try:
+        options = shlex.split(args.train_options)
+    except ValueError as error:
+        raise UserError(f"--train-options is {args.train_options!r}: {error}") from error
+    if options and not options[0].startswith("--"):
+        raise UserError(f"--train-options is {args.train_options!r}, but must start with an option")
+    if args.max_update is not None:
+        options += ["--max-update", str(args.max_update)]
+    return options
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,82 @@
+"""The systems of Table 6: sizes as published, and alike but for what they are to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fairseq.data import Dictionary
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import merge_options
+from fairseq_cgc.mt.experiments.parameters import count_parameters
+from fairseq_cgc.mt.experiments.protocol import load_protocol
+from fairseq_cgc.mt.experiments.systems import PUBLISHED, SYSTEMS, TABLE_6, system_options
+
+TABLE_6_PARAMETERS = {
+    "transformer": 39_469_056,
+    "lightconv": 38_139_436,
+    "dynamic": 38_447_576,
+    "cgc": 38_148_144,
+    "cgc-logits": 38_148_144,
+}
+
+
+def write_dictionaries(folder: Path, sizes: dict[str, int]) -> Path:
+    """Dictionaries of these sizes, fairseq's 4 special symbols included."""
+    for lang, size in sizes.items():
+        dictionary = Dictionary()
+        for number in range(size - 4):
+            dictionary.add_symbol(f"w{number}")
+        dictionary.save(str(folder / f"dict.{lang}.txt"))
+    return folder
+
+
+@pytest.mark.parametrize("system", TABLE_6_PARAMETERS)
+def test_parameters_of_table_6(system: str, tmp_path: Path) -> None:
+    protocol = load_protocol("iwslt14_de_en")
+    data = write_dictionaries(tmp_path, {"de": 8848, "en": 6632})
+    options = [*system_options(system, protocol), *protocol.train_options]
+    parameters = count_parameters(data, options)
+    assert parameters == TABLE_6_PARAMETERS[system]
+    if system in PUBLISHED[protocol.name]:
+        published = float(PUBLISHED[protocol.name][system].parameters.removesuffix("M"))
+        assert abs(parameters / 1e6 - published) < 0.01
+
+
+def test_parameters_with_the_real_dictionaries(shared_data: Path) -> None:
+    protocol = load_protocol("iwslt14_de_en")
+    for system in TABLE_6:
+        options = [*system_options(system, protocol), *protocol.train_options]
+        parameters = count_parameters(shared_data / "iwslt14-devtest", options)
+        assert parameters == TABLE_6_PARAMETERS[system]
+
+
+@pytest.mark.parametrize("name", ["iwslt14_de_en", "multi30k"])
+def test_lightconv_has_the_sizes_of_the_gated_model(name: str, tmp_path: Path) -> None:
+    protocol = load_protocol(name)
+    data = write_dictionaries(tmp_path, {"de": 40, "en": 40})
+    sizes = {
+        system: count_parameters(data, [*system_options(system, protocol), *protocol.train_options])
+        for system in SYSTEMS
+    }
+    # E: 3K x d, D: d x K, scale and shift of d, in each encoder layer (d = K // 2 + 1).
+    kernels = [3, 7, 15, 31, 31, 31, 31] if name == "iwslt14_de_en" else [3, 7, 15, 31]
+    gates = sum((4 * k + 2) * (k // 2 + 1) for k in kernels)
+    assert sizes["cgc"] - sizes["lightconv"] == gates
+    assert sizes["cgc-logits"] == sizes["cgc"]
+    assert sizes["dynamic"] > sizes["lightconv"]
+
+
+def test_only_the_encoder_of_the_dynamic_system_is_dynamic() -> None:
+    protocol = load_protocol("iwslt14_de_en")
+    plain = merge_options(system_options("lightconv", protocol))
+    dynamic = merge_options(system_options("dynamic", protocol))
+    assert plain.pop("--encoder-conv-type") == ["lightweight"]
+    assert dynamic.pop("--encoder-conv-type") == ["dynamic"]
+    assert plain == dynamic
+
+
+def test_an_unknown_system_is_named() -> None:
+    with pytest.raises(UserError, match="--systems has 'lstm', but must be of transformer, light"):
+        system_options("lstm", load_protocol("multi30k"))

@@ -1,0 +1,154 @@
+"""scripts/reproduce.py as a user runs it: whole experiments on a small release."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy
+from release import write_release
+
+SCRIPT = toy.ROOT / "scripts" / "reproduce.py"
+OPTIONS = [
+    *("--systems", "lightconv,cgc", "--seeds", "1", "--beam", "2", "--max-update", "12", "--cpu"),
+    "--train-options=--max-tokens 600 --update-freq 1 --lr 0.02 --warmup-updates 4",
+]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(toy.ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+
+
+def reproduce(*arguments: str | Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=toy.ROOT
+    )
+
+
+def result_of(out: Path) -> list[dict]:
+    """The rows of the table without what time decides."""
+    rows = json.loads((out / "results.json").read_text(encoding="utf-8"))["rows"]
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "tokens_per_second")}
+        for row in rows
+    ]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_release(tmp_path_factory.mktemp("release") / "multi30k")
+
+
+@pytest.fixture(scope="module")
+def reproduced(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reproduced") / "out"
+    toy.succeed(reproduce("multi30k", "--data", release, "--out", out, *OPTIONS))
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("reproduce")
+class TestExperiment:
+    def test_it_leaves_the_table_and_its_pictures(self, reproduced: Path) -> None:
+        lightconv, cgc = result_of(reproduced)
+        assert (lightconv["system"], cgc["system"]) == ("lightconv", "cgc")
+        assert cgc["parameters"] - lightconv["parameters"] == 2660  # the gates of 3, 7, 15, 31
+        assert len(cgc["p_values"]) == 1 and lightconv["p_values"] == []
+        names = ("results.md", "results.json", "results.png", "curves.png")
+        assert all((reproduced / name).stat().st_size for name in names)
+        outputs = [reproduced / f"{system}-seed1/test.beam2" for system in ("lightconv", "cgc")]
+        assert all((output / "scores.json").is_file() for output in outputs)
+
+    def test_a_second_call_only_reads(self, reproduced: Path, release: Path) -> None:
+        before = {
+            path: path.stat().st_mtime_ns
+            for pattern in ("data/*", "*/*.pt", "*/*/generate.log", "*/*/against-*.json")
+            for path in reproduced.glob(pattern)
+        }
+        assert len(before) > 10
+        result = toy.succeed(
+            reproduce("multi30k", "--data", release, "--out", reproduced, *OPTIONS)
+        )
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        table = (reproduced / "results.md").read_text(encoding="utf-8").split("\n\n")[0]
+        assert table in result.stdout
+
+    def test_a_changed_setting_is_refused(self, reproduced: Path, release: Path) -> None:
+        changed = [*OPTIONS, "--max-update", "13"]
+        result = reproduce("multi30k", "--data", release, "--out", reproduced, *changed)
+        assert result.returncode == 1
+        error = result.stderr.strip().splitlines()[-1]
+        assert error.startswith("error: ") and "--max-update 12, now it is 13" in error
+        assert "Traceback" not in result.stderr
+
+    def test_killed_at_any_moment_it_ends_in_the_same_table(
+        self, reproduced: Path, release: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        arguments = ["multi30k", "--data", release, "--out", out, *OPTIONS]
+        for moment in (
+            "data.partial",
+            "lightconv-seed1/checkpoint1.pt",
+            "cgc-seed1/training.json",
+            "cgc-seed1/test.beam2/.generate.log.*.partial",
+        ):
+            with subprocess.Popen(
+                command(*arguments),
+                env=ENVIRONMENT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ) as process:
+                while not list(out.glob(moment)):
+                    assert process.poll() is None, moment
+                    time.sleep(0.02)
+                process.send_signal(signal.SIGKILL)
+        toy.succeed(reproduce(*arguments))
+        assert result_of(out) == result_of(reproduced)
+
+
+def test_a_dry_run_prints_the_sizes_and_commands_that_fairseq_takes(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "my runs"
+    data = shared_data / "iwslt14-devtest"
+    result = toy.succeed(reproduce("table6", "--data", data, "--out", out, "--dry-run"))
+    for number in ("39,469,056", "38,139,436", "38,447,576", "38,148,144"):
+        assert number in result.stdout
+    words = [shlex.split(line) for line in result.stdout.splitlines() if not line.startswith("#")]
+    starts = [line[0] for line in words if line]
+    assert starts == ["fairseq-train", "python", "fairseq-generate"] * 4
+    assert words[0][:2] == ["fairseq-train", str(data)] or words[1][:2] == [
+        "fairseq-train",
+        str(data),
+    ]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--systems", "lstm"], "--systems has 'lstm', but must be of transformer, lightconv"),
+        (["--seeds", "1,x"], "--seeds is '1,x', but must be positive integers between commas"),
+        (["--beam", "0"], "--beam is '0', but must be positive integers between commas"),
+        (["--last-epochs", "0"], "--last-epochs is 0, but must be at least 1"),
+        (["--jobs", "0"], "--jobs is 0, but must be at least 1"),
+        (["--train-options", "fp16"], "--train-options is 'fp16', but must start with an option"),
+        (["--train-options", "--x '"], '--train-options is "--x \'": No closing quotation'),
+        (["--data", "nowhere"], "--data nowhere is no folder of binarised data: it has no dict.de"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    result = reproduce("table6", "--out", tmp_path / "out", "--cpu", *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -53,7 +53,7 @@ class Speed:
 
     updates: int
     seconds: float
-    """Spent in updates, from the first epoch on; interrupted epochs count once."""
+    """Spent in updates; interrupted epochs count once (fairseq rounds each to whole seconds)."""
     tokens: float
     """Target subwords."""
 

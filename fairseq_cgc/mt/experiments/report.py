@@ -186,8 +186,8 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
         + f"Updates: {_listed(updates)}. Epoch checkpoints averaged: {_listed(averaged)}.",
         "BLEU-4 is fairseq's over tokens, as the paper reports it; compounds are not split. "
         f"p: paired bootstrap of sacreBLEU ({SAMPLES:,} samples; in effect one-sided) against "
-        f"{SYSTEMS[BASELINE]} of the same seed. Training: time in updates; tokens/s: target subwords a second, runs "
-        f"at a time: {record['runs_at_a_time']}.",
+        f"{SYSTEMS[BASELINE]} of the same seed. Training: time in updates; tokens/s: target "
+        f"subwords a second, runs at a time: {record['runs_at_a_time']}.",
         *sorted(signatures),
         *sorted(scores_note),
         f"Protocol: `fairseq_cgc/config/{record['protocol']}.yaml`"

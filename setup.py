@@ -41,7 +41,8 @@ setup(
         "numpy>=1.26",
         "PyYAML>=5.4",
         "sacrebleu>=2.3",
-        "sacremoses>=0.1.1",
+        "regex>=2021.8.3",
+        "sacremoses>=0.2",  # fairseq_cgc.mt.moses mends this version's differences from Moses
         "sentencepiece>=0.2.0",
         "subword-nmt>=0.3.8",
         "tqdm>=4.60",

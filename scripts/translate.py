@@ -9,16 +9,14 @@ With --input and --output an interrupted run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.corpora import read_lines
+from fairseq_cgc.mt.cli import print_lines, run_main
+from fairseq_cgc.mt.corpora import decode_lines, read_lines
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.translate_files import (
-    decode_lines,
     partial_file,
     translate_file,
     translate_stream,
@@ -60,12 +58,7 @@ def main() -> None:
     if output is not None:
         translate_stream(translator, lines, output, buffer_size=size)
         return
-    try:
-        for line in translator.translate(lines, buffer_size=size):
-            sys.stdout.buffer.write(line.encode() + b"\n")
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:  # The reader has seen enough, as in "... | head".
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_lines(translator.translate(lines, buffer_size=size), at_once=True)
 
 
 if __name__ == "__main__":

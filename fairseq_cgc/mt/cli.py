@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -35,6 +35,23 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def print_lines(lines: Iterable[str], *, at_once: bool) -> None:
+    """Write lines to standard output in UTF-8; a reader that stops early is no error.
+
+    Args:
+        lines: without newlines.
+        at_once: give out each line when it is there, not when a buffer is full.
+    """
+    try:
+        for line in lines:
+            sys.stdout.buffer.write(line.encode() + b"\n")
+            if at_once:
+                sys.stdout.buffer.flush()
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # "... | head"; nothing may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def merge_options(options: Sequence[str]) -> dict[str, list[str]]:

@@ -31,6 +31,27 @@ MAX_TOKEN_CHARACTERS = 1000
 _BLOCK = 1 << 20  # bytes read at a time
 
 
+def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yield the lines of a binary stream as text, without their newline.
+
+    Args:
+        stream: lines of bytes.
+        name: of the stream, for messages.
+
+    Raises:
+        UserError: at the first line that is not UTF-8, with its number.
+    """
+    for number, line in enumerate(stream, start=1):
+        try:
+            yield line.decode("utf-8").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise UserError(
+                f"{name}, line {number}: not UTF-8 (byte 0x{byte:02x}, number {error.start + 1} "
+                "of the line)"
+            ) from error
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of ``path`` (gzip if its name ends in ``.gz``) without their newline.
 
@@ -40,18 +61,13 @@ def read_lines(path: Path) -> Iterator[str]:
         UserError: if the file is missing, not UTF-8 (with the line's number), or its gzip
             stream is damaged.
     """
-    number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield text.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(
-            f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x}, number {error.start + 1} of "
-            "the line)"
-        ) from error
+            lines = decode_lines(stream, str(path))
+            for first in itertools.islice(lines, 1):
+                yield first.removeprefix("\ufeff").removesuffix("\r")
+            for line in lines:
+                yield line.removesuffix("\r")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: truncated or damaged gzip file ({error})") from error
     except OSError as error:
@@ -104,16 +120,20 @@ def check_pairs(source: Path, target: Path, *, allow_empty: bool) -> int:
     return number
 
 
-def keep_pair(source: str, target: str, max_tokens: int) -> bool:
+def keep_pair(source: str, target: str, max_tokens: int, max_ratio: float | None = None) -> bool:
     """Whether a training pair is fit for use, by the measures of Moses' clean-corpus.
 
     Both sides need 1 to ``max_tokens`` tokens (between spaces), none of more than
-    :data:`MAX_TOKEN_CHARACTERS` characters.
+    :data:`MAX_TOKEN_CHARACTERS` characters, and neither side more than ``max_ratio`` times as
+    many as the other.
     """
-    return all(
-        1 <= len(tokens) <= max_tokens and max(map(len, tokens)) <= MAX_TOKEN_CHARACTERS
-        for tokens in (source.split(), target.split())
-    )
+    sides = (source.split(), target.split())
+    shorter, longer = sorted(map(len, sides))
+    if not 1 <= shorter <= longer <= max_tokens:
+        return False
+    if max_ratio is not None and longer / shorter > max_ratio:
+        return False
+    return all(max(map(len, tokens)) <= MAX_TOKEN_CHARACTERS for tokens in sides)
 
 
 @contextmanager
@@ -180,16 +200,22 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, path: Path, sha256: str) -> Path:
-    """Fetch ``url`` into ``path`` unless a file with that checksum is there already.
+def download(url: str, path: Path, sha256: str | None) -> Path:
+    """Fetch ``url`` into ``path``, all or nothing, unless that was done before.
+
+    Args:
+        url: address.
+        path: file to write. Without a checksum an existing file is taken for the right one.
+        sha256: checksum that the file must have, if one is known.
 
     Raises:
-        UserError: if the address cannot be read, or what came differs from ``sha256``; no file
-            is left then.
+        UserError: if the address cannot be read, the connection broke off, or what came differs
+            from ``sha256``; no file is left then.
     """
-    if path.exists() and sha256_of(path) == sha256:
+    if path.exists() and sha256 in (None, sha256_of(path)):
         return path
     with new_file(path) as partial:
+        received = 0
         try:
             with urllib.request.urlopen(url, timeout=60) as reply, partial.open("wb") as stream:
                 size = int(reply.headers.get("Content-Length") or 0) or None
@@ -197,9 +223,13 @@ def download(url: str, path: Path, sha256: str) -> Path:
                     while block := reply.read(_BLOCK):
                         stream.write(block)
                         bar.update(len(block))
+                        received += len(block)
         except (OSError, HTTPException) as error:
             raise UserError(f"{url}: download failed ({error})") from error
-        found = sha256_of(partial)
-        if found != sha256:
+        if size not in (None, received):
+            raise UserError(
+                f"{url}: download failed (it broke off after {received} of {size} bytes)"
+            )
+        if sha256 is not None and (found := sha256_of(partial)) != sha256:
             raise UserError(f"{url}: SHA-256 is {found}, expected {sha256}; the file was not kept")
     return path

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.corpora import new_file, read_lines
-from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder
+from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder, lower
 from fairseq_cgc.mt.parallel import LineFunction, map_lines
 from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, remove_subwords
 
@@ -42,6 +42,12 @@ class TextPipeline:
     joined_dictionary: bool
     raw: dict[str, dict[str, str]] = field(default_factory=dict)
     """Split -> language -> file of the raw text, relative to the data folder."""
+    lowercase_last: bool = False
+    """Whether text is lower-cased after the other steps instead of before them."""
+    straight_apostrophes: bool = False
+    """Whether typographic apostrophes (’) are made straight before everything else."""
+    strict_tokenizer: bool = False
+    """Whether tokens are just those of Moses today; see :class:`MosesEncoder`."""
     data_dir: Path = Path()
     """The folder it was loaded from; not saved, so that the folder can be moved."""
 
@@ -112,12 +118,24 @@ class TextPipeline:
 
 
 def _token_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
-    return MosesEncoder(
+    lower_last = pipeline.lowercase and pipeline.lowercase_last
+    tokenize = MosesEncoder(
         lang,
-        lowercase=pipeline.lowercase,
+        lowercase=pipeline.lowercase and not lower_last,
         normalize=pipeline.normalize,
         tokenize=pipeline.tokenizer == "moses",
+        strict=pipeline.strict_tokenizer,
     )
+
+    def encode(line: str) -> str:
+        if not line.strip():
+            return ""
+        if pipeline.straight_apostrophes:
+            line = line.replace("’", "'")
+        tokens = tokenize(line)
+        return lower(tokens) if lower_last else tokens
+
+    return encode
 
 
 def _subword_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:

@@ -1,8 +1,10 @@
 """Raw parallel text to fairseq data, in three resumable steps.
 
-``OUT/text`` holds tokens, ``OUT/bpe`` subwords with their model, ``OUT/bin`` what
-``fairseq-train`` reads (with ``preparation.json``, the subword model and the raw evaluation
-text beside it). :mod:`fairseq_cgc.mt.steps` says when a step is made, skipped or refused.
+``OUT/text`` holds tokens and the raw evaluation text, ``OUT/bpe`` subwords with their model,
+``OUT/bin`` what ``fairseq-train`` reads (with ``preparation.json``, the subword model and the
+raw evaluation text beside it). :mod:`fairseq_cgc.mt.steps` says when a step is made, skipped or
+refused. :func:`prepare` takes one raw file for each split and language; a corpus that comes in
+another shape brings a :class:`TextStep` of its own to :func:`prepare_from`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import functools
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,9 @@ class PrepareOptions:
     bpe_size: int = 10000
     joined_dictionary: bool = True
     max_tokens: int = 250
+    lowercase_last: bool = False
+    straight_apostrophes: bool = False
+    strict_tokenizer: bool = False
     workers: int = 1
 
     def pipeline(self, raw: dict[str, dict[str, str]] | None = None) -> TextPipeline:
@@ -69,6 +74,9 @@ class PrepareOptions:
             subwords=self.subwords,
             subword_model=MODEL_FILES[self.subwords],
             joined_dictionary=self.joined_dictionary,
+            lowercase_last=self.lowercase_last,
+            straight_apostrophes=self.straight_apostrophes,
+            strict_tokenizer=self.strict_tokenizer,
             raw=raw or {},
         )
 
@@ -101,6 +109,19 @@ class Prepared:
     """Language -> entries, with fairseq's 4 special symbols."""
 
 
+@dataclass(frozen=True)
+class TextStep:
+    """How ``OUT/text`` is made from a corpus."""
+
+    settings: Mapping[str, Any]
+    """Everything that the tokens depend on, as JSON values."""
+    splits: Sequence[str]
+    """``train``, ``valid``, ``test``, ... in the order in which fairseq numbers them."""
+    make: Callable[[Path], dict[str, Any]]
+    """Writes tokens as ``SPLIT.LANG``, and the raw text of all splits but ``train`` as
+    ``raw/SPLIT.LANG``, into a folder; returns ``pairs`` (split -> number) and ``dropped``."""
+
+
 def prepare(raw: RawText, out: Path, options: PrepareOptions) -> Prepared:
     """Make ``out/text``, ``out/bpe`` and ``out/bin``, or what is missing of them.
 
@@ -117,26 +138,48 @@ def prepare(raw: RawText, out: Path, options: PrepareOptions) -> Prepared:
     options.check()
     langs = (options.source_lang, options.target_lang)
     splits = _ordered_splits(raw, langs)
-    settings = _settings(raw, splits, langs, options)
-    text, bpe, data = (out / step for step in ("text", "bpe", "bin"))
+    settings = {
+        "source_lang": options.source_lang,
+        "target_lang": options.target_lang,
+        "tokenizer": options.tokenizer,
+        "normalize": options.normalize,
+        "lowercase": options.lowercase,
+        "max_tokens": options.max_tokens,
+        **{f"{s}.{lang} (SHA-256)": sha256_of(raw[s][lang]) for s in splits for lang in langs},
+    }
+    make = functools.partial(_make_text, raw, splits, langs, options)
+    return prepare_from(TextStep(settings, splits, make), out, options)
+
+
+def prepare_from(text: TextStep, out: Path, options: PrepareOptions) -> Prepared:
+    """As :func:`prepare`, with the given first step.
+
+    Raises:
+        UserError: as :func:`prepare`, and whatever the first step raises.
+    """
+    options.check()
+    langs = (options.source_lang, options.target_lang)
+    bpe = {**text.settings, "subwords": options.subwords, "bpe_size": options.bpe_size}
+    data = {**bpe, "joined_dictionary": options.joined_dictionary}
+    settings = {"text": text.settings, "bpe": bpe, "bin": data}
+    folders = {step: out / step for step in settings}
+    makers: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "text": text.make,
+        "bpe": functools.partial(_make_bpe, folders["text"], text.splits, langs, options),
+        "bin": functools.partial(_make_bin, folders, text.splits, langs, options),
+    }
     with only_process_in(out):
         # Refuse before the first long step, not after it.
-        done = {step: is_done(out / step, settings[step]) for step in settings}
-        if not done["text"]:
-            make = functools.partial(_make_text, raw, splits, langs, options)
-            make_step(text, settings["text"], make)
-        if not done["bpe"]:
-            make = functools.partial(_make_bpe, text, splits, langs, options)
-            make_step(bpe, settings["bpe"], make)
-        if not done["bin"]:
-            make = functools.partial(_make_bin, raw, bpe, splits, langs, options)
-            make_step(data, settings["bin"], make)
-    counts = read_counts(text)
+        done = {step: is_done(folders[step], settings[step]) for step in settings}
+        for step in settings:
+            if not done[step]:
+                make_step(folders[step], settings[step], makers[step])
+    counts = read_counts(folders["text"])
     return Prepared(
-        data_dir=data,
+        data_dir=folders["bin"],
         pairs=counts["pairs"],
         dropped=counts["dropped"],
-        dictionary_sizes={lang: dictionary_size(data, lang) for lang in langs},
+        dictionary_sizes={lang: dictionary_size(folders["bin"], lang) for lang in langs},
     )
 
 
@@ -158,24 +201,6 @@ def _ordered_splits(raw: RawText, langs: tuple[str, str]) -> list[str]:
     return splits
 
 
-def _settings(
-    raw: RawText, splits: list[str], langs: tuple[str, str], options: PrepareOptions
-) -> dict[str, dict[str, Any]]:
-    """Step -> everything that its result depends on, earlier steps included."""
-    text = {
-        "source_lang": options.source_lang,
-        "target_lang": options.target_lang,
-        "tokenizer": options.tokenizer,
-        "normalize": options.normalize,
-        "lowercase": options.lowercase,
-        "max_tokens": options.max_tokens,
-        **{f"{s}.{lang} (SHA-256)": sha256_of(raw[s][lang]) for s in splits for lang in langs},
-    }
-    bpe = {**text, "subwords": options.subwords, "bpe_size": options.bpe_size}
-    data = {**bpe, "joined_dictionary": options.joined_dictionary}
-    return {"text": text, "bpe": bpe, "bin": data}
-
-
 def _make_text(
     raw: RawText, splits: list[str], langs: tuple[str, str], options: PrepareOptions, folder: Path
 ) -> dict[str, Any]:
@@ -190,6 +215,8 @@ def _make_text(
             lines = pipeline.tokenize(read_lines(raw[split][lang]), lang, options.workers)
             bar = tqdm(lines, total=pairs[split], desc=f"tokenise {split}.{lang}", unit="line")
             write_lines(folder / f"{split}.{lang}", bar)
+            if split != "train":
+                write_lines(folder / "raw" / f"{split}.{lang}", read_lines(raw[split][lang]))
     kept = _clean(folder / f"train.{source}", folder / f"train.{target}", options.max_tokens)
     dropped, pairs["train"] = pairs["train"] - kept, kept
     if not kept:
@@ -222,7 +249,7 @@ def _clean(source: Path, target: Path, max_tokens: int) -> int:
 
 
 def _make_bpe(
-    text: Path, splits: list[str], langs: tuple[str, str], options: PrepareOptions, folder: Path
+    text: Path, splits: Sequence[str], langs: tuple[str, str], options: PrepareOptions, folder: Path
 ) -> dict[str, Any]:
     model = folder / MODEL_FILES[options.subwords]
     # Source and target sorted: both directions of a language pair share one model.
@@ -243,15 +270,14 @@ def _splitter(model: Path) -> LineFunction:
 
 
 def _make_bin(
-    raw: RawText,
-    bpe: Path,
-    splits: list[str],
+    folders: Mapping[str, Path],
+    splits: Sequence[str],
     langs: tuple[str, str],
     options: PrepareOptions,
     folder: Path,
 ) -> dict[str, Any]:
     binarize(
-        bpe,
+        folders["bpe"],
         folder,
         splits,
         *langs,
@@ -260,12 +286,9 @@ def _make_bin(
         log=folder.parent / "preprocess.log",
     )
     model = MODEL_FILES[options.subwords]
-    shutil.copyfile(bpe / model, folder / model)
-    copies: dict[str, dict[str, str]] = {}
-    for split in splits:
-        if split != "train":
-            copies[split] = {lang: f"raw/{split}.{lang}" for lang in langs}
-            for lang in langs:
-                write_lines(folder / copies[split][lang], read_lines(raw[split][lang]))
-    options.pipeline(copies).save(folder)
+    shutil.copyfile(folders["bpe"] / model, folder / model)
+    shutil.copytree(folders["text"] / "raw", folder / "raw")
+    evaluation = [split for split in splits if split != "train"]
+    names = {split: {lang: f"raw/{split}.{lang}" for lang in langs} for split in evaluation}
+    options.pipeline(names).save(folder)
     return {}

@@ -5,29 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 from tqdm import tqdm
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.checkpoints import file_stamps
 from fairseq_cgc.mt.corpora import new_file, read_lines
 from fairseq_cgc.mt.translator import Translator
-
-
-def decode_lines(stream: BinaryIO, name: str) -> Iterator[str]:
-    """The lines of a UTF-8 stream without their ends.
-
-    Raises:
-        UserError: at the first line that is not UTF-8.
-    """
-    for number, line in enumerate(stream, start=1):
-        try:
-            yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{name}, line {number}: not UTF-8 ({error.reason})") from error
 
 
 def partial_file(output: Path, inputs: Iterable[Path], settings: object) -> Path:

@@ -1,5 +1,8 @@
 import gzip
 import hashlib
+import http.server
+import io
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.corpora import (
     MAX_TOKEN_CHARACTERS,
     check_pairs,
+    decode_lines,
     download,
     keep_pair,
     new_file,
@@ -65,6 +69,15 @@ def test_damaged_gzip(tmp_path, content):
         list(read_lines(path))
 
 
+def test_decoding_a_stream():
+    stream = io.BytesIO("\ufeffa\u2028b\r\n\nc".encode())
+    assert list(decode_lines(stream, "input")) == ["\ufeffa\u2028b\r", "", "c"]
+    lines = decode_lines(io.BytesIO(b"a\nb\xe4\n"), "input")
+    assert next(lines) == "a"
+    with pytest.raises(UserError, match=r"^input, line 2: not UTF-8 \(byte 0xe4, number 2 of"):
+        next(lines)
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match="absent: cannot be read"):
         list(read_lines(tmp_path / "absent"))
@@ -112,6 +125,13 @@ def test_check_pairs_refuses_empty_files(tmp_path):
 )
 def test_keep_pair(source, target, kept):
     assert keep_pair(source, target, max_tokens=3) is kept
+
+
+@pytest.mark.parametrize(("long", "kept"), [("a b c", True), ("a b c d", False)])
+def test_keep_pair_by_ratio(long, kept):
+    assert keep_pair(long, "x y", max_tokens=9, max_ratio=1.5) is kept
+    assert keep_pair("x y", long, max_tokens=9, max_ratio=1.5) is kept
+    assert not keep_pair("", "x", max_tokens=9, max_ratio=1.5)
 
 
 def test_failed_writing_keeps_the_old_file_and_nothing_else(tmp_path):
@@ -176,3 +196,38 @@ def test_download_checks_the_sum(tmp_path):
     write(copy, b"damaged")
     with pytest.raises(UserError, match="download failed"):
         download(original.as_uri(), copy, good)
+
+
+def test_download_without_a_checksum_is_done_once(tmp_path):
+    original = write(tmp_path / "original", b"data" * 1000)
+    copy = tmp_path / "in" / "copy"
+    assert download(original.as_uri(), copy, None).read_bytes() == original.read_bytes()
+    original.unlink()
+    assert download(original.as_uri(), copy, None) == copy
+
+
+class BreaksOff(http.server.BaseHTTPRequestHandler):
+    """Promises more than it sends."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "5000")
+        self.end_headers()
+        self.wfile.write(b"data" * 1000)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_broken_download_leaves_nothing(tmp_path):
+    with http.server.HTTPServer(("127.0.0.1", 0), BreaksOff) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/x"
+            with pytest.raises(UserError, match=r"download failed \(.*4000 "):
+                download(url, tmp_path / "copy", None)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert list(tmp_path.iterdir()) == []

@@ -1,14 +1,17 @@
 import pytest
 from conftest import SHARED
 
+from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder
+from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder, check_language, lower
 
 DATA = SHARED / "data"
 
 
-def encoder(lang, *, lowercase=False, normalize=True, tokenize=True):
-    return MosesEncoder(lang, lowercase=lowercase, normalize=normalize, tokenize=tokenize)
+def encoder(lang, *, lowercase=False, normalize=True, tokenize=True, strict=False):
+    return MosesEncoder(
+        lang, lowercase=lowercase, normalize=normalize, tokenize=tokenize, strict=strict
+    )
 
 
 @pytest.mark.skipif(not (DATA / "multi30k").is_dir(), reason="needs shared/data/multi30k")
@@ -55,6 +58,64 @@ def test_multi30k_training_set_is_reproduced_in_full(lang):
 )
 def test_rules(lang, raw, tokens):
     assert encoder(lang)(raw) == tokens
+
+
+@pytest.mark.parametrize(
+    ("lang", "raw", "tokens"),
+    [
+        # The full stop of the last word is always a token, within the line it depends.
+        ("en", "In the U.S. by Mr. X of the U.S.", "In the U.S. by Mr. X of the U.S ."),
+        ("de", "Am 3. Mai, Nummer 3.", "Am 3. Mai , Nummer 3 ."),
+        ("de", "Er sagt es. und geht. Dann ...", "Er sagt es. und geht . Dann ..."),
+        ("en", "5. x", "5. x"),
+        # Spaces as Perl leaves them.
+        ("en", "He said 'go.'", "He said &apos; go . &apos; "),
+        ("de", " \u00a0\t ", " \u00a0\t "),
+        ("de", "", ""),
+        # Classes of characters: the alphabets of Perl, combining marks apart, numbers.
+        ("de", "中文字 한국어 日本語。", "中文字 한국어 日本語 。"),
+        ("de", "e\u0301 नमस्ते x\u200by", "e \u0301 नमस \u094d ते x \u200b y"),
+        ("de", "〇,〇 x,1 1,000 ½,", "〇,〇 x , 1 1,000 ½ ,"),
+        ("de", "a\x1cb\x07c \x1f d\x85e\u3000f", "abc d e f"),
+        # Apostrophes and what is special in a language.
+        ("en", "don't 'tis dogs' 1990's", "don &apos;t &apos; tis dogs &apos; 1990 &apos;s"),
+        ("fr", "l'homme d'1", "l&apos; homme d &apos; 1"),
+        ("ga", "d'fhág", "d&apos; fhág"),
+        ("ca", "l'il·lusió", "l&apos; il·lusió"),
+        ("so", "la'aan 'x", "la&apos;aan &apos; x"),
+        ("tdt", "ne'e N'X", "ne&apos;e N &apos; X"),
+        ("fi", "EU:n 12:30 x: EU:N", "EU:n 12 : 30 x : EU : N"),
+        ("sv", "S:t EU:S", "S:t EU : S"),
+        ("de", "EU:n", "EU : n"),
+    ],
+)
+def test_strict_rules(lang, raw, tokens):
+    """As tokenizer.perl gives them."""
+    assert encoder(lang, normalize=False, strict=True)(raw) == tokens
+
+
+def test_punctuation_rules_know_only_ascii_digits_and_spaces():
+    assert encoder("de", tokenize=False)("3 % ٣ % 1\u00a0000 ٣\u00a0٣") == "3% ٣ % 1,000 ٣ ٣"
+    assert encoder("de", tokenize=False)('a."\u00a0."x') == 'a". ".x'
+
+
+def test_lower_case_is_that_of_perl():
+    assert lower("ΟΔΟΣ Σ İI ǅ ẞ") == "οδοσ σ i\u0307i ǆ ß"
+
+
+@pytest.mark.parametrize("lang", ["", "d", "DE", "deu1", "german", "de_DE", "../x"])
+def test_wrong_languages(lang):
+    with pytest.raises(UserError, match=f"--lang is {lang}, but must be a two- or three-letter"):
+        check_language(lang, "--lang")
+
+
+def test_languages_without_abbreviations_are_told(caplog):
+    caplog.set_level("INFO", "fairseq_cgc")
+    for lang in ("de", "en", "yue"):
+        check_language(lang, "--lang")
+    assert not caplog.messages
+    check_language("tr", "--lang")
+    assert caplog.messages == ["Moses has no list of abbreviations for tr; English's is used"]
 
 
 def test_switches():

@@ -50,6 +50,32 @@ def test_encode_and_decode(tmp_path, subwords, workers):
     assert list(pipeline.decode(encoded)) == ENGLISH
 
 
+def test_order_of_the_iwslt_recipe(tmp_path):
+    """Straight apostrophes, tokens as of Moses today, lower case at the end."""
+    steps = {"normalize": False, "lowercase_last": True, "straight_apostrophes": True}
+    folder = make_folder(tmp_path / "bin", strict_tokenizer=True, **steps)
+    pipeline = TextPipeline.load(folder)
+    # In lower case "no" would be no abbreviation, and the apostrophe stays one in English.
+    lines = ["It’s No. 5 in the U.S.", " \u00a0", "„İ“"]
+    assert list(pipeline.tokenize(lines, "en")) == [
+        "it &apos;s no. 5 in the u.s .",
+        "",
+        "„ i\u0307 “",
+    ]
+
+
+def test_descriptions_of_before_these_steps_are_still_read(tmp_path):
+    path = make_folder(tmp_path / "bin") / "preparation.json"
+    values = json.loads(path.read_text())
+    for name in ("lowercase_last", "straight_apostrophes", "strict_tokenizer"):
+        assert values.pop(name) is False
+    path.write_text(json.dumps(values))
+    pipeline = TextPipeline.load(tmp_path / "bin")
+    assert list(pipeline.tokenize(["It’s No. 5 in the U.S."], "en")) == [
+        "it &apos;s no . 5 in the u.s."
+    ]
+
+
 def test_language_decides_the_rules(tmp_path):
     pipeline = TextPipeline.load(make_folder(tmp_path / "bin"))
     decoded = [pipeline.remove_subwords(line) for line in pipeline.encode(['A "b."'], "de")]

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from tinyrun import TinyRun, run_script, tiny_run
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.translate_files import (
-    decode_lines,
     partial_file,
     translate_file,
     translate_stream,
@@ -73,15 +70,6 @@ def test_a_stream_appears_when_complete(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     translate_stream(Upper(), ["a", "b"], output, buffer_size=1)
     assert output.read_text() == "A\nB\n"
-
-
-def test_lines_of_a_stream() -> None:
-    stream = io.BytesIO("a\u2028b\r\n\nend".encode())
-    assert list(decode_lines(stream, "x")) == ["a\u2028b", "", "end"]
-    lines = decode_lines(io.BytesIO(b"good\nb\xe4d\n"), "standard input")
-    assert next(lines) == "good"
-    with pytest.raises(UserError, match="standard input, line 2: not UTF-8"):
-        next(lines)
 
 
 @pytest.mark.slow

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Prepare IWSLT'14 German-English (talks) for fairseq-train, as fairseq's prepare-iwslt14.sh.
+
+    python scripts/prepare_iwslt14.py OUT                        # downloads the archive
+    python scripts/prepare_iwslt14.py OUT --from de-en.tgz
+
+Moses tokens, cleaned and lower-cased, every 23rd pair for validation, joint BPE, separate
+dictionaries. Counts are printed beside those of the public archive. An interrupted run continues
+where it stopped. Other language pairs and years of the campaign are taken with --from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.iwslt.campaign import TEST_SETS_2014, Campaign
+from fairseq_cgc.mt.iwslt.counts import compare_counts, counts_table
+from fairseq_cgc.mt.iwslt.preparation import iwslt_options, prepare_iwslt
+from fairseq_cgc.mt.moses import check_language
+
+
+def main() -> None:
+    """Parse the arguments, prepare, print where the data is and what it counts."""
+    args = parse_args()
+    check_language(args.source_lang, "--source-lang")
+    check_language(args.target_lang, "--target-lang")
+    campaign = Campaign(args.source_lang, args.target_lang, args.year, tuple(args.test_sets))
+    options = iwslt_options(
+        campaign,
+        subwords=args.bpe.replace("-", "_"),
+        bpe_size=args.bpe_size,
+        joined_dictionary=args.joined_dictionary,
+        workers=args.workers,
+    )
+    prepared, files = prepare_iwslt(campaign, args.origin, args.out, options)
+    counts = compare_counts(campaign, files, options, prepared, args.out / "bpe")
+    print(f"fairseq-train {prepared.data_dir} | dropped from train: {prepared.dropped}")
+    print(counts_table(counts))
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder to work in; OUT/bin is for fairseq-train")
+    parser.add_argument(
+        "--from", dest="origin", type=Path, metavar="FILE_OR_FOLDER",
+        help="the campaign's archive (.tgz or .tar) or the folder with its files, instead of "
+        "downloading the archive of 2014",
+    )  # fmt: skip
+    parser.add_argument("--source-lang", default="de", help="translate from (%(default)s)")
+    parser.add_argument("--target-lang", default="en", help="translate into (%(default)s)")
+    parser.add_argument("--year", type=int, default=2014, help="of the campaign (%(default)s)")
+    parser.add_argument(
+        "--test-sets", nargs="+", default=(), metavar="SET",
+        help="sets that make up the test set, in order, such as tst2010 or TED.tst2010 "
+        f"(for 2014: {' '.join(TEST_SETS_2014)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bpe", choices=("subword-nmt", "sentencepiece"), default="subword-nmt",
+        help="subword model, learnt on both languages together (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bpe-size", type=int, default=10000,
+        help="merges (subword-nmt) or pieces (sentencepiece) to learn (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--joined-dictionary", action="store_true",
+        help="one dictionary for both languages instead of separate ones",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_main(main)

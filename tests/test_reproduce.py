@@ -89,6 +89,19 @@ class TestExperiment:
         assert error.startswith("error: ") and "--max-update 12, now it is 13" in error
         assert "Traceback" not in result.stderr
 
+    def test_a_reference_of_the_wrong_length_is_refused_before_training(
+        self, reproduced: Path, release: Path, tmp_path: Path
+    ) -> None:
+        reference, out = tmp_path / "reference.de", tmp_path / "out"
+        reference.write_text("ein satz\n" * 20, encoding="utf-8")
+        arguments = ["multi30k", "--data", reproduced / "data", "--out", out, *OPTIONS]
+        result = reproduce(*arguments, "--reference", reference)
+        assert result.returncode == 1
+        assert result.stderr.startswith(
+            f"error: --reference {reference} has 20 lines, but the test"
+        )
+        assert "has 21" in result.stderr and not out.exists()
+
     def test_killed_at_any_moment_it_ends_in_the_same_table(
         self, reproduced: Path, release: Path, tmp_path: Path
     ) -> None:

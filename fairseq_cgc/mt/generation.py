@@ -76,7 +76,7 @@ def run_generation(
     """
     options = options or SearchOptions()
     data_files = split_files(data_dir, split, language_pair)
-    sentences = _count(data_files[0])
+    sentences = count_sentences(data_files[0])
     arguments = generation_arguments(
         checkpoint, data_dir, language_pair, split, options, post_process
     )
@@ -194,7 +194,7 @@ def split_files(data_dir: Path, split: str, language_pair: tuple[str, str]) -> l
     )
 
 
-def _count(binary: Path) -> int:
+def count_sentences(binary: Path) -> int:
     """Number of sentences in a binarised file."""
     prefix = str(binary.with_suffix(""))
     kind = indexed_dataset.infer_dataset_impl(prefix)

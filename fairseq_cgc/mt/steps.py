@@ -25,25 +25,32 @@ _STAMP = "stamp.json"
 
 @contextmanager
 def only_process_in(out: Path) -> Iterator[None]:
-    """Make ``out`` and wait until no other process prepares data there.
+    """Make ``out`` and wait until no other process works there.
+
+    A folder that was made for nothing (the work failed at once) is removed again.
 
     Raises:
         UserError: if ``out`` cannot be made or written in.
     """
+    path = out / ".lock"
+    is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("a")
+        lock = path.open("a")
     except OSError as error:
         raise UserError(f"{out}: not a folder to write in ({error.strerror or error})") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("waiting for another process that prepares %s", out)
+            logger.info("waiting for another process that works in %s", out)
             fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
+            if is_new and [*out.iterdir()] == [path]:
+                path.unlink()
+                out.rmdir()
             # Closing alone would not do while a forked process still has the file open.
             fcntl.flock(lock, fcntl.LOCK_UN)
 

@@ -57,6 +57,20 @@ def test_output_that_is_no_folder(tmp_path):
         pass
 
 
+def test_a_folder_made_for_nothing_is_removed(tmp_path):
+    out = tmp_path / "new" / "out"
+    with pytest.raises(UserError, match="at once"), only_process_in(out):
+        raise UserError("at once")
+    assert not out.exists()
+    with only_process_in(out):
+        fill(out)
+    assert (out / "file").is_file()
+    (out / "file").unlink()
+    with pytest.raises(UserError), only_process_in(out):  # it was there before
+        raise UserError("at once")
+    assert out.is_dir()
+
+
 def _enter(out, entered):
     with only_process_in(out):
         entered.set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -18,12 +19,13 @@ import torch
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import as_words, merge_options, shown_command, stop_fairseq
+from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.curves import Speed, read_log, training_speed
 from fairseq_cgc.mt.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.experiments.parameters import count_parameters
 from fairseq_cgc.mt.experiments.protocol import Protocol
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, system_options
-from fairseq_cgc.mt.generation import generation_arguments, split_files
+from fairseq_cgc.mt.generation import count_sentences, generation_arguments, split_files
 from fairseq_cgc.mt.scoring import Scores
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import find_pipeline
@@ -121,8 +123,18 @@ class Experiment:
     def check_data(self) -> None:
         """Raise UserError if the data are not there, or incomplete."""
         self._check_dictionaries()
-        for split in ("train", "valid", "test"):
-            split_files(self.data_dir, split, self._languages)
+        files = {
+            split: split_files(self.data_dir, split, self._languages)
+            for split in ("train", "valid", "test")
+        }
+        if self.reference is not None:  # told now, not after the first training
+            sentences = count_sentences(files["test"][0])
+            lines = sum(1 for _ in read_lines(self.reference))
+            if lines != sentences:
+                raise UserError(
+                    f"--reference {self.reference} has {lines} lines, but the test split of "
+                    f"{self.data_dir} has {sentences}"
+                )
 
     def _check_dictionaries(self) -> None:
         for lang in self._languages:
@@ -139,9 +151,9 @@ class Experiment:
             arguments = training_arguments(run.folder, self.train_options(run))
             yield shown_command("train", [self.data_dir, *arguments])
             model = run.folder / f"average-last-epochs-{self.last_epochs}.pt"
-            yield (
-                f"python scripts/average_checkpoints.py {run.folder} "
-                f"--last-epochs {self.last_epochs} --output {model}"
+            yield shlex.join(
+                ["python", "scripts/average_checkpoints.py", str(run.folder)]
+                + ["--last-epochs", str(self.last_epochs), "--output", str(model)]
             )
             for beam in self.beams:
                 search = self.search(beam)

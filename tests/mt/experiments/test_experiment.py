@@ -1,0 +1,99 @@
+"""What an experiment would run; tests/test_reproduce.py runs some."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fairseq_cgc.mt.cli import merge_options
+from fairseq_cgc.mt.experiments import experiment as module
+from fairseq_cgc.mt.experiments.experiment import Experiment, Run
+from fairseq_cgc.mt.experiments.protocol import load_protocol
+
+
+def make(tmp_path: Path, **changes: Any) -> Experiment:
+    fields: dict[str, Any] = {
+        "protocol": load_protocol("multi30k"),
+        "data_dir": tmp_path / "data",
+        "out": tmp_path / "out",
+        "systems": ["lightconv", "cgc"],
+        "seeds": [1, 7],
+        "beams": [5, 6],
+        "last_epochs": 10,
+    }
+    return Experiment(**{**fields, **changes})
+
+
+def test_every_system_with_one_seed_comes_before_the_next_seed(tmp_path: Path) -> None:
+    runs = [(run.system, run.seed, run.folder.name) for run in make(tmp_path).runs()]
+    assert runs == [
+        ("lightconv", 1, "lightconv-seed1"),
+        ("cgc", 1, "cgc-seed1"),
+        ("lightconv", 7, "lightconv-seed7"),
+        ("cgc", 7, "cgc-seed7"),
+    ]
+
+
+def test_the_users_options_replace_the_protocols(tmp_path: Path) -> None:
+    experiment = make(tmp_path, extra_options=["--max-update", "600", "--fp16"], cpu=True)
+    options = merge_options(experiment.train_options(Run("cgc", 7, tmp_path)))
+    assert options["--arch"] == ["lightconv_cgc_tiny"]
+    assert (options["--max-update"], options["--seed"]) == (["600"], ["7"])
+    assert options["--fp16"] == options["--cpu"] == []
+    assert options["--lr"] == ["0.005"]
+    words = experiment.train_options(Run("cgc", 7, tmp_path))
+    assert len([word for word in words if word.startswith("--")]) == len(options)  # none twice
+
+
+def test_enough_epochs_are_kept_for_the_average(tmp_path: Path) -> None:
+    def kept(epochs: int) -> list[str]:
+        words = make(tmp_path, last_epochs=epochs).train_options(Run("cgc", 1, tmp_path))
+        return merge_options(words)["--keep-last-epochs"]
+
+    assert (kept(3), kept(10), kept(20)) == (["10"], ["10"], ["20"])
+
+
+def test_the_average_takes_the_epochs_that_there_are(tmp_path: Path) -> None:
+    for name in ("1", "2", "3", "_2_40", "_best", "_last"):
+        (tmp_path / f"checkpoint{name}.pt").touch()
+    run = Run("cgc", 1, tmp_path)
+    assert make(tmp_path)._epochs(run) == 3
+    assert make(tmp_path, last_epochs=2)._epochs(run) == 2
+
+
+def test_each_run_has_a_gpu_or_its_share_of_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    experiment = make(tmp_path, jobs=3)
+    assert [experiment._environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == [
+        "0",
+        "1",
+        "0",
+    ]
+    assert make(tmp_path, jobs=3, cpu=True)._environment(0) == {"OMP_NUM_THREADS": "2"}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert experiment._environment(2) == {"OMP_NUM_THREADS": "2"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert experiment._environment(2) == {"OMP_NUM_THREADS": "5"}
+
+
+def test_the_commands_are_whole_and_quoted(tmp_path: Path) -> None:
+    experiment = make(tmp_path, out=tmp_path / "my runs", systems=["cgc"], seeds=[1])
+    comment, train, average, *generate = experiment.commands()
+    assert comment == "# LightConv + CGC encoder, seed 1"
+    words = shlex.split(train)
+    assert words[:2] == ["fairseq-train", str(tmp_path / "data")]
+    assert words[words.index("--save-dir") + 1] == str(tmp_path / "my runs" / "cgc-seed1")
+    model = str(tmp_path / "my runs" / "cgc-seed1" / "average-last-epochs-10.pt")
+    assert shlex.split(average)[-3:] == ["10", "--output", model]
+    for beam, line in zip(("5", "6"), generate, strict=True):
+        words = shlex.split(line)
+        assert words[:4] == ["fairseq-generate", str(tmp_path / "data"), "--path", model]
+        assert words[words.index("--beam") + 1] == beam

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.functional import light_convolution
 from fairseq_cgc.core.gate import ContextGate
-from fairseq_cgc.core.pooling import pool_heads
+from fairseq_cgc.core.pooling import mask_and_average, pool_positions
 
 GATE_TARGETS = ("kernel", "logits")
 
@@ -101,14 +101,19 @@ class CGLightConv(nn.Module):
                     f"but is {tuple(padding_mask.shape)}"
                 )
             padding_mask = padding_mask.bool()
-            x = x.masked_fill(padding_mask.t().unsqueeze(2), 0)
-        kernel = self.sentence_kernels(x, padding_mask)
+        x, heads = mask_and_average(x, self.num_heads, padding_mask)
+        kernel = self._sentence_kernels(heads, padding_mask).to(x.dtype)
         out = light_convolution(x, kernel, dropout=self.weight_dropout, training=self.training)
         return out if self.bias is None else out + self.bias
 
     def sentence_kernels(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """The modulated kernels, B x H x K in x's dtype, before DropConnect."""
-        context = pool_heads(x, self.num_heads, 3 * self.kernel_size, padding_mask)
+        _, heads = mask_and_average(x, self.num_heads, padding_mask)
+        return self._sentence_kernels(heads, padding_mask).to(x.dtype)
+
+    def _sentence_kernels(self, heads: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """From the heads' means, T x B x H; in float32, or float64 for float64 weights."""
+        context = pool_positions(heads, 3 * self.kernel_size, padding_mask)
         gate = self.gate(context)  # B x H x 1 x K
         # In float32 whatever the model's dtype, as fairseq does it; float64 stays.
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
@@ -119,7 +124,7 @@ class CGLightConv(nn.Module):
             weight = F.softmax(weight, dim=-1)
         if self.gate_target == "kernel":
             weight = weight * gate
-        return weight.reshape(-1, self.num_heads, self.kernel_size).to(x.dtype)
+        return weight.reshape(-1, self.num_heads, self.kernel_size)
 
     def extra_repr(self) -> str:
         return (

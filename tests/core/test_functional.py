@@ -1,17 +1,38 @@
+import logging
+
 import pytest
 import torch
 from conftest import TOLERANCE, gradients
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fairseq_cgc.core import light_convolution, reference
+from fairseq_cgc.core import UserError, functional, light_convolution, reference
+from fairseq_cgc.core.functional import BLOCK, BLOCKED_FROM, FORCE, METHODS
 
-# T, B, C, H, K: one position, shorter than the kernel, shorter than three kernels, one head.
-SHAPES = [(1, 2, 4, 2, 7), (3, 2, 4, 1, 7), (6, 1, 6, 3, 5), (12, 3, 4, 2, 3), (9, 2, 4, 4, 1)]
+# T, B, C, H, K: one position, shorter than the kernel, shorter than three kernels, one head,
+# a block, a block and one, two blocks and a bit, a kernel wider than a block.
+SHAPES = [
+    (1, 2, 4, 2, 7),
+    (3, 2, 4, 1, 7),
+    (6, 1, 6, 3, 5),
+    (12, 3, 4, 2, 3),
+    (9, 2, 4, 4, 1),
+    (BLOCK, 1, 2, 1, 3),
+    (BLOCK + 1, 2, 2, 2, 5),
+    (2 * BLOCK + 7, 1, 2, 1, 31),
+    (BLOCK, 1, 2, 2, 2 * BLOCK + 1),
+]
+
+
+@pytest.fixture(params=METHODS)
+def method(request, monkeypatch):
+    monkeypatch.setenv(FORCE, request.param)
+    return request.param
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("own_kernels", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_reference_in_outputs_and_gradients(shape, own_kernels, dtype):
+def test_equals_reference_in_outputs_and_gradients(shape, own_kernels, dtype, method):
     time, batch, channels, num_heads, kernel_size = shape
     x = torch.randn(time, batch, channels, dtype=dtype, requires_grad=True)
     kernels = batch if own_kernels else 1
@@ -24,14 +45,14 @@ def test_equals_reference_in_outputs_and_gradients(shape, own_kernels, dtype):
     )
 
 
-def test_gradcheck():
-    x = torch.randn(6, 2, 4, dtype=torch.float64, requires_grad=True)
-    kernel = torch.randn(2, 2, 5, dtype=torch.float64, requires_grad=True)
+def test_gradcheck(method):
+    x = torch.randn(BLOCK + 6, 1, 2, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(1, 2, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(light_convolution, (x, kernel))
 
 
-def test_bfloat16_is_close_to_float32():
-    x, kernel = torch.randn(20, 3, 8), torch.rand(3, 2, 5)
+def test_bfloat16_is_close_to_float32(method):
+    x, kernel = torch.randn(BLOCK + 20, 3, 8), torch.rand(3, 2, 5)
     got = light_convolution(x.bfloat16(), kernel.bfloat16())
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(
@@ -39,8 +60,70 @@ def test_bfloat16_is_close_to_float32():
     )
 
 
-def test_dropconnect_is_drawn_per_position_and_off_in_evaluation():
-    x, kernel = torch.ones(50, 1, 1), torch.ones(1, 1, 1)
+def test_dropconnect_is_drawn_per_position_and_off_in_evaluation(method):
+    x, kernel = torch.ones(50 + BLOCK, 1, 1), torch.ones(1, 1, 1)
     dropped = light_convolution(x, kernel, dropout=0.5, training=True).flatten()
     assert set(dropped.tolist()) == {0.0, 2.0}
     assert torch.equal(light_convolution(x, kernel, dropout=0.5), x)
+
+
+def test_dropconnect_drops_taps_alike_whatever_the_method(method):
+    time, kernel_size = 2 * BLOCK + 5, 3
+    x = torch.ones(time, 200, 2)
+    kernel = torch.rand(200, 2, kernel_size, requires_grad=True)
+    out = light_convolution(x, kernel, dropout=0.25, training=True)
+    # Unbiased, and each of the inner positions draws for itself: neighbours are uncorrelated.
+    torch.testing.assert_close(out[1:-1].mean(0).mean(), kernel.sum(2).mean(), atol=0, rtol=0.02)
+    noise = (out / light_convolution(x, kernel) - 1)[1:-1].detach()
+    assert (noise[1:] * noise[:-1]).mean().abs() < 0.02 * noise.pow(2).mean()
+    out.sum().backward()
+    assert kernel.grad is not None and kernel.grad.isfinite().all()
+
+
+class _Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that was made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 4)
+        return out
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_memory_grows_with_the_length_and_not_its_square(dropout):
+    def largest(time):
+        x = torch.randn(time, 1, 16, requires_grad=True)
+        kernel = torch.randn(1, 4, 15, requires_grad=True)
+        with _Largest() as mode:
+            light_convolution(x, kernel, dropout=dropout, training=True).sum().backward()
+        return mode.elements
+
+    assert largest(8 * BLOCKED_FROM) <= 8.5 * largest(BLOCKED_FROM)
+    assert largest(BLOCKED_FROM - 1) >= 4 * (BLOCKED_FROM - 1) ** 2  # the band matrix
+
+
+def test_long_inputs_are_cut_into_blocks(monkeypatch):
+    monkeypatch.delenv(FORCE, raising=False)
+    assert functional.choose_method(BLOCKED_FROM - 1, 31) == "band"
+    assert functional.choose_method(BLOCKED_FROM, 31) == "blocked"
+    assert functional.choose_method(BLOCKED_FROM, 63) == "band"  # wide windows, few of them
+
+
+def test_the_choice_is_told_once(monkeypatch, caplog):
+    functional._tell.cache_clear()
+    monkeypatch.setenv(FORCE, "band")
+    with caplog.at_level(logging.DEBUG, logger="fairseq_cgc"):
+        for _ in range(3):
+            functional.choose_method(5, 3)
+    (record,) = caplog.records
+    assert record.getMessage() == f"lightweight convolution: band (forced by {FORCE})"
+
+
+def test_an_unknown_method_is_named(monkeypatch):
+    monkeypatch.setenv(FORCE, "triton")
+    with pytest.raises(UserError, match=f"{FORCE} is 'triton', but must be band or blocked"):
+        light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 1))

@@ -4,7 +4,7 @@ from conftest import TOLERANCE, gradients, padding_mask
 from torch.nn.functional import adaptive_avg_pool1d
 
 from fairseq_cgc.core import pool_heads, reference
-from fairseq_cgc.core.pooling import sentence_pooling_matrix
+from fairseq_cgc.core.pooling import mask_and_average, sentence_pooling_matrix
 
 LENGTHS = [1, 2, 8, 9, 10, 17, 27, 40]
 
@@ -72,3 +72,36 @@ def test_rows_of_the_matrix_sum_to_one_or_zero(length):
     matrix = sentence_pooling_matrix(torch.tensor([length]), torch.arange(length).unsqueeze(0), 9)
     expected = torch.tensor([1.0] * min(length, 9) + [0.0] * (9 - min(length, 9)))
     torch.testing.assert_close(matrix[0].sum(1), expected)
+
+
+@pytest.mark.parametrize("side", ["left", "right", None])
+def test_masking_and_averaging_equals_autograds_in_outputs_and_gradients(side):
+    mask = None if side is None else padding_mask(LENGTHS, side)
+    x = torch.randn(40, len(LENGTHS), 12, requires_grad=True)
+
+    def by_autograd():
+        masked = x if mask is None else x.masked_fill(mask.t().unsqueeze(2), 0)
+        return masked, masked.unflatten(2, (3, 4)).mean(3)
+
+    ways = (lambda: mask_and_average(x, 3, mask), by_autograd)
+    for ours, theirs in zip(*(way() for way in ways), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    totals = [sum((part * part.detach().cos()).sum() for part in way()) for way in ways]
+    torch.testing.assert_close(*(torch.autograd.grad(total, x)[0] for total in totals))
+    for number in (0, 1):  # one output without the other
+        torch.testing.assert_close(*(gradients(way()[number], [x]) for way in ways))
+
+
+def test_masking_and_averaging_gradcheck():
+    x = torch.randn(5, 2, 4, dtype=torch.float64, requires_grad=True)
+    mask = padding_mask([3, 5], "left")
+    assert torch.autograd.gradcheck(lambda x: mask_and_average(x, 2, mask), x)
+
+
+def test_masking_takes_inputs_of_any_layout_and_leaves_them_alone():
+    x = torch.randn(2, 5, 4).transpose(0, 1)
+    before = x.clone()
+    mask = padding_mask([3, 5], "left")
+    masked, _ = mask_and_average(x, 2, mask)
+    assert torch.equal(x, before)
+    assert torch.equal(masked, x.masked_fill(mask.t().unsqueeze(2), 0))

@@ -1,0 +1,68 @@
+"""Side-by-side measurements: interleaved rounds, medians with quartiles, peak memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one contender."""
+
+    median: float
+    low: float
+    """First quartile."""
+    high: float
+    """Third quartile."""
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]], *, seconds: float, least: int = 5
+) -> dict[str, Times]:
+    """Time each contender once a round, in turn, so that a change of the machine's speed hits all.
+
+    Args:
+        contenders: name -> what to run.
+        seconds: for all rounds together, about.
+        least: rounds at least, after one to warm up.
+    """
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds <= least or time.perf_counter() < end:
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            if rounds > 0:
+                found[name].append(time.perf_counter() - start)
+        rounds += 1
+    quartiles = {name: statistics.quantiles(values, n=4) for name, values in found.items()}
+    return {name: Times(q[1], q[0], q[2]) for name, q in quartiles.items()}
+
+
+def peak_memory(run: Callable[[], object]) -> float:
+    """MiB by which a run makes a process of its own grow at most (Linux, macOS in other units)."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(run, sender))
+    process.start()
+    sender.close()
+    grown = receiver.recv()
+    process.join()
+    return grown
+
+
+def _measure(run: Callable[[], object], sender: object) -> None:
+    # One thread: OpenMP's threads do not survive a fork.
+    import torch
+
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sender.send((after - before) / 1024)  # type: ignore[attr-defined]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,28 @@ def interleave(
 
 
 def peak_memory(run: Callable[[], object]) -> float:
-    """MiB by which a run makes a process of its own grow at most (Linux, macOS in other units)."""
+    """MiB that a run adds at most to what was there before, in a process of its own (Linux)."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(run, sender))
     process.start()
     sender.close()
-    grown = receiver.recv()
+    taken = receiver.recv()
     process.join()
-    return grown
+    return taken
 
 
-def _measure(run: Callable[[], object], sender: object) -> None:
-    # One thread: OpenMP's threads do not survive a fork.
-    import torch
-
-    torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _measure(run: Callable[[], object], sender: Any) -> None:
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    # Free memory goes back to the system and the peak is reset, else earlier runs would count.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _kibibytes("VmRSS")
     run()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sender.send((after - before) / 1024)  # type: ignore[attr-defined]
+    sender.send((_kibibytes("VmHWM") - before) / 1024)
+
+
+def _kibibytes(name: str) -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith(name))
+    return int(line.split()[1])

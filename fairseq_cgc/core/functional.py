@@ -1,4 +1,4 @@
-"""Lightweight convolution with a kernel per sentence.
+"""Lightweight convolution, with one kernel for all sentences or a kernel for each.
 
 Two ways to the same result, chosen by :func:`light_convolution`: ``band`` turns each kernel into a
 T x T band matrix, the fastest way for sentences; ``blocked`` cuts long inputs into blocks that
@@ -23,20 +23,27 @@ logger = logging.getLogger(__name__)
 
 #: Environment variable that forces one of :data:`METHODS`.
 FORCE = "FAIRSEQ_CGC_KERNEL"
-#: Positions from which on ``blocked`` needs less time and memory (benchmarks/convolution.py).
+#: Positions from which on ``blocked`` needs less time and memory (benchmarks/op.py).
 BLOCKED_FROM = 128
 #: Output positions of a block.
 BLOCK = 32
 
 
 def light_convolution(
-    x: Tensor, kernel: Tensor, *, dropout: float = 0.0, training: bool = False
+    x: Tensor,
+    kernel: Tensor,
+    *,
+    padding_l: int | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
 ) -> Tensor:
     """Convolve every channel of a head with that head's kernel, zeros beyond both ends.
 
     Args:
         x: T x B x C, zero at padded positions.
-        kernel: B x H x K, or 1 x H x K for one kernel for all sentences; K is odd.
+        kernel: B x H x K, or 1 x H x K for one kernel for all sentences.
+        padding_l: zeros before the first position, 0 to K - 1; K - 1 - padding_l follow the
+            last. K - 1 looks back only, as a decoder must; K // 2 where it is None.
         dropout: probability of DropConnect, drawn for each output position by itself as
             fairseq's lightweight convolution draws it.
         training: whether DropConnect is active.
@@ -45,10 +52,16 @@ def light_convolution(
         T x B x C.
 
     Raises:
-        UserError: if the environment variable FAIRSEQ_CGC_KERNEL names no method.
+        UserError: for another padding_l, or if the environment variable FAIRSEQ_CGC_KERNEL names
+            no method.
     """
-    method = choose_method(len(x), kernel.shape[2])
-    return METHODS[method](x, kernel, dropout if training else 0.0)
+    kernel_size = kernel.shape[2]
+    if padding_l is None:
+        padding_l = kernel_size // 2
+    if not 0 <= padding_l < kernel_size:
+        raise UserError(f"padding_l must be from 0 to {kernel_size - 1}, but is {padding_l}")
+    method = choose_method(len(x), kernel_size)
+    return METHODS[method](x, kernel, padding_l, dropout if training else 0.0)
 
 
 def choose_method(time: int, kernel_size: int) -> str:
@@ -71,23 +84,22 @@ def _tell(method: str, is_forced: bool) -> None:
     logger.debug("lightweight convolution: %s (%s)", method, why)
 
 
-def _band(x: Tensor, kernel: Tensor, dropout: float) -> Tensor:
+def _band(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
     time, batch, channels = x.shape
     groups = batch * kernel.shape[1]
-    band = _band_matrix(kernel, time, time, kernel.shape[2] // 2)
+    band = _band_matrix(kernel, time, time, padding_l)
     band = band.expand(batch, -1, -1, -1).reshape(groups, time, time)
     x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R
     return (F.dropout(band, dropout) @ x).transpose(0, 1).reshape(time, batch, channels)
 
 
-def _blocked(x: Tensor, kernel: Tensor, dropout: float) -> Tensor:
+def _blocked(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
     time, batch, channels = x.shape
     num_heads, kernel_size = kernel.shape[1:]
     groups, width = batch * num_heads, channels // num_heads
     blocks = -(-time // BLOCK)
     seen = BLOCK + kernel_size - 1  # input positions of a block
-    radius = kernel_size // 2
-    x = F.pad(x, (0, 0, 0, 0, radius, blocks * BLOCK - time + radius))
+    x = F.pad(x, (0, 0, 0, 0, padding_l, blocks * BLOCK - time + kernel_size - 1 - padding_l))
     # blocks x BH x R x seen, a view: neighbours share K - 1 positions.
     windows = x.reshape(len(x), groups, width).unfold(0, seen, BLOCK)
     band = _band_matrix(kernel, BLOCK, seen, 0).expand(batch, -1, -1, -1)
@@ -101,16 +113,16 @@ def _blocked(x: Tensor, kernel: Tensor, dropout: float) -> Tensor:
     return out.reshape(blocks * BLOCK, batch, channels)[:time]
 
 
-METHODS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+METHODS: dict[str, Callable[[Tensor, Tensor, int, float], Tensor]] = {
     "band": _band,
     "blocked": _blocked,
 }
 
 
-def _band_matrix(kernel: Tensor, rows: int, columns: int, radius: int) -> Tensor:
-    """Entry (t, s) is tap s - t + radius of the kernel: n x H x K to n x H x rows x columns."""
+def _band_matrix(kernel: Tensor, rows: int, columns: int, shift: int) -> Tensor:
+    """Entry (t, s) is tap s - t + shift of the kernel: n x H x K to n x H x rows x columns."""
     # Every row is the row below it moved by one, so all rows are windows of one padded (or,
     # where the input is shorter than the kernel, cropped) kernel.
     kernel_size = kernel.shape[2]
-    left, right = rows - 1 - radius, columns - kernel_size + radius
+    left, right = rows - 1 - shift, columns - kernel_size + shift
     return F.pad(kernel, (left, right)).unfold(2, columns, 1).flip(2)

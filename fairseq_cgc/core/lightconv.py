@@ -1,4 +1,4 @@
-"""Lightweight convolution whose kernel is gated by the whole sentence (section 4.4)."""
+"""Lightweight convolution, plain and with a kernel that the whole sentence gates (section 4.4)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from torch import Tensor, nn
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.functional import light_convolution
 from fairseq_cgc.core.gate import ContextGate
-from fairseq_cgc.core.pooling import mask_and_average, pool_positions
+from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
 
 GATE_TARGETS = ("kernel", "logits")
 
 
-class CGLightConv(nn.Module):
-    """Context-gated lightweight convolution with "same" padding.
+class LightConv(nn.Module):
+    """Lightweight convolution with "same" padding (Wu et al., ICLR 2019).
 
-    Each head owns a kernel that its C / H channels share, as in Wu et al. (ICLR 2019). A
-    :class:`ContextGate` computes one gate per sentence from the input pooled to
-    H x 3K, and modulates the kernels (equation 2): ``softmax(weight) * gate`` for the gate
-    target ``"kernel"``, ``softmax(weight * gate)`` for ``"logits"``. DropConnect follows.
-
-    With a gate of ones it equals fairseq's ``LightweightConv1dTBC`` with
-    ``padding_l=kernel_size // 2``, and shares its parameters' names and shapes.
+    Each head owns a kernel that its C / H channels share. Outputs, parameters' names and shapes
+    are those of fairseq's ``LightweightConv1dTBC`` with ``padding_l=kernel_size // 2``.
 
     Args:
         channels: C.
@@ -31,16 +26,14 @@ class CGLightConv(nn.Module):
         num_heads: H; divides C.
         weight_dropout: DropConnect probability.
         weight_softmax: normalise each kernel by a softmax.
-        gate_target: ``"kernel"`` or ``"logits"``.
         bias: add a bias of C.
 
     Attributes:
         weight: H x 1 x K.
-        gate: the :class:`ContextGate`, H x 3K to H x 1 x K.
 
     Raises:
-        UserError: for an even kernel, heads that do not divide the channels, an unknown
-            gate target, or a dropout outside 0 to 1.
+        UserError: for an even kernel, heads that do not divide the channels, or a dropout
+            outside 0 to 1.
     """
 
     def __init__(
@@ -51,7 +44,6 @@ class CGLightConv(nn.Module):
         *,
         weight_dropout: float = 0.0,
         weight_softmax: bool = True,
-        gate_target: str = "kernel",
         bias: bool = False,
     ) -> None:
         super().__init__()
@@ -59,24 +51,12 @@ class CGLightConv(nn.Module):
             raise UserError(f"kernel_size must be odd and positive, but is {kernel_size}")
         if num_heads < 1 or channels % num_heads != 0:
             raise UserError(f"num_heads must divide channels ({channels}), but is {num_heads}")
-        if gate_target not in GATE_TARGETS:
-            raise UserError(f"gate_target must be one of {GATE_TARGETS}, but is {gate_target!r}")
         if not 0.0 <= weight_dropout <= 1.0:
             raise UserError(f"weight_dropout must be from 0 to 1, but is {weight_dropout}")
         self.channels, self.kernel_size, self.num_heads = channels, kernel_size, num_heads
         self.weight_dropout, self.weight_softmax = weight_dropout, weight_softmax
-        self.gate_target = gate_target
         self.weight = nn.Parameter(torch.empty(num_heads, 1, kernel_size))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
-        self.gate = ContextGate(
-            num_heads,
-            num_heads,
-            kernel_size,
-            channel_interaction=False,
-            grid_size=(3 * kernel_size,),
-            norm="layer",
-            init="xavier",
-        )
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -101,33 +81,104 @@ class CGLightConv(nn.Module):
                     f"but is {tuple(padding_mask.shape)}"
                 )
             padding_mask = padding_mask.bool()
-        x, heads = mask_and_average(x, self.num_heads, padding_mask)
-        kernel = self._sentence_kernels(heads, padding_mask).to(x.dtype)
-        out = light_convolution(x, kernel, dropout=self.weight_dropout, training=self.training)
+        x, kernel = self._input_and_kernel(x, padding_mask)
+        out = light_convolution(
+            x, kernel.to(x.dtype), dropout=self.weight_dropout, training=self.training
+        )
         return out if self.bias is None else out + self.bias
 
-    def sentence_kernels(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """The modulated kernels, B x H x K in x's dtype, before DropConnect."""
-        _, heads = mask_and_average(x, self.num_heads, padding_mask)
-        return self._sentence_kernels(heads, padding_mask).to(x.dtype)
+    def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x, zero at padding, and the kernel, B or 1 x H x K."""
+        return zero_padding(x, padding_mask), self._normalise(self._weight()).view(
+            1, self.num_heads, self.kernel_size
+        )
 
-    def _sentence_kernels(self, heads: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """From the heads' means, T x B x H; in float32, or float64 for float64 weights."""
-        context = pool_positions(heads, 3 * self.kernel_size, padding_mask)
-        gate = self.gate(context)  # B x H x 1 x K
-        # In float32 whatever the model's dtype, as fairseq does it; float64 stays.
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        weight, gate = self.weight.to(dtype), gate.to(dtype)
-        if self.gate_target == "logits":
-            weight = weight * gate
-        if self.weight_softmax:
-            weight = F.softmax(weight, dim=-1)
-        if self.gate_target == "kernel":
-            weight = weight * gate
-        return weight.reshape(-1, self.num_heads, self.kernel_size)
+    def _weight(self) -> Tensor:
+        """In float32 whatever the model's dtype, as fairseq does it; float64 stays."""
+        return self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+
+    def _normalise(self, weight: Tensor) -> Tensor:
+        return F.softmax(weight, dim=-1) if self.weight_softmax else weight
 
     def extra_repr(self) -> str:
         return (
             f"{self.channels}, kernel_size={self.kernel_size}, num_heads={self.num_heads}, "
-            f"gate_target={self.gate_target!r}, weight_dropout={self.weight_dropout}"
+            f"weight_dropout={self.weight_dropout}"
         )
+
+
+class CGLightConv(LightConv):
+    """Context-gated lightweight convolution with "same" padding.
+
+    A :class:`ContextGate` computes one gate per sentence from the input pooled to H x 3K, and
+    modulates the kernels (equation 2): ``softmax(weight) * gate`` for the gate target
+    ``"kernel"``, ``softmax(weight * gate)`` for ``"logits"``. DropConnect follows. With a gate
+    of ones it is a :class:`LightConv`.
+
+    Args:
+        channels: C.
+        kernel_size: K, odd.
+        num_heads: H; divides C.
+        weight_dropout: DropConnect probability.
+        weight_softmax: normalise each kernel by a softmax.
+        gate_target: ``"kernel"`` or ``"logits"``.
+        bias: add a bias of C.
+
+    Attributes:
+        weight: H x 1 x K.
+        gate: the :class:`ContextGate`, H x 3K to H x 1 x K.
+
+    Raises:
+        UserError: for an unknown gate target, or what :class:`LightConv` refuses.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        num_heads: int,
+        *,
+        weight_dropout: float = 0.0,
+        weight_softmax: bool = True,
+        gate_target: str = "kernel",
+        bias: bool = False,
+    ) -> None:
+        super().__init__(
+            channels,
+            kernel_size,
+            num_heads,
+            weight_dropout=weight_dropout,
+            weight_softmax=weight_softmax,
+            bias=bias,
+        )
+        if gate_target not in GATE_TARGETS:
+            raise UserError(f"gate_target must be one of {GATE_TARGETS}, but is {gate_target!r}")
+        self.gate_target = gate_target
+        self.gate = ContextGate(
+            num_heads,
+            num_heads,
+            kernel_size,
+            channel_interaction=False,
+            grid_size=(3 * kernel_size,),
+            norm="layer",
+            init="xavier",
+        )
+
+    def sentence_kernels(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """The modulated kernels, B x H x K in x's dtype, before DropConnect."""
+        return self._input_and_kernel(x, padding_mask)[1].to(x.dtype)
+
+    def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x, zero at padding, and the kernels, B x H x K."""
+        x, heads = mask_and_average(x, self.num_heads, padding_mask)
+        context = pool_positions(heads, 3 * self.kernel_size, padding_mask)
+        weight = self._weight()
+        gate = self.gate(context).to(weight.dtype)  # B x H x 1 x K
+        if self.gate_target == "logits":
+            weight = self._normalise(weight * gate)
+        else:
+            weight = self._normalise(weight) * gate
+        return x, weight.reshape(-1, self.num_heads, self.kernel_size)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, gate_target={self.gate_target!r}"

@@ -83,6 +83,24 @@ def _zero_padding_(x: Tensor, padding_mask: Tensor) -> Tensor:
     return x.masked_fill_(padding_mask.t().unsqueeze(2), 0)
 
 
+def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Set padded positions to zero.
+
+    Args:
+        x: T x B x C.
+        padding_mask: B x T, True at padding.
+
+    Returns:
+        T x B x C; ``x`` itself without a mask.
+    """
+    if padding_mask is None:
+        return x
+    if x.device.type == "cpu":  # as in _zero_padding_
+        rows = padding_mask.t().reshape(-1).nonzero().squeeze(1)
+        return x.reshape(-1, x.shape[2]).index_fill(0, rows, 0).view(x.shape)
+    return x.masked_fill(padding_mask.t().unsqueeze(2), 0)
+
+
 def mask_and_average(
     x: Tensor, num_heads: int, padding_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -45,18 +45,19 @@ def pool_heads(
     return torch.stack(sentences)
 
 
-def light_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+def light_convolution(x: Tensor, kernel: Tensor, padding_l: int | None = None) -> Tensor:
     """:func:`fairseq_cgc.core.functional.light_convolution` without DropConnect."""
     time, batch, channels = x.shape
     _, num_heads, kernel_size = kernel.shape
+    padding_l = kernel_size // 2 if padding_l is None else padding_l
     kernel = kernel.expand(batch, -1, -1)
     width = channels // num_heads
     out = []
     for t, b, c in product(range(time), range(batch), range(channels)):
         taps = [
-            kernel[b, c // width, k] * x[t + k - kernel_size // 2, b, c]
+            kernel[b, c // width, k] * x[t + k - padding_l, b, c]
             for k in range(kernel_size)
-            if 0 <= t + k - kernel_size // 2 < time
+            if 0 <= t + k - padding_l < time
         ]
         out.append(torch.stack(taps).sum())
     return torch.stack(out).view(time, batch, channels)

@@ -45,6 +45,24 @@ def test_equals_reference_in_outputs_and_gradients(shape, own_kernels, dtype, me
     )
 
 
+@pytest.mark.parametrize("padding_l", [0, 1, 3, 5])
+@pytest.mark.parametrize("time", [1, 4, 9, BLOCK + 3])
+def test_padding_on_either_side(time, padding_l, method):
+    """As far as a kernel that only looks back (a decoder's), or only ahead; K may be even."""
+    x = torch.randn(time, 2, 4, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(1, 2, 6, dtype=torch.float64, requires_grad=True)
+    got = light_convolution(x, kernel, padding_l=padding_l)
+    want = reference.light_convolution(x, kernel, padding_l)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(gradients(got, [x, kernel]), gradients(want, [x, kernel]))
+
+
+@pytest.mark.parametrize("padding_l", [-1, 5])
+def test_wrong_padding_is_told(padding_l):
+    with pytest.raises(UserError, match=f"padding_l must be from 0 to 4, but is {padding_l}"):
+        light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 5), padding_l=padding_l)
+
+
 def test_gradcheck(method):
     x = torch.randn(BLOCK + 6, 1, 2, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(1, 2, 5, dtype=torch.float64, requires_grad=True)

@@ -3,7 +3,7 @@ import torch
 from conftest import TOLERANCE, gradients, padding_mask
 from torch import Tensor, nn
 
-from fairseq_cgc.core import CGLightConv, UserError, reference
+from fairseq_cgc.core import CGLightConv, LightConv, UserError, reference
 
 # C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
 CASES = [
@@ -55,33 +55,45 @@ def test_gradcheck(gate_target, weight_softmax):
     assert torch.autograd.gradcheck(run, (x, *parameters.values()))
 
 
+def open_gate(*arguments, **options):
+    conv = CGLightConv(*arguments, **options)
+    conv.gate = Open()
+    return conv
+
+
+@pytest.fixture(params=[LightConv, open_gate], ids=["plain", "open gate"])
+def make(request):
+    """What must be fairseq's lightweight convolution."""
+    return request.param
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("weight_softmax", [True, False])
-@pytest.mark.parametrize("time", [1, 5, 40])
-def test_open_gate_equals_fairseq(time, weight_softmax, bias):
+@pytest.mark.parametrize("time", [1, 5, 40, 150])
+def test_equals_fairseq_without_a_gate(time, weight_softmax, bias, make):
     fairseq = pytest.importorskip("fairseq.modules.lightweight_convolution")
     theirs = fairseq.LightweightConv1dTBC(
         8, 7, padding_l=3, num_heads=2, weight_softmax=weight_softmax, bias=bias
     )
-    ours = CGLightConv(8, 7, 2, weight_softmax=weight_softmax, bias=bias)
-    ours.load_state_dict(theirs.state_dict(), strict=False)
-    ours.gate = Open()
+    ours = make(8, 7, 2, weight_softmax=weight_softmax, bias=bias)
+    ours.load_state_dict(theirs.state_dict())
     x = torch.randn(time, 3, 8, requires_grad=True)
-    got, want = ours(x), theirs(x)
+    mask = padding_mask([time, max(1, time - 3), 1], "left")
+    got, want = ours(x, mask), theirs(x.masked_fill(mask.t().unsqueeze(2), 0))
     torch.testing.assert_close(got, want, atol=1e-6, rtol=0)
     got = gradients(got, [x, *ours.parameters()])
     want = gradients(want, [x, *theirs.parameters()])
-    torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-6)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-6, rtol=0)
 
 
-def test_open_gate_drops_the_connections_that_fairseq_drops():
+def test_drops_the_connections_that_fairseq_drops(make):
     fairseq = pytest.importorskip("fairseq.modules.lightweight_convolution")
     theirs = fairseq.LightweightConv1dTBC(
         8, 7, padding_l=3, num_heads=2, weight_softmax=True, weight_dropout=0.3
     )
-    ours = CGLightConv(8, 7, 2, weight_dropout=0.3)
-    ours.load_state_dict(theirs.state_dict(), strict=False)
-    ours.gate = Open()
+    ours = make(8, 7, 2, weight_dropout=0.3)
+    ours.load_state_dict(theirs.state_dict())
     x = torch.randn(20, 3, 8)
     outputs = []
     for module in (ours, theirs):
@@ -163,8 +175,9 @@ def test_wrong_options_are_told(arguments, options, message):
         CGLightConv(*arguments, **options)
 
 
-def test_wrong_shapes_are_told():
-    conv = CGLightConv(8, 3, 2)
+@pytest.mark.parametrize("kind", [LightConv, CGLightConv])
+def test_wrong_shapes_are_told(kind):
+    conv = kind(8, 3, 2)
     with pytest.raises(UserError, match="x must be T x B x 8, but is"):
         conv(torch.randn(5, 2, 4))
     with pytest.raises(UserError, match=r"padding_mask must be B x T = \(2, 5\), but is \(5, 2\)"):

@@ -60,12 +60,12 @@ def light_convolution(
         padding_l = kernel_size // 2
     if not 0 <= padding_l < kernel_size:
         raise UserError(f"padding_l must be from 0 to {kernel_size - 1}, but is {padding_l}")
-    method = choose_method(len(x), kernel_size)
+    method = choose_method(x, kernel_size)
     return METHODS[method](x, kernel, padding_l, dropout if training else 0.0)
 
 
-def choose_method(time: int, kernel_size: int) -> str:
-    """The method for an input of T positions, told in the log when first used.
+def choose_method(x: Tensor, kernel_size: int) -> str:
+    """The method for an input T x B x C, told in the log when first used.
 
     Raises:
         UserError: if the environment variable FAIRSEQ_CGC_KERNEL names no method.
@@ -73,7 +73,7 @@ def choose_method(time: int, kernel_size: int) -> str:
     forced = os.environ.get(FORCE)
     if forced is not None and forced not in METHODS:
         raise UserError(f"{FORCE} is {forced!r}, but must be {' or '.join(METHODS)}")
-    method = forced or ("blocked" if time >= max(BLOCKED_FROM, 4 * kernel_size) else "band")
+    method = forced or ("blocked" if len(x) >= max(BLOCKED_FROM, 4 * kernel_size) else "band")
     _tell(method, forced is not None)
     return method
 

@@ -6,7 +6,8 @@ from conftest import TOLERANCE, gradients
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairseq_cgc.core import UserError, functional, light_convolution, reference
-from fairseq_cgc.core.functional import BLOCK, BLOCKED_FROM, FORCE, METHODS
+from fairseq_cgc.core.blocked import BLOCK
+from fairseq_cgc.core.functional import BLOCKED_FROM, FORCE, METHODS
 
 # T, B, C, H, K: one position, shorter than the kernel, shorter than three kernels, one head,
 # a block, a block and one, two blocks and a bit, a kernel wider than a block.
@@ -63,10 +64,16 @@ def test_wrong_padding_is_told(padding_l):
         light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 5), padding_l=padding_l)
 
 
-def test_gradcheck(method):
+@pytest.mark.parametrize("dropout", [0.0, 0.3, 1.0])
+def test_gradcheck(method, dropout):
     x = torch.randn(BLOCK + 6, 1, 2, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(1, 2, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(light_convolution, (x, kernel))
+
+    def run(x, kernel):
+        torch.manual_seed(3)
+        return light_convolution(x, kernel, dropout=dropout, training=True)
+
+    assert torch.autograd.gradcheck(run, (x, kernel))
 
 
 def test_bfloat16_is_close_to_float32(method):
@@ -95,7 +102,7 @@ def test_dropconnect_drops_taps_alike_whatever_the_method(method):
     noise = (out / light_convolution(x, kernel) - 1)[1:-1].detach()
     for distance in (1, BLOCK):
         together = (noise[distance:] * noise[:-distance]).mean()
-        assert together.abs() < 0.02 * noise.pow(2).mean()
+        assert together.abs() < 0.05 * noise.pow(2).mean()
     out.sum().backward()
     assert kernel.grad is not None and kernel.grad.isfinite().all()
 

@@ -1,0 +1,25 @@
+"""The convolution as one matrix product: each kernel becomes a T x T band matrix."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def band(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
+    """:func:`~fairseq_cgc.core.functional.light_convolution` in time and memory of T x T."""
+    time, batch, channels = x.shape
+    groups = batch * kernel.shape[1]
+    matrix = band_matrix(kernel, time, time, padding_l)
+    matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, time, time)
+    x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R
+    return (F.dropout(matrix, dropout) @ x).transpose(0, 1).reshape(time, batch, channels)
+
+
+def band_matrix(kernel: Tensor, rows: int, columns: int, shift: int) -> Tensor:
+    """Entry (t, s) is tap s - t + shift of the kernel: n x H x K to n x H x rows x columns."""
+    # Every row is the row below it moved by one, so all rows are windows of one padded (or,
+    # where the input is shorter than the kernel, cropped) kernel.
+    kernel_size = kernel.shape[2]
+    left, right = rows - 1 - shift, columns - kernel_size + shift
+    return F.pad(kernel, (left, right)).unfold(2, columns, 1).flip(2)

@@ -1,0 +1,85 @@
+"""The convolution block by block, for long inputs: time and memory grow with T.
+
+The blocks of a sentence share one small band matrix. Forward and backward go through the input once,
+a block at a time, and keep nothing but the input and what DropConnect drew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fairseq_cgc.core.band import band_matrix
+
+#: Output positions of a block.
+BLOCK = 32
+
+
+def blocked(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
+    """:func:`~fairseq_cgc.core.functional.light_convolution` in time and memory of T."""
+    batch, (num_heads, kernel_size) = x.shape[1], kernel.shape[1:]
+    groups, seen = batch * num_heads, BLOCK + kernel_size - 1
+    matrix = band_matrix(kernel, BLOCK, seen, 0)
+    matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, BLOCK, seen)
+    return _Blocks.apply(x, matrix, kernel_size, padding_l, dropout)
+
+
+class _Blocks(torch.autograd.Function):
+    """All blocks' products with the band matrix, BH x BLOCK x (BLOCK + K - 1)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, matrix: Tensor, kernel_size: int, padding_l: int, dropout: float
+    ) -> Tensor:
+        time, batch, channels = x.shape
+        groups = len(matrix)
+        x = x.reshape(time, groups, batch * channels // groups)
+        out = torch.empty_like(x)
+        drawn = []
+        for start, first, last in _spans(time, kernel_size, padding_l):
+            rows, columns = matrix.shape[1:]
+            rows = min(rows, time - start)
+            part = matrix[:, :rows, first - start + padding_l : last - start + padding_l]
+            if dropout > 0.0:
+                keep = F.dropout(torch.ones_like(part), dropout)
+                drawn.append(keep.bool())
+                part = part * keep
+            product = part @ x[first:last].transpose(0, 1)  # BH x rows x R
+            out[start : start + rows] = product.transpose(0, 1)
+        ctx.save_for_backward(x, matrix, *drawn)
+        ctx.how = (kernel_size, padding_l, dropout)
+        return out.view(time, batch, channels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix, *drawn = ctx.saved_tensors
+        kernel_size, padding_l, dropout = ctx.how
+        shape, grad_out = grad_out.shape, grad_out.reshape(x.shape)
+        grad_x, grad_matrix = torch.zeros_like(x), torch.zeros_like(matrix)
+        for i, (start, first, last) in enumerate(_spans(len(x), kernel_size, padding_l)):
+            grad = grad_out[start : start + BLOCK].transpose(0, 1)  # BH x rows x R
+            rows, columns = (
+                grad.shape[1],
+                slice(first - start + padding_l, last - start + padding_l),
+            )
+            part = matrix[:, :rows, columns]
+            grad_part = grad @ x[first:last].permute(1, 2, 0)
+            if drawn:
+                keep = drawn[i] * (0.0 if dropout == 1.0 else 1 / (1 - dropout))
+                part, grad_part = part * keep, grad_part * keep
+            grad_matrix[:, :rows, columns] += grad_part
+            grad_x[first:last] += (part.transpose(1, 2) @ grad).transpose(0, 1)
+        return grad_x.view(shape), grad_matrix, None, None, None
+
+
+def _spans(time: int, kernel_size: int, padding_l: int) -> list[tuple[int, int, int]]:
+    """Of each block: its first output position, and the input positions that it sees."""
+    return [
+        (start, max(0, start - padding_l), min(time, start - padding_l + BLOCK + kernel_size - 1))
+        for start in range(0, time, BLOCK)
+    ]

@@ -1,7 +1,7 @@
 """The convolution block by block, for long inputs: time and memory grow with T.
 
-The blocks of a sentence share one small band matrix. Forward and backward go through the input once,
-a block at a time, and keep nothing but the input and what DropConnect drew.
+The blocks of a sentence share one small band matrix. Forward and backward go through the input
+once, a block at a time, and keep nothing but the input and what DropConnect drew.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ once, a block at a time, and keep nothing but the input and what DropConnect dre
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,16 +41,13 @@ class _Blocks(torch.autograd.Function):
         x = x.reshape(time, groups, batch * channels // groups)
         out = torch.empty_like(x)
         drawn = []
-        for start, first, last in _spans(time, kernel_size, padding_l):
-            rows, columns = matrix.shape[1:]
-            rows = min(rows, time - start)
-            part = matrix[:, :rows, first - start + padding_l : last - start + padding_l]
+        for positions, seen, columns in _spans(time, kernel_size, padding_l):
+            part = matrix[:, : positions.stop - positions.start, columns]
             if dropout > 0.0:
                 keep = F.dropout(torch.ones_like(part), dropout)
                 drawn.append(keep.bool())
                 part = part * keep
-            product = part @ x[first:last].transpose(0, 1)  # BH x rows x R
-            out[start : start + rows] = product.transpose(0, 1)
+            out[positions] = (part @ x[seen].transpose(0, 1)).transpose(0, 1)
         ctx.save_for_backward(x, matrix, *drawn)
         ctx.how = (kernel_size, padding_l, dropout)
         return out.view(time, batch, channels)
@@ -61,25 +59,22 @@ class _Blocks(torch.autograd.Function):
         kernel_size, padding_l, dropout = ctx.how
         shape, grad_out = grad_out.shape, grad_out.reshape(x.shape)
         grad_x, grad_matrix = torch.zeros_like(x), torch.zeros_like(matrix)
-        for i, (start, first, last) in enumerate(_spans(len(x), kernel_size, padding_l)):
-            grad = grad_out[start : start + BLOCK].transpose(0, 1)  # BH x rows x R
-            rows, columns = (
-                grad.shape[1],
-                slice(first - start + padding_l, last - start + padding_l),
-            )
-            part = matrix[:, :rows, columns]
-            grad_part = grad @ x[first:last].permute(1, 2, 0)
+        for i, (positions, seen, columns) in enumerate(_spans(len(x), kernel_size, padding_l)):
+            grad = grad_out[positions].transpose(0, 1)  # BH x rows x R
+            part = matrix[:, : grad.shape[1], columns]
+            grad_part = grad @ x[seen].permute(1, 2, 0)
             if drawn:
                 keep = drawn[i] * (0.0 if dropout == 1.0 else 1 / (1 - dropout))
                 part, grad_part = part * keep, grad_part * keep
-            grad_matrix[:, :rows, columns] += grad_part
-            grad_x[first:last] += (part.transpose(1, 2) @ grad).transpose(0, 1)
+            grad_matrix[:, : grad.shape[1], columns] += grad_part
+            grad_x[seen] += (part.transpose(1, 2) @ grad).transpose(0, 1)
         return grad_x.view(shape), grad_matrix, None, None, None
 
 
-def _spans(time: int, kernel_size: int, padding_l: int) -> list[tuple[int, int, int]]:
-    """Of each block: its first output position, and the input positions that it sees."""
-    return [
-        (start, max(0, start - padding_l), min(time, start - padding_l + BLOCK + kernel_size - 1))
-        for start in range(0, time, BLOCK)
-    ]
+def _spans(time: int, kernel_size: int, padding_l: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Of each block: its positions, the input positions that they see, and their columns."""
+    for start in range(0, time, BLOCK):
+        first = max(0, start - padding_l)
+        last = min(time, start - padding_l + BLOCK + kernel_size - 1)
+        columns = slice(first - start + padding_l, last - start + padding_l)
+        yield slice(start, min(time, start + BLOCK)), slice(first, last), columns

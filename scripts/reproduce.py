@@ -6,25 +6,31 @@
     python scripts/reproduce.py multi30k --systems lightconv,cgc --seeds 1,2,3
 
 The protocols are fairseq_cgc/config/iwslt14_de_en.yaml and multi30k.yaml. Run again, it continues
-where it was; a run that was made with other settings is refused.
+where it was; a run that was made with other settings is refused. With --minutes it ends by itself,
+says how far each run is, and has the exit status 75 if there is more to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.experiments.experiment import Experiment
+from fairseq_cgc.mt.experiments.experiment import Experiment, RunResult
 from fairseq_cgc.mt.experiments.protocol import load_protocol
 from fairseq_cgc.mt.experiments.released import binarize_multi30k, is_released_multi30k
 from fairseq_cgc.mt.experiments.report import parameter_table, write_report
+from fairseq_cgc.mt.experiments.standing import standings, write_standings
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, TABLE_6
 from fairseq_cgc.mt.steps import only_process_in
 
+#: Exit status when --minutes were over before the end ("try again later", sysexits.h).
+UNFINISHED = 75
 #: Table -> protocol, default of --data.
 TABLES = {
     "table6": ("iwslt14_de_en", Path("data/iwslt14/bin")),
@@ -34,7 +40,10 @@ TABLES = {
 
 def main() -> None:
     """Parse the command line, then print the commands or run them."""
+    started = time.monotonic()
     args = parse_args()
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise UserError(f"--minutes is {args.minutes:g}, but must be a number above 0")
     name, default_data = TABLES[args.table]
     protocol = load_protocol(name)
     data: Path = args.data or default_data
@@ -52,6 +61,7 @@ def main() -> None:
         reference=args.reference,
         cpu=args.cpu,
         jobs=args.jobs,
+        split=args.split,
     )
     if args.dry_run:
         dry_run(experiment, data if released else None)
@@ -62,9 +72,21 @@ def main() -> None:
         if released:
             binarize_multi30k(data, experiment.data_dir, protocol.source_lang, protocol.target_lang)
         command = shlex.join(["python", *sys.argv])
-        for done in experiment.perform():
+        left = None
+        if args.minutes is not None:
+            left = 60 * args.minutes - (time.monotonic() - started)
+        done: list[RunResult] = []
+        table = ""
+        for done in experiment.perform(left):
             table = write_report(experiment, done, command)
-        print(f"{table}\n\nin {out}: results.md, results.json, results.png, curves.png")
+        found = standings(experiment, [result.run for result in done])
+        write_standings(experiment, found, command)
+    if table:
+        print(f"{table}\n\nin {out}: tables (.md), numbers (.json) and pictures (.png)")
+    if len(done) < len(found):
+        print("\n".join(map(str, found)))
+        print(f"{args.minutes:g} minutes are over; the same command continues")
+        sys.exit(UNFINISHED)
 
 
 def dry_run(experiment: Experiment, released: Path | None) -> None:
@@ -108,9 +130,20 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--reference", type=Path,
-        help="raw references of the test split for sacreBLEU and chrF, where the data have none",
+        help="raw references of the split for sacreBLEU and chrF, where the data have none",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (%(default)s)")
+    parser.add_argument(
+        "--split", default="test",
+        help="what is translated and scored; of another than test the files are called "
+        "results-SPLIT (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=1,
+        help="runs at a time, each on one GPU; more runs than GPUs share them (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, help="end after so many, to be continued (no limit)"
+    )
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the commands and the parameters, run nothing"

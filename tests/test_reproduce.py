@@ -102,6 +102,32 @@ class TestExperiment:
         )
         assert "has 21" in result.stderr and not out.exists()
 
+    def test_when_time_is_over_it_says_how_far_it_is(
+        self, reproduced: Path, release: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        arguments = ["multi30k", "--data", reproduced / "data", "--out", out, *OPTIONS]
+        result = reproduce(*arguments, "--minutes", "0.001")
+        assert result.returncode == 75, result.stderr
+        assert "LightConv, seed 1: 0 of 12 updates, not scored\n" in result.stdout
+        assert result.stdout.endswith("0.001 minutes are over; the same command continues\n")
+        assert "error" not in result.stderr and "Traceback" not in result.stderr
+        assert len(json.loads((out / "standing.json").read_text())["runs"]) == 2
+
+    def test_the_validation_set_has_a_table_of_its_own(
+        self, reproduced: Path, release: Path
+    ) -> None:
+        before = (reproduced / "results.json").read_bytes()
+        arguments = ["multi30k", "--data", release, "--out", reproduced, *OPTIONS]
+        toy.succeed(reproduce(*arguments, "--split", "valid", "--minutes", "10"))
+        record = json.loads((reproduced / "results-valid.json").read_text())
+        assert [row["beam"] for row in record["rows"]] == [2, 2]
+        folder = reproduced / "cgc-seed1" / "valid.beam2"
+        assert len((folder / "hypotheses.txt").read_text().splitlines()) == 20
+        assert (reproduced / "results.json").read_bytes() == before
+        standing = json.loads((reproduced / "standing.json").read_text())
+        assert all(run["scored"] for run in standing["runs"])
+
     def test_killed_at_any_moment_it_ends_in_the_same_table(
         self, reproduced: Path, release: Path, tmp_path: Path
     ) -> None:
@@ -152,6 +178,8 @@ def test_a_dry_run_prints_the_sizes_and_commands_that_fairseq_takes(
         (["--seeds", "1,x"], "--seeds is '1,x', but must be positive integers between commas"),
         (["--beam", "0"], "--beam is '0', but must be positive integers between commas"),
         (["--last-epochs", "0"], "--last-epochs is 0, but must be at least 1"),
+        (["--minutes", "0"], "--minutes is 0, but must be a number above 0"),
+        (["--minutes", "inf"], "--minutes is inf, but must be a number above 0"),
         (["--jobs", "0"], "--jobs is 0, but must be at least 1"),
         (["--train-options", "fp16"], "--train-options is 'fp16', but must start with an option"),
         (["--train-options", "--x '"], '--train-options is "--x \'": No closing quotation'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -137,5 +138,6 @@ def _show_progress(
                 bar.set_postfix_str(f"loss {points[-1].loss}", refresh=False)
                 bar.update(points[-1].updates - bar.n)
             # fairseq's log grows with the square of the epochs: read it a tenth of the time.
-            time.sleep(max(1.0, 10 * (time.monotonic() - started)))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(1.0, 10 * (time.monotonic() - started)))
         bar.update(updates - bar.n if process.returncode == 0 else 0)

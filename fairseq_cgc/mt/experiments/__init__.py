@@ -2,5 +2,6 @@
 
 Layers, lowest first: ``protocol`` (how all are trained), ``systems`` (what is trained),
 ``parameters`` (their sizes), ``released`` (text that others prepared), ``experiment`` (the runs),
-``report`` (the table). ``scripts/reproduce.py`` puts them together.
+``report`` (the table), ``standing`` (how far the runs are). ``scripts/reproduce.py`` puts them
+together.
 """

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -58,7 +59,7 @@ class RunResult:
     """Epoch checkpoints in the average."""
     speed: Speed
     scores: dict[int, Scores]
-    """Beam -> scores of the test split."""
+    """Beam -> scores of the split."""
     outputs: dict[int, Path]
     """Beam -> folder of the translations."""
 
@@ -78,10 +79,12 @@ class Experiment:
     extra_options: list[str] = field(default_factory=list)
     """Of ``fairseq-train``, after the protocol's, which they replace."""
     reference: Path | None = None
-    """Raw references of the test split, where the data has none."""
+    """Raw references of the split, where the data has none."""
     cpu: bool = False
     jobs: int = 1
-    """Runs at the same time; on several GPUs each has one."""
+    """Runs at the same time. Each has one GPU; more runs than GPUs share them."""
+    split: str = "test"
+    """What is translated and scored."""
 
     def __post_init__(self) -> None:
         for system in self.systems:
@@ -125,15 +128,15 @@ class Experiment:
         self._check_dictionaries()
         files = {
             split: split_files(self.data_dir, split, self._languages)
-            for split in ("train", "valid", "test")
+            for split in dict.fromkeys(("train", "valid", self.split))
         }
         if self.reference is not None:  # told now, not after the first training
-            sentences = count_sentences(files["test"][0])
+            sentences = count_sentences(files[self.split][0])
             lines = sum(1 for _ in read_lines(self.reference))
             if lines != sentences:
                 raise UserError(
-                    f"--reference {self.reference} has {lines} lines, but the test split of "
-                    f"{self.data_dir} has {sentences}"
+                    f"--reference {self.reference} has {lines} lines, but the {self.split} split "
+                    f"of {self.data_dir} has {sentences}"
                 )
 
     def _check_dictionaries(self) -> None:
@@ -160,19 +163,23 @@ class Experiment:
                 yield shown_command(
                     "generate",
                     generation_arguments(
-                        model, self.data_dir, self._languages, "test", search, "subword_nmt"
+                        model, self.data_dir, self._languages, self.split, search, "subword_nmt"
                     ),
                 )
 
-    def perform(self) -> Iterator[list[RunResult]]:
+    def perform(self, seconds: float | None = None) -> Iterator[list[RunResult]]:
         """Do what is missing.
 
+        Args:
+            seconds: end after so many, whatever is under way then; no limit if missing.
+
         Yields:
-            After each run the results so far, in the order of the table.
+            Whenever runs have ended, the results so far, in the order of the table.
 
         Raises:
             UserError: if the data are incomplete, or a step fails.
         """
+        end = None if seconds is None else time.monotonic() + seconds
         self.check_data()
         parameters = self.parameters()
         slots: SimpleQueue[int] = SimpleQueue()
@@ -184,15 +191,19 @@ class Experiment:
             futures = [
                 pool.submit(self._perform, run, parameters[run.system], slots) for run in order
             ]
+            pending = set(futures)
             try:
-                for future in as_completed(futures):
-                    result = future.result()
-                    results[result.run] = result
+                while pending:
+                    left = None if end is None else max(0.0, end - time.monotonic())
+                    done, pending = wait(pending, left, FIRST_COMPLETED)
+                    if not done:
+                        return
+                    results |= {result.run: result for result in (f.result() for f in done)}
                     yield [results[run] for run in order if run in results]
             finally:
                 # After an error or Ctrl-C the threads must not wait for their trainings' end.
                 pool.shutdown(wait=False, cancel_futures=True)
-                stop_fairseq()
+                _stop(futures)
 
     def _perform(self, run: Run, parameters: int, slots: SimpleQueue[int]) -> RunResult:
         slot = slots.get()
@@ -209,9 +220,10 @@ class Experiment:
                 scores[beam], outputs[beam] = evaluate(
                     model,
                     self.data_dir,
+                    split=self.split,
                     options=self.search(beam),
                     reference=self.reference,
-                    output=run.folder / f"test.beam{beam}",
+                    output=run.folder / f"{self.split}.beam{beam}",
                     environment=environment,
                 )
             speed = training_speed(read_log(run.folder / LOG))
@@ -224,12 +236,15 @@ class Experiment:
         return min(self.last_epochs, len(list(run.folder.glob("checkpoint[0-9]*.pt"))))
 
     def _environment(self, slot: int) -> dict[str, str]:
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         gpus = 0 if self.cpu else torch.cuda.device_count()
         if gpus > 0:
             # One GPU a run: on several, fairseq would train with batches several times as large.
-            return {"CUDA_VISIBLE_DEVICES": str(slot % gpus)}
-        threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+            given = os.environ.get("CUDA_VISIBLE_DEVICES")
+            names = given.split(",") if given else [str(number) for number in range(gpus)]
+            environment["CUDA_VISIBLE_DEVICES"] = names[slot % gpus]
+        return environment
 
     @property
     def lowercase(self) -> bool:
@@ -240,3 +255,10 @@ class Experiment:
     @property
     def _languages(self) -> tuple[str, str]:
         return self.protocol.source_lang, self.protocol.target_lang
+
+
+def _stop(futures: Collection[Future[RunResult]]) -> None:
+    """End the runs under way; between two commands of a run there is nothing to end yet."""
+    while any(future.running() for future in futures):
+        stop_fairseq()
+        wait(futures, timeout=0.2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fairseq_cgc.mt.curves import draw_curves, read_log
 from fairseq_cgc.mt.environment import describe_machine, versions
 from fairseq_cgc.mt.experiments.against_baseline import Tests, compare_with_baseline
 from fairseq_cgc.mt.experiments.experiment import Experiment, RunResult
-from fairseq_cgc.mt.experiments.systems import BASELINE, PUBLISHED, SYSTEMS
+from fairseq_cgc.mt.experiments.systems import BASELINE, PUBLISHED, SYSTEMS, Published
 from fairseq_cgc.mt.significance import SAMPLES
 from fairseq_cgc.mt.training import LOG
 
@@ -53,6 +53,8 @@ def parameter_table(experiment: Experiment) -> str:
 def write_report(experiment: Experiment, results: Sequence[RunResult], command: str) -> str:
     """Write ``results.md``, ``.json``, ``.png`` and ``curves.png`` into the experiment's folder.
 
+    Of another split than ``test`` they are called ``results-SPLIT``.
+
     Args:
         experiment: what was run.
         results: finished runs, in the order of the table.
@@ -75,13 +77,15 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
         "runs_at_a_time": experiment.jobs,
         "protocol": experiment.protocol.name,
         "extra_options": experiment.extra_options,
+        "split": experiment.split,
         "rows": [asdict(row) for row in rows],
         "runs": [_record(result, tests) for result in results],
     }
-    with new_file(experiment.out / "results.json") as partial:
+    name = "results" if experiment.split == "test" else f"results-{experiment.split}"
+    with new_file(experiment.out / f"{name}.json") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    write_lines(experiment.out / "results.md", [*table.splitlines(), "", *notes(record, results)])
-    draw_scores(rows, experiment, experiment.out / "results.png")
+    write_lines(experiment.out / f"{name}.md", [*table.splitlines(), "", *notes(record, results)])
+    draw_scores(rows, experiment, experiment.out / f"{name}.png")
     logs = [read_log(result.run.folder / LOG, SYSTEMS[result.run.system]) for result in results]
     draw_curves(logs, experiment.out / "curves.png")
     return table
@@ -139,7 +143,7 @@ def _record(result: RunResult, tests: Tests) -> dict[str, Any]:
 
 def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
     """The table; mean and sample standard deviation where there are several seeds."""
-    published = PUBLISHED[experiment.protocol.name]
+    published = _published(experiment)
     lines = [
         "| system | beam | parameters | BLEU-4 | published | sacreBLEU | chrF2 | p | training "
         "| tokens/s |",
@@ -183,7 +187,8 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
             if len(seeds) > 1
             else f"One seed ({_listed(seeds)}). "
         )
-        + f"Updates: {_listed(updates)}. Epoch checkpoints averaged: {_listed(averaged)}.",
+        + f"Split: {record['split']}. Updates: {_listed(updates)}. "
+        + f"Epoch checkpoints averaged: {_listed(averaged)}.",
         "BLEU-4 is fairseq's over tokens, as the paper reports it; compounds are not split. "
         f"p: paired bootstrap of sacreBLEU ({SAMPLES:,} samples; in effect one-sided) against "
         f"{SYSTEMS[BASELINE]} of the same seed. Training: time in updates; tokens/s: target "
@@ -199,7 +204,7 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
 
 def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> None:
     """Draw BLEU-4 of every row: a dot for each seed, a bar at the mean, a ring where published."""
-    published = PUBLISHED[experiment.protocol.name]
+    published = _published(experiment)
     figure = new_figure(7.2, 1.4 + 0.42 * len(rows))
     axis = figure.subplots()
     several_beams = len({row.beam for row in rows}) > 1
@@ -220,6 +225,11 @@ def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> No
     axis.grid(axis="x", alpha=0.3)
     axis.set_xlabel(f"BLEU-4 over tokens ({marks})")
     save_figure(figure, output)
+
+
+def _published(experiment: Experiment) -> Mapping[str, Published]:
+    """What the table is compared with: papers tell the scores of the test split."""
+    return PUBLISHED[experiment.protocol.name] if experiment.split == "test" else {}
 
 
 def _mean(values: Sequence[float]) -> str:

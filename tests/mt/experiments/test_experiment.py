@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from fairseq_cgc.mt.cli import merge_options
+from fairseq_cgc.mt.curves import Speed
 from fairseq_cgc.mt.experiments import experiment as module
-from fairseq_cgc.mt.experiments.experiment import Experiment, Run
+from fairseq_cgc.mt.experiments.experiment import Experiment, Run, RunResult
 from fairseq_cgc.mt.experiments.protocol import load_protocol
 
 
@@ -69,19 +71,62 @@ def test_each_run_has_a_gpu_or_its_share_of_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     experiment = make(tmp_path, jobs=3)
-    assert [experiment._environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == [
-        "0",
-        "1",
-        "0",
-    ]
+    found = [experiment._environment(slot) for slot in range(3)]
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == ["0", "1", "0"]
+    assert [environment["OMP_NUM_THREADS"] for environment in found] == ["2", "2", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    found = [experiment._environment(slot) for slot in range(3)]
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == ["2", "5", "2"]
     assert make(tmp_path, jobs=3, cpu=True)._environment(0) == {"OMP_NUM_THREADS": "2"}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert experiment._environment(2) == {"OMP_NUM_THREADS": "2"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert experiment._environment(2) == {"OMP_NUM_THREADS": "5"}
+
+
+class TestPerform:
+    """Two runs at a time; those of seed 1 end at once, those of seed 7 when they are stopped."""
+
+    @pytest.fixture
+    def experiment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+        stopped = threading.Event()
+        self.begun: list[Run] = []
+
+        def perform(self_: Experiment, run: Run, parameters: int, slots: object) -> Any:
+            self.begun.append(run)
+            if run.seed == 7 and not stopped.wait(60):
+                raise AssertionError("nobody stopped it")
+            return RunResult(run, parameters, 1, Speed(1, 1.0, 1.0), {}, {})
+
+        monkeypatch.setattr(Experiment, "check_data", lambda self: None)
+        monkeypatch.setattr(Experiment, "parameters", lambda self: {"lightconv": 2, "cgc": 3})
+        monkeypatch.setattr(Experiment, "_perform", perform)
+        monkeypatch.setattr(module, "stop_fairseq", stopped.set)
+        return make(tmp_path, seeds=[1, 7, 8], jobs=2)
+
+    def test_when_time_is_over_what_is_under_way_is_stopped(self, experiment: Experiment) -> None:
+        *_, results = experiment.perform(seconds=1.0)
+        assert [(r.run.system, r.run.seed, r.parameters) for r in results] == [
+            ("lightconv", 1, 2),
+            ("cgc", 1, 3),
+        ]
+        assert [run.seed for run in self.begun] == [1, 1, 7, 7]
+
+    def test_without_a_limit_all_are_done(self, experiment: Experiment) -> None:
+        module.stop_fairseq()
+        *_, results = experiment.perform()
+        assert [result.run for result in results] == experiment.runs()
+
+    def test_the_caller_can_end_it(self, experiment: Experiment) -> None:
+        results = experiment.perform()
+        while len(next(results)) < 2:
+            pass
+        results.close()
+        assert all(run.seed != 8 for run in self.begun)
 
 
 def test_the_commands_are_whole_and_quoted(tmp_path: Path) -> None:
@@ -95,5 +140,12 @@ def test_the_commands_are_whole_and_quoted(tmp_path: Path) -> None:
     assert shlex.split(average)[-3:] == ["10", "--output", model]
     for beam, line in zip(("5", "6"), generate, strict=True):
         words = shlex.split(line)
+        assert words[words.index("--gen-subset") + 1] == "test"
         assert words[:4] == ["fairseq-generate", str(tmp_path / "data"), "--path", model]
         assert words[words.index("--beam") + 1] == beam
+
+
+def test_another_split_is_translated(tmp_path: Path) -> None:
+    *_, generate = make(tmp_path, split="valid").commands()
+    words = shlex.split(generate)
+    assert words[words.index("--gen-subset") + 1] == "valid"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -103,6 +104,16 @@ def test_the_table_has_means_deviations_and_tests(experiment: Experiment) -> Non
 def test_one_seed_has_no_deviation_and_half_a_table_is_written(experiment: Experiment) -> None:
     table = write_report(experiment, [result(experiment.out, "cgc", 1, 36.0, 3)], "x")
     assert "| 36.00 | 35.21 | 37.00 | 56.00 |  | 1 h 00 min |" in table
+
+
+def test_another_split_has_files_of_its_own_and_nothing_published(experiment: Experiment) -> None:
+    results = [result(experiment.out, "cgc", 1, 36.0, 3)]
+    table = write_report(dataclasses.replace(experiment, split="valid"), results, "x")
+    assert "| 36.00 |  | 37.00 | 56.00 |" in table
+    names = {path.name for path in experiment.out.glob("results*")}
+    assert names == {"results-valid.md", "results-valid.json", "results-valid.png"}
+    text = (experiment.out / "results-valid.md").read_text(encoding="utf-8")
+    assert "Split: valid." in text and "35.21" not in text
 
 
 def test_a_comparison_is_kept_until_a_text_changes(

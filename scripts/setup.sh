@@ -102,6 +102,12 @@ if ! has torch; then
 elif [ -n "${TORCH:-}" ]; then
   say "torch $("$python" -c 'import torch; print(torch.__version__)') is there already; TORCH is for a new environment"
 fi
+# CUDA builds of torch bring their own. Elsewhere its interpreter runs the tests of the GPU kernels,
+# without which they are skipped.
+install_triton() { "${pip[@]}" install --no-deps triton==3.9.0 || true; }
+if [ "$(uname -s)" = Linux ] && ! has triton; then
+  quietly "installing triton" install_triton
+fi
 if ! has fairseq; then
   quietly "installing what fairseq needs" "${pip[@]}" install cffi cython hydra-core==1.3.2 \
     omegaconf==2.3.0 numpy regex sacrebleu tqdm bitarray scikit-learn packaging setuptools wheel tensorboardX

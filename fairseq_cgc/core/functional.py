@@ -1,8 +1,9 @@
 """Lightweight convolution, with one kernel for all sentences or a kernel for each.
 
-Two ways to the same result, chosen by :func:`light_convolution`: ``band`` turns each kernel into a
-T x T band matrix, the fastest way for sentences; ``blocked`` cuts long inputs into blocks that
-share one small band matrix, so that time and memory grow with T and not with its square.
+Three ways to the same result, chosen by :func:`light_convolution`: ``band`` turns each kernel into
+a T x T band matrix, the fastest way for sentences on a CPU; ``blocked`` cuts long inputs into
+blocks that share one small band matrix, so that time and memory grow with T and not with its
+square; ``triton`` is a kernel for GPUs.
 
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head, K kernel.
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from fairseq_cgc.core import kernels
 from fairseq_cgc.core.band import band
 from fairseq_cgc.core.blocked import blocked
 from fairseq_cgc.core.errors import UserError
@@ -67,23 +69,45 @@ def choose_method(x: Tensor, kernel_size: int) -> str:
     """The method for an input T x B x C, told in the log when first used.
 
     Raises:
-        UserError: if the environment variable FAIRSEQ_CGC_KERNEL names no method.
+        UserError: if the environment variable FAIRSEQ_CGC_KERNEL names no method, or ``triton``
+            where that cannot be used.
     """
     forced = os.environ.get(FORCE)
     if forced is not None and forced not in METHODS:
-        raise UserError(f"{FORCE} is {forced!r}, but must be {' or '.join(METHODS)}")
-    method = forced or ("blocked" if len(x) >= max(BLOCKED_FROM, 3 * kernel_size) else "band")
-    _tell(method, forced is not None)
+        raise UserError(f"{FORCE} is {forced!r}, but must be {', '.join(METHODS)}")
+    obstacle = kernels.supports(x, kernel_size)
+    if forced == "triton" and obstacle is not None:
+        raise UserError(f"{FORCE} is 'triton', but {obstacle}")
+    if forced is not None:
+        _tell(forced, f"forced by {FORCE}")
+        return forced
+    if x.is_cuda and obstacle is None:
+        _tell("triton", "on a GPU")
+        return "triton"
+    if x.is_cuda:
+        _warn(f"without the GPU kernel, because {obstacle}")
+    method = "blocked" if len(x) >= max(BLOCKED_FROM, 3 * kernel_size) else "band"
+    _tell(method, "by length")
     return method
 
 
 @functools.cache
-def _tell(method: str, is_forced: bool) -> None:
-    why = f"forced by {FORCE}" if is_forced else f"blocked from {BLOCKED_FROM} positions on"
+def _warn(what: str) -> None:
+    logger.warning("lightweight convolution %s", what)
+
+
+@functools.cache
+def _tell(method: str, why: str) -> None:
     logger.debug("lightweight convolution: %s (%s)", method, why)
 
 
+def _triton(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
+    return kernels.light_convolution(x, kernel, padding_l=padding_l, dropout=dropout)
+
+
+#: The name that forces it -> the function: x, kernel, padding_l, dropout.
 METHODS: dict[str, Callable[[Tensor, Tensor, int, float], Tensor]] = {
     "band": band,
     "blocked": blocked,
+    "triton": _triton,
 }

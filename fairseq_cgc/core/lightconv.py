@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_cgc.core import kernels
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.core.functional import light_convolution
+from fairseq_cgc.core.functional import choose_method, light_convolution
 from fairseq_cgc.core.gate import ContextGate
 from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
 
@@ -81,11 +82,14 @@ class LightConv(nn.Module):
                     f"but is {tuple(padding_mask.shape)}"
                 )
             padding_mask = padding_mask.bool()
+        out = self._convolve(x, padding_mask)
+        return out if self.bias is None else out + self.bias
+
+    def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         x, kernel = self._input_and_kernel(x, padding_mask)
-        out = light_convolution(
+        return light_convolution(
             x, kernel.to(x.dtype), dropout=self.weight_dropout, training=self.training
         )
-        return out if self.bias is None else out + self.bias
 
     def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """x, zero at padding, and the kernel, B or 1 x H x K."""
@@ -179,6 +183,30 @@ class CGLightConv(LightConv):
         else:
             weight = self._normalise(weight) * gate
         return x, weight.reshape(-1, self.num_heads, self.kernel_size)
+
+    def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+        gate = self.gate
+        # The kernels go round the gate's module: not where that is another, or is looked at.
+        if (
+            choose_method(x, self.kernel_size) != "triton"
+            or type(gate) is not ContextGate
+            or gate._forward_hooks
+        ):
+            return super()._convolve(x, padding_mask)
+        assert isinstance(gate.in_norm, nn.LayerNorm) and gate.in_decoder is not None
+        return kernels.cg_light_conv(
+            x,
+            padding_mask,
+            self.weight,
+            gate.encoder,
+            gate.in_norm.weight,
+            gate.in_norm.bias,
+            gate.in_decoder,
+            norm_eps=gate.in_norm.eps,
+            weight_softmax=self.weight_softmax,
+            gate_target=self.gate_target,
+            dropout=self.weight_dropout if self.training else 0.0,
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, gate_target={self.gate_target!r}"

@@ -24,7 +24,7 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=[name for name in METHODS if name != "triton"])  # see kernels/
 def method(request, monkeypatch):
     monkeypatch.setenv(FORCE, request.param)
     return request.param
@@ -152,6 +152,38 @@ def test_the_choice_is_told_once(monkeypatch, caplog):
 
 
 def test_an_unknown_method_is_named(monkeypatch):
-    monkeypatch.setenv(FORCE, "triton")
-    with pytest.raises(UserError, match=f"{FORCE} is 'triton', but must be band or blocked"):
+    monkeypatch.setenv(FORCE, "direct")
+    with pytest.raises(UserError, match=f"{FORCE} is 'direct', but must be band, blocked, triton"):
         light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 1))
+
+
+def test_triton_is_refused_where_it_cannot_run(monkeypatch):
+    monkeypatch.setenv(FORCE, "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UserError, match=f"{FORCE} is 'triton', but x is on cpu, not on a CUDA dev"):
+        light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 1))
+
+
+class _OnGpu:
+    is_cuda = True
+
+    def __len__(self):
+        return 5
+
+
+def test_a_gpu_gets_its_kernel(monkeypatch):
+    monkeypatch.delenv(FORCE, raising=False)
+    monkeypatch.setattr(functional.kernels, "supports", lambda x, kernel_size: None)
+    assert functional.choose_method(_OnGpu(), 3) == "triton"
+
+
+def test_a_gpu_without_its_kernel_is_told_once(monkeypatch, caplog):
+    functional._warn.cache_clear()
+    monkeypatch.delenv(FORCE, raising=False)
+    monkeypatch.setattr(functional.kernels, "supports", lambda *_: "Triton is not installed")
+    with caplog.at_level(logging.WARNING, logger="fairseq_cgc"):
+        assert {functional.choose_method(_OnGpu(), 3) for _ in range(3)} == {"band"}
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "lightweight convolution without the GPU kernel, because Triton is not installed"
+    )

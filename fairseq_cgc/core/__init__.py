@@ -1,5 +1,7 @@
 """Context-Gated Convolution itself: needs torch and nothing else."""
 
+from fairseq_cgc.core.convert import convert_to_cgc
+from fairseq_cgc.core.convolution import CGConv1d, CGConv2d, CGConv3d
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.functional import light_convolution
 from fairseq_cgc.core.gate import ContextGate
@@ -8,10 +10,14 @@ from fairseq_cgc.core.pooling import pool_heads
 
 __all__ = [
     "GATE_TARGETS",
+    "CGConv1d",
+    "CGConv2d",
+    "CGConv3d",
     "CGLightConv",
     "ContextGate",
     "LightConv",
     "UserError",
+    "convert_to_cgc",
     "light_convolution",
     "pool_heads",
 ]

@@ -150,6 +150,25 @@ class ContextGate(nn.Module):
             B x o x c x kernel, values in (0, 1); B x c x 1 x kernel without channel
             interaction.
         """
+        g1, g2 = self.branch_logits(x)
+        if not self.channel_interaction:
+            assert g1 is not None
+            return torch.sigmoid(g1).unsqueeze(2)
+        g1 = g1.unsqueeze(1) if g1 is not None else None  # B x 1 x c x kernel
+        g2 = g2.unsqueeze(2) if g2 is not None else None  # B x o x 1 x kernel
+        if g1 is None or g2 is None:
+            logits = g1 if g1 is not None else g2
+            assert logits is not None
+            shape = (len(logits), self.out_channels, self.in_channels, *self.kernel_size)
+            return torch.sigmoid(logits.expand(shape))
+        return torch.sigmoid(g1 + g2 if self.combine == "sum" else g1 * g2)
+
+    def branch_logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The branches before they are joined; x as for :meth:`forward`.
+
+        Returns:
+            G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off.
+        """
         if x.shape[2:] != self.grid_size:
             x = self._pool(x, self.grid_size)
         x = x.flatten(2).to(self.encoder.dtype)  # B x c x grid
@@ -157,22 +176,13 @@ class ContextGate(nn.Module):
         g1 = g2 = None
         if self.branches != "out":
             assert self.in_norm is not None and self.in_decoder is not None
-            g1 = F.linear(F.relu(self.in_norm(latent)), self.in_decoder)  # B x c x prod(kernel)
-        if not self.channel_interaction:
-            assert g1 is not None
-            return self._to_kernel(g1.unsqueeze(2))
-        if self.branches != "in":
+            g1 = F.linear(F.relu(self.in_norm(latent)), self.in_decoder)
+            g1 = g1.unflatten(2, self.kernel_size)
+        if self.channel_interaction and self.branches != "in":
             if self.out_encoder is not None:
                 latent = F.linear(x, self.out_encoder)
-            g2 = self._output_branch(latent).unsqueeze(2)  # B x o x 1 x prod(kernel)
-        g1 = g1.unsqueeze(1) if g1 is not None else None  # B x 1 x c x prod(kernel)
-        if g1 is None or g2 is None:
-            logits = g1 if g1 is not None else g2
-            assert logits is not None
-            logits = logits.expand(-1, self.out_channels, self.in_channels, -1)
-        else:
-            logits = g1 + g2 if self.combine == "sum" else g1 * g2
-        return self._to_kernel(logits)
+            g2 = self._output_branch(latent).unflatten(2, self.kernel_size)
+        return g1, g2
 
     def _output_branch(self, latent: Tensor) -> Tensor:
         """Encoded context, B x c x d, to G2, B x o x prod(kernel)."""
@@ -183,9 +193,6 @@ class ContextGate(nn.Module):
         grouped = F.relu(norm(latent)).unflatten(1, (self.groups, -1))  # B x g x c/g x d
         mixed = (self.interaction @ grouped).flatten(1, 2)  # B x o x d
         return F.linear(F.relu(self.interaction_norm(mixed)), decoder)
-
-    def _to_kernel(self, logits: Tensor) -> Tensor:
-        return torch.sigmoid(logits).unflatten(-1, self.kernel_size)
 
     def extra_repr(self) -> str:
         return (

@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from fairseq_cgc.core.convolution import CGConv1d, CGConv2d, CGConv3d
 from fairseq_cgc.core.gate import ContextGate
 from fairseq_cgc.core.lightconv import CGLightConv
 
@@ -122,3 +123,46 @@ def cg_light_conv(module: CGLightConv, x: Tensor, padding_mask: Tensor | None = 
         index = (~padding_mask[b]).nonzero().squeeze(1)
         out = out.index_put((index, torch.tensor(b)), result[:, 0])
     return out
+
+
+def cg_convolution(module: CGConv1d | CGConv2d | CGConv3d, x: Tensor) -> Tensor:
+    """Equation 2 for B x c x spatial, one output position at a time, in x's dtype.
+
+    The gate's own definition is :func:`context_gate`; pooling and the padding modes are torch's.
+    """
+    batch, dims = len(x), len(module.kernel_size)
+    pooled = module.gate._pool(x, module.gate.grid_size)
+    gate = context_gate(module.gate, pooled)  # B x o x c x kernel
+    # Output channel o sees the input channels of its group only.
+    rows, width = module.out_channels // module.groups, module.in_channels // module.groups
+    kernel = torch.stack(
+        [
+            module.weight[o] * gate[:, o, o // rows * width : (o // rows + 1) * width]
+            for o in range(module.out_channels)
+        ],
+        dim=1,
+    )
+    reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if module.padding == "same":
+        pads = [(r // 2, r - r // 2) for r in reach]
+    elif module.padding == "valid":
+        pads = [(0, 0)] * dims
+    else:
+        pads = [(int(p), int(p)) for p in module.padding]
+    flat_pads = [p for pair in reversed(pads) for p in pair]
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = nn.functional.pad(x, flat_pads, mode=mode)
+    sizes = [
+        (n - r - 1) // s + 1 for n, r, s in zip(x.shape[2:], reach, module.stride, strict=True)
+    ]
+    columns = []
+    for position in product(*map(range, sizes)):
+        starts = [p * s for p, s in zip(position, module.stride, strict=True)]
+        window = x
+        for dim, (start, r, d) in enumerate(zip(starts, reach, module.dilation, strict=True)):
+            window = window[(slice(None),) * (dim + 2) + (slice(start, start + r + 1, d),)]
+        groups = window.reshape(batch, module.groups, 1, -1)
+        per_group = kernel.view(batch, module.groups, rows, -1)
+        columns.append((per_group * groups).sum(3).flatten(1))  # B x o
+    out = torch.stack(columns, 2).view(batch, -1, *sizes)
+    return out if module.bias is None else out + module.bias.view(-1, *[1] * dims)

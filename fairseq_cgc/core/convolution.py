@@ -1,0 +1,184 @@
+"""Context-Gated Convolution in place of torch's convolutions (section 3).
+
+Shape letters: B batch, c input channels, o output channels, G groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TypedDict, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.gate import ContextGate
+from fairseq_cgc.core.gated_convolution import gated_convolution, sample_kernels
+from fairseq_cgc.core.sample_convolution import Geometry
+
+
+class GateSwitches(TypedDict, total=False):
+    """What a convolution passes on to its :class:`ContextGate`."""
+
+    grid_size: Sequence[int] | None
+    latent_size: int | None
+    channels_per_group: int | None
+    branches: str
+    combine: str
+    norm: str
+    shared_norm: bool
+    shared_encoder: bool
+    shared_decoder: bool
+    pool: str
+    init: str
+
+
+class _CGConv(_ConvNd):
+    """What the convolutions of 1, 2 and 3 dimensions share; stands before torch's own class."""
+
+    gate: ContextGate
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **switches: Unpack[GateSwitches],
+    ) -> None:
+        # nn.ConvNd's, whose arguments differ from those of _ConvNd.
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,  # type: ignore[arg-type]
+            stride,  # type: ignore[arg-type]
+            padding,  # type: ignore[arg-type]
+            dilation,  # type: ignore[arg-type]
+            groups,  # type: ignore[arg-type]
+            bias,  # type: ignore[arg-type]
+            padding_mode,  # type: ignore[arg-type]
+            device,  # type: ignore[arg-type]
+            dtype,  # type: ignore[arg-type]
+        )
+        self.gate = gate_for(self, **switches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve each sample with its own kernel.
+
+        Args:
+            x: B x c x spatial, or c x spatial for one sample.
+
+        Returns:
+            B x o x spatial (or o x spatial) in x's dtype, or autocast's where that is on.
+
+        Raises:
+            UserError: if x has another number of channels or dimensions, or is smaller than the
+                kernel.
+        """
+        dims = len(self.kernel_size)
+        if x.dim() not in (dims + 1, dims + 2) or x.shape[-dims - 1] != self.in_channels:
+            spatial = " x ".join(("D", "H", "W")[-dims:]) if dims > 1 else "L"
+            raise UserError(
+                f"x must be B x {self.in_channels} x {spatial}, with or without the B, "
+                f"but is {tuple(x.shape)}"
+            )
+        if x.dim() == dims + 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        if x.shape[0] == 0:  # no context to learn from: the batch statistics stay as they are
+            return super().forward(x)
+        g1, g2 = self._logits(x)
+        device = x.device.type
+        if _is_autocast_on(device) and x.dtype != torch.float64:
+            x = x.to(torch.get_autocast_dtype(device))
+        x, padding = self._pad(x)
+        geometry = Geometry(self.stride, padding, self.dilation, self.groups)
+        out = gated_convolution(x, self.weight, g1, g2, geometry, combine=self.gate.combine)
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype).view(-1, *[1] * dims)
+        return out
+
+    def sample_kernels(self, x: Tensor) -> Tensor:
+        """The modulated kernels of a batch, B x o x c/G x kernel (equation 2).
+
+        While training this updates the gate's batch statistics, as the forward pass does.
+        """
+        return sample_kernels(self.weight, *self._logits(x), self.groups, self.gate.combine)
+
+    def _logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The gate's branches before they are joined, in its parameters' dtype under autocast too.
+
+        Returns:
+            G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off.
+        """
+        if _is_autocast_on(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.gate.branch_logits(x)
+        return self.gate.branch_logits(x)
+
+    def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Pad here what the convolution itself cannot; returns x and what is left to pad."""
+        pads = self._reversed_padding_repeated_twice  # of the last dimension first, both sides
+        before, after = tuple(pads[::-2]), tuple(pads[-2::-2])
+        if self.padding_mode != "zeros":
+            return F.pad(x, pads, mode=self.padding_mode), (0,) * len(before)
+        if before != after:  # "same" with an even number of gaps
+            return F.pad(x, pads), (0,) * len(before)
+        return x, before
+
+
+class CGConv1d(_CGConv, nn.Conv1d):
+    """``nn.Conv1d`` with a context gate; see :class:`CGConv2d`."""
+
+
+class CGConv2d(_CGConv, nn.Conv2d):
+    """``nn.Conv2d`` whose kernel the whole input modulates, for each sample (equation 2).
+
+    A drop-in: the same arguments in the same order, then those of :class:`ContextGate` by name;
+    the same ``weight`` and ``bias``, so that weights of ``nn.Conv2d`` load; the gate's parameters
+    stand under ``gate``. With a gate of ones it is ``nn.Conv2d``.
+
+    With ``groups`` the gate is that of the convolution without groups, read at the weights that
+    exist: a weight from input channel i to output channel h is multiplied with
+    ``sigmoid(G1[i] + G2[h])`` in either case.
+
+    Raises:
+        UserError: for a 1 x 1 kernel, which has no gate, and for what :class:`ContextGate` refuses.
+    """
+
+
+class CGConv3d(_CGConv, nn.Conv3d):
+    """``nn.Conv3d`` with a context gate; see :class:`CGConv2d`."""
+
+
+def gate_for(conv: _ConvNd, **switches: Unpack[GateSwitches]) -> ContextGate:
+    """A new gate for a convolution, on its weight's device and in its dtype.
+
+    Raises:
+        UserError: for a kernel of one weight, or a switch that is unknown or has a wrong value.
+    """
+    if prod(conv.kernel_size) == 1:
+        raise UserError(
+            f"kernel_size must be larger than 1, but is {conv.kernel_size}: a pointwise "
+            f"convolution has no gate, use nn.Conv{len(conv.kernel_size)}d"
+        )
+    for name in switches:
+        if name not in GateSwitches.__annotations__:
+            allowed = ", ".join(GateSwitches.__annotations__)
+            raise UserError(f"{name!r} is no switch of the gate, which has {allowed}")
+    with conv.weight.device:
+        gate = ContextGate(conv.in_channels, conv.out_channels, conv.kernel_size, **switches)
+    return gate.to(conv.weight.dtype).train(conv.training)
+
+
+def _is_autocast_on(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

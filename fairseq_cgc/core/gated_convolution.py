@@ -1,0 +1,291 @@
+"""Convolution whose kernel a gate modulates for each sample (equations 1 and 2).
+
+The gates and the modulated kernels of a batch need B times the memory of the weight: in ResNet-50
+more than all its feature maps. Here they exist for a few samples at a time and are made again in
+the backward pass, from the two branches, which are small.
+
+Shape letters: B batch, c input channels, o output channels, G groups, K = prod(kernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import conv_flop_count, register_flop_formula
+
+from fairseq_cgc.core.sample_convolution import METHODS, Geometry, choose_method
+
+#: Bytes that the kernels of the samples in work take at most (one sample's at least), and so do
+#: their unfolded inputs: within a CPU's cache, and enough to keep a GPU busy.
+WORKSPACE = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
+
+_ARGUMENTS = (
+    "Tensor x, Tensor weight, Tensor? g1, Tensor? g2, str combine, "
+    "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups"
+)
+
+
+def gated_convolution(
+    x: Tensor,
+    weight: Tensor,
+    g1: Tensor | None,
+    g2: Tensor | None,
+    geometry: Geometry,
+    *,
+    combine: str = "sum",
+) -> Tensor:
+    """Convolve each sample with ``weight * sigmoid(g1 + g2)``.
+
+    With groups the gate is that of the convolution without groups, read at the weights that exist.
+    The kernels are computed in float32 at least and used in x's dtype.
+
+    Args:
+        x: B x c x spatial.
+        weight: o x c/G x kernel.
+        g1: B x c x kernel, or None; one of the branches must be there.
+        g2: B x o x kernel, or None.
+        geometry: stride, padding, dilation and groups.
+        combine: ``"sum"`` or ``"product"`` of the branches.
+
+    Returns:
+        B x o x spatial in x's dtype; channels_last where x or weight is. It can be differentiated
+        once.
+
+    Raises:
+        UserError: if x is smaller than the kernel, or the environment variable FAIRSEQ_CGC_CONV
+            names no method.
+    """
+    return _operation(x, weight, g1, g2, combine, *geometry)
+
+
+def sample_kernels(
+    weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int = 1, combine: str = "sum"
+) -> Tensor:
+    """The modulated kernels themselves, B x o x c/G x kernel. Arguments as above."""
+    gate = _gate(*_by_group(g1, g2, groups), combine)
+    kernels = _weight_by_group(weight, groups) * gate
+    return kernels.view(-1, *weight.shape)
+
+
+def _by_group(
+    g1: Tensor | None, g2: Tensor | None, groups: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """B x G x 1 x c/G x K and B x G x o/G x 1 x K."""
+    return (
+        None if g1 is None else g1.flatten(2).unflatten(1, (groups, 1, -1)),
+        None if g2 is None else g2.flatten(2).unflatten(1, (groups, -1, 1)),
+    )
+
+
+def _weight_by_group(weight: Tensor, groups: int) -> Tensor:
+    """G x o/G x c/G x K, contiguous."""
+    return weight.flatten(2).unflatten(0, (groups, -1)).contiguous()
+
+
+def _gate(g1: Tensor | None, g2: Tensor | None, combine: str, out: Tensor | None = None) -> Tensor:
+    """Equation 1, broadcast over a missing branch's channels; written to ``out``."""
+    if g1 is None or g2 is None:
+        only = g1 if g1 is not None else g2
+        assert only is not None
+        return only.sigmoid()
+    join = torch.add if combine == "sum" else torch.mul
+    return join(g1, g2).sigmoid() if out is None else join(g1, g2, out=out).sigmoid_()
+
+
+class _Chunks:
+    """Few samples at a time, with their kernels, all in the same memory.
+
+    Args:
+        keeps_gate: whether the gate is needed beside the kernels.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        g1: Tensor | None,
+        g2: Tensor | None,
+        combine: str,
+        geometry: Geometry,
+        *,
+        keeps_gate: bool,
+    ) -> None:
+        self.dtype = torch.promote_types(weight.dtype, torch.float32)
+        self.shape = weight.shape
+        self.weight = _weight_by_group(weight.to(self.dtype), geometry.groups)
+        g1, g2 = _by_group(g1, g2, geometry.groups)
+        self.g1 = None if g1 is None else g1.to(self.dtype)
+        self.g2 = None if g2 is None else g2.to(self.dtype)
+        self.combine = combine
+        self.method = METHODS[choose_method(x, weight.shape, geometry)]
+        columns = x.shape[1] * prod(weight.shape[2:])
+        columns *= prod(geometry.output_size(x.shape[2:], weight.shape[2:]))
+        largest = max(weight.numel(), columns if self.method is METHODS["unfold"] else 0)
+        workspace = WORKSPACE["cpu" if x.device.type == "cpu" else "cuda"]
+        self.samples = max(1, workspace // (largest * self.dtype.itemsize))
+        self.batch = len(x)
+        # Memory that is fresh for each chunk would cost more than what is computed in it.
+        shape = (min(self.samples, self.batch), *self.weight.shape)
+        self.kernels = self.weight.new_empty(shape)
+        self.gate = torch.empty_like(self.kernels) if keeps_gate else self.kernels
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The samples, their gates and their kernels, n x G x o/G x c/G x K."""
+        for start in range(0, self.batch, self.samples):
+            chunk = slice(start, min(start + self.samples, self.batch))
+            n = chunk.stop - start
+            gate = _gate(
+                None if self.g1 is None else self.g1[chunk],
+                None if self.g2 is None else self.g2[chunk],
+                self.combine,
+                out=self.gate[:n],
+            )
+            yield chunk, gate, torch.mul(self.weight, gate, out=self.kernels[:n])
+
+    def kernels_for(self, x: Tensor, kernels: Tensor) -> Tensor:
+        return kernels.to(x.dtype).view(-1, *self.shape)
+
+
+@torch.library.custom_op(
+    "fairseq_cgc::gated_convolution", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor"
+)
+def _operation(
+    x: Tensor,
+    weight: Tensor,
+    g1: Tensor | None,
+    g2: Tensor | None,
+    combine: str,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
+    out = _empty_output(x, weight, geometry)
+    chunks = _Chunks(x, weight, g1, g2, combine, geometry, keeps_gate=False)
+    for chunk, _, kernels in chunks:
+        of_samples = chunks.kernels_for(x, kernels)
+        out[chunk] = chunks.method.forward(x[chunk], of_samples, geometry)
+    return out
+
+
+@torch.library.custom_op(
+    "fairseq_cgc::gated_convolution_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_ARGUMENTS}, bool needs_x) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _backward_operation(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    g1: Tensor | None,
+    g2: Tensor | None,
+    combine: str,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
+    of_x, of_weight, of_g1, of_g2 = _empty_gradients(x, weight, g1, g2, needs_x)
+    chunks = _Chunks(x, weight, g1, g2, combine, geometry, keeps_gate=True)
+    total = torch.zeros_like(chunks.weight)  # in float32 at least, as it sums over the samples
+    to_g1, to_g2 = _by_group(
+        None if g1 is None else of_g1, None if g2 is None else of_g2, groups
+    )  # views
+    for chunk, gate, kernels in chunks:
+        gx, of_kernels = chunks.method.backward(
+            grad[chunk], x[chunk], chunks.kernels_for(x, kernels), geometry, needs_x
+        )
+        if gx is not None:
+            of_x[chunk] = gx
+        # Of the weight: gate * of_kernels, and of the logits: weight * gate * (1 - gate) times
+        # of_kernels, which is that times (weight - kernels).
+        product = of_kernels.to(chunks.dtype).reshape(kernels.shape).mul_(gate)
+        total += product[0] if len(product) == 1 else product.sum(0)
+        of_logits = product.mul_(torch.sub(chunks.weight, kernels, out=kernels))
+        is_product = combine == "product"
+        if to_g1 is not None:
+            factor = chunks.g2[chunk] if is_product and chunks.g2 is not None else None
+            of_branch = of_logits if factor is None else of_logits * factor
+            to_g1[chunk] = of_branch.sum(2, keepdim=True)
+        if to_g2 is not None:
+            factor = chunks.g1[chunk] if is_product and chunks.g1 is not None else None
+            of_branch = of_logits if factor is None else of_logits * factor
+            to_g2[chunk] = of_branch.sum(3, keepdim=True)
+    of_weight.copy_(total.view(weight.shape))
+    return of_x, of_weight, of_g1, of_g2
+
+
+def _empty_output(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """In channels_last where x or weight is, as torch's own convolutions have it."""
+    size = geometry.output_size(x.shape[2:], weight.shape[2:])
+    memory_format = torch.contiguous_format
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    for tensor in (x, weight):
+        if last and tensor.is_contiguous(memory_format=last) and not tensor.is_contiguous():
+            memory_format = last
+    return torch.empty(
+        (x.shape[0], weight.shape[0], *size),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=memory_format,
+    )
+
+
+def _empty_gradients(
+    x: Tensor, weight: Tensor, g1: Tensor | None, g2: Tensor | None, needs_x: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """An operation returns tensors: those that are not needed have no elements."""
+    none = x.new_empty(0)
+    return (
+        torch.empty_like(x) if needs_x else none,
+        torch.empty_like(weight),
+        torch.empty_like(g1, memory_format=torch.contiguous_format) if g1 is not None else none,
+        torch.empty_like(g2, memory_format=torch.contiguous_format) if g2 is not None else none,
+    )
+
+
+@_operation.register_fake
+def _(x, weight, g1, g2, combine, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    return _empty_output(x, weight, Geometry(stride, padding, dilation, groups))
+
+
+@_backward_operation.register_fake
+def _(grad, x, weight, g1, g2, *others):  # type: ignore[no-untyped-def]
+    return _empty_gradients(x, weight, g1, g2, others[-1])
+
+
+# torch's counter of operations cannot look inside; it counts no elementwise products elsewhere.
+@register_flop_formula(torch.ops.fairseq_cgc.gated_convolution)
+def _count(x_shape: Any, weight_shape: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    return conv_flop_count(x_shape, weight_shape, out_shape)
+
+
+@register_flop_formula(torch.ops.fairseq_cgc.gated_convolution_backward)
+def _count_backward(
+    grad_shape: Any, x_shape: Any, weight_shape: Any, *others: Any, **_: Any
+) -> int:
+    needs_x = bool(others[-1])
+    return (1 + needs_x) * conv_flop_count(x_shape, weight_shape, grad_shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.others = inputs[4:]
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    found = _backward_operation(grad, *tensors, *ctx.others, needs[0])
+    gradients = [value if needed else None for value, needed in zip(found, needs, strict=False)]
+    return (*gradients, *[None] * len(ctx.others))
+
+
+_operation.register_autograd(_differentiate, setup_context=_setup_context)

@@ -1,0 +1,239 @@
+"""Convolution with a kernel for each sample: exact algorithms, and the choice between them.
+
+``loop`` convolves sample by sample; ``grouped`` makes the samples groups of one convolution;
+``unfold`` copies every window into a column and multiplies matrices. All are written for any
+number of spatial dimensions, forward and backward, without autograd: memory is their caller's to
+bound (:mod:`fairseq_cgc.core.gated_convolution`), who therefore hands over few samples at a time.
+
+Shape letters: n samples, c input channels, o output channels, G groups.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairseq_cgc.core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+#: Environment variable that forces one of :data:`METHODS`.
+FORCE = "FAIRSEQ_CGC_CONV"
+# The rule for a CPU, from benchmarks/conv.py.
+#: Input channels of a group below which ``loop`` is the fastest: groups would be too narrow.
+LOOP_BELOW = 8
+#: Output positions up to which, and weights from which on, ``unfold`` is: arranging such a kernel
+#: for a convolution takes as long as a sample's convolution itself.
+UNFOLD_UP_TO, UNFOLD_FROM = 64, 2**20
+
+Sizes = tuple[int, ...]
+
+
+class Geometry(NamedTuple):
+    """How a convolution slides: one number per spatial dimension, and the groups."""
+
+    stride: Sizes
+    padding: Sizes
+    dilation: Sizes
+    groups: int
+
+    def output_size(self, size: Sequence[int], kernel_size: Sequence[int]) -> list[int]:
+        """Positions of the output for those of the input.
+
+        Raises:
+            UserError: if the padded input is smaller than the kernel.
+        """
+        found = []
+        for n, k, s, p, d in zip(
+            size, kernel_size, self.stride, self.padding, self.dilation, strict=True
+        ):
+            if n + 2 * p < d * (k - 1) + 1:
+                raise UserError(
+                    f"the padded input must be as large as the kernel, but a dimension of {n} "
+                    f"padded by {p} is smaller than {k} taps with dilation {d}"
+                )
+            found.append((n + 2 * p - d * (k - 1) - 1) // s + 1)
+        return found
+
+
+class Method(NamedTuple):
+    """An algorithm: ``forward(x, kernels, geometry)`` and its derivatives.
+
+    x is n x c x spatial, kernels n x o x c/G x kernel, the output n x o x spatial. ``backward(grad,
+    x, kernels, geometry, needs_x)`` returns new tensors: the gradients of x, or None where it is
+    not needed, and of the kernels.
+    """
+
+    forward: Callable[[Tensor, Tensor, Geometry], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor, Geometry, bool], tuple[Tensor | None, Tensor]]
+
+
+def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) -> str:
+    """The method for an input B x c x spatial, told in the log when first used.
+
+    Args:
+        x: the input.
+        weight_shape: one sample's, o x c/G x kernel.
+        geometry: of the convolution.
+
+    Raises:
+        UserError: if the environment variable FAIRSEQ_CGC_CONV names no method.
+    """
+    forced = os.environ.get(FORCE)
+    if forced is not None:
+        if forced not in METHODS:
+            raise UserError(f"{FORCE} is {forced!r}, but must be {' or '.join(METHODS)}")
+        _tell(forced, f"forced by {FORCE}")
+        return forced
+    positions = prod(geometry.output_size(x.shape[2:], weight_shape[2:]))
+    if x.device.type != "cpu":
+        method, why = "grouped", f"on {x.device.type}"
+    elif weight_shape[1] < LOOP_BELOW:
+        method, why = "loop", f"below {LOOP_BELOW} input channels a group"
+    elif positions <= UNFOLD_UP_TO and prod(weight_shape) >= UNFOLD_FROM:
+        method, why = "unfold", f"up to {UNFOLD_UP_TO} positions, from {UNFOLD_FROM} weights on"
+    else:
+        method, why = "grouped", "a usual shape"
+    _tell(method, why)
+    return method
+
+
+@functools.cache
+def _tell(method: str, why: str) -> None:
+    logger.debug("convolution with a kernel for each sample: %s (%s)", method, why)
+
+
+def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    stride, padding, dilation, _ = geometry
+    no_output_padding = [0] * len(stride)
+    return torch.ops.aten.convolution(
+        x, weight, None, stride, padding, dilation, False, no_output_padding, groups
+    )
+
+
+def _convolve_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int, needs_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    stride, padding, dilation, _ = geometry
+    no_output_padding = [0] * len(stride)
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, None, stride, padding, dilation, False, no_output_padding, groups,
+        [needs_x, True, False],
+    )[:2]  # fmt: skip
+
+
+def _loop(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    outs = [
+        _convolve(x[i : i + 1], kernel, geometry, geometry.groups)
+        for i, kernel in enumerate(kernels)
+    ]
+    return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+
+def _loop_backward(
+    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    of_x = torch.empty_like(x) if needs_x else None
+    of_kernels = kernels.new_empty(kernels.shape)
+    for i, kernel in enumerate(kernels):
+        one = slice(i, i + 1)
+        gx, of_kernels[i] = _convolve_backward(
+            grad[one], x[one], kernel, geometry, geometry.groups, needs_x
+        )
+        if of_x is not None and gx is not None:
+            of_x[one] = gx
+    return of_x, of_kernels
+
+
+def _grouped(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    n, c = x.shape[:2]
+    x = x.reshape(1, n * c, *x.shape[2:])
+    out = _convolve(x, kernels.flatten(0, 1), geometry, n * geometry.groups)
+    return out.reshape(n, -1, *out.shape[2:])
+
+
+def _grouped_backward(
+    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    n, c = x.shape[:2]
+    of_x, of_kernels = _convolve_backward(
+        grad.reshape(1, -1, *grad.shape[2:]),
+        x.reshape(1, n * c, *x.shape[2:]),
+        kernels.flatten(0, 1),
+        geometry,
+        n * geometry.groups,
+        needs_x,
+    )
+    return None if of_x is None else of_x.reshape(x.shape), of_kernels.reshape(kernels.shape)
+
+
+def _unfold(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    columns = _columns(x, kernels.shape[3:], geometry)
+    size = geometry.output_size(x.shape[2:], kernels.shape[3:])
+    return torch.bmm(_matrices(kernels, geometry), columns).reshape(len(x), -1, *size)
+
+
+def _unfold_backward(
+    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    columns = _columns(x, kernels.shape[3:], geometry)
+    grad = grad.reshape(len(columns), -1, columns.shape[2])  # nG x o/G x positions
+    of_kernels = torch.bmm(grad, columns.transpose(1, 2)).view(kernels.shape)
+    if not needs_x:
+        return None, of_kernels
+    of_columns = torch.bmm(_matrices(kernels, geometry).transpose(1, 2), grad)
+    return _fold(of_columns, x, kernels.shape[3:], geometry), of_kernels
+
+
+def _matrices(kernels: Tensor, geometry: Geometry) -> Tensor:
+    """nG x o/G x (c/G * prod(kernel))."""
+    rows = kernels.shape[1] // geometry.groups
+    return kernels.reshape(len(kernels) * geometry.groups, rows, -1)
+
+
+def _columns(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
+    """Every window as a column: nG x (c/G * prod(kernel)) x positions."""
+    size = geometry.output_size(x.shape[2:], kernel_size)
+    pads = [p for padding in reversed(geometry.padding) for p in (padding, padding)]
+    x = F.pad(x.contiguous(), pads)
+    taps = [x[_seen(tap, size, geometry)] for tap in product(*map(range, kernel_size))]
+    columns = torch.stack(taps, 2)  # n x c x prod(kernel) x size
+    return columns.view(len(x) * geometry.groups, -1, prod(size))
+
+
+def _fold(columns: Tensor, x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
+    """The adjoint of :func:`_columns`: sums what each position of x gave to all columns."""
+    size = geometry.output_size(x.shape[2:], kernel_size)
+    padded = [n + 2 * p for n, p in zip(x.shape[2:], geometry.padding, strict=True)]
+    taps = columns.reshape(*x.shape[:2], prod(kernel_size), *size).unbind(2)
+    out = x.new_zeros(*x.shape[:2], *padded)
+    for tap, values in zip(product(*map(range, kernel_size)), taps, strict=True):
+        out[_seen(tap, size, geometry)] += values
+    for dim, (n, p) in enumerate(zip(x.shape[2:], geometry.padding, strict=True), start=2):
+        out = out.narrow(dim, p, n)
+    return out
+
+
+def _seen(tap: Sequence[int], size: Sequence[int], geometry: Geometry) -> tuple[slice, ...]:
+    """The positions of the padded input that this tap of the kernel is multiplied with."""
+    windows = [
+        slice(t * d, t * d + s * (n - 1) + 1, s)
+        for t, n, s, d in zip(tap, size, geometry.stride, geometry.dilation, strict=True)
+    ]
+    return (slice(None), slice(None), *windows)
+
+
+METHODS = {
+    "loop": Method(_loop, _loop_backward),
+    "grouped": Method(_grouped, _grouped_backward),
+    "unfold": Method(_unfold, _unfold_backward),
+}

@@ -13,7 +13,6 @@ from fairseq import utils
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.lightconv import (
     Embedding,
-    LightConvDecoder,
     LightConvEncoder,
     LightConvEncoderLayer,
     LightConvModel,
@@ -21,21 +20,28 @@ from fairseq.models.lightconv import (
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
-from fairseq_cgc.core import CGLightConv, UserError
+from fairseq_cgc.core import CGLightConv, LightConv, UserError
 from fairseq_cgc.models.lightconv_cgc_config import (
+    NO_GATE,
     LightConvCGCConfig,
     add_arguments,
     architecture_values,
     architectures,
     resolve,
 )
+from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
 from fairseq_cgc.models.lightconv_state import check_state, load_lightconv
+from fairseq_cgc.models.precision import precision_from_environment, set_precision
+from fairseq_cgc.models.source_attention import EncoderOut, reorder_lazily
 
 logger = logging.getLogger(__name__)
 
 
 class LightConvCGCEncoderLayer(LightConvEncoderLayer):
     """fairseq's LightConv encoder layer with :class:`CGLightConv` as its convolution.
+
+    With the gate target "none" the convolution is :class:`LightConv`, and the layer computes what
+    fairseq's does.
 
     Args:
         args: resolved options.
@@ -49,14 +55,7 @@ class LightConvCGCEncoderLayer(LightConvEncoderLayer):
         # that LightConv has too starts from the same values as in LightConv.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, ())))
-            self.conv: nn.Module = CGLightConv(
-                args.encoder_conv_dim,
-                kernel_size,
-                args.encoder_attention_heads,
-                weight_dropout=args.weight_dropout,
-                weight_softmax=args.weight_softmax,
-                gate_target=args.encoder_gate_target,
-            )
+            self.conv: nn.Module = _convolution(args, kernel_size)
         # fairseq's CUDA layer, where it was compiled, stores H x K.
         self.conv.weight = nn.Parameter(plain.weight.detach().view_as(self.conv.weight))
 
@@ -89,6 +88,14 @@ class LightConvCGCEncoderLayer(LightConvEncoderLayer):
         return self.fc2(self.relu_dropout_module(torch.relu(self.fc1(x))))
 
 
+def _convolution(args: Namespace, kernel_size: int) -> LightConv:
+    shape = (args.encoder_conv_dim, kernel_size, args.encoder_attention_heads)
+    options = {"weight_dropout": args.weight_dropout, "weight_softmax": args.weight_softmax}
+    if args.encoder_gate_target == NO_GATE:
+        return LightConv(*shape, **options)
+    return CGLightConv(*shape, gate_target=args.encoder_gate_target, **options)
+
+
 class LightConvCGCEncoder(LightConvEncoder):
     """fairseq's LightConv encoder over :class:`LightConvCGCEncoderLayer`.
 
@@ -104,6 +111,18 @@ class LightConvCGCEncoder(LightConvEncoder):
             LightConvCGCEncoderLayer(args, size) for size in args.encoder_kernel_size_list
         )
 
+    def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
+        """Note the rows wanted; :class:`LightConvCGCDecoder` knows how to read it.
+
+        Args:
+            encoder_out: what ``forward`` or this method returned.
+            new_order: rows of it, for instance every row as often as the beam is wide.
+
+        Returns:
+            The same tensors, and which rows of them are wanted.
+        """
+        return reorder_lazily(encoder_out, new_order)
+
 
 @register_model("lightconv_cgc", dataclass=LightConvCGCConfig)
 class LightConvCGCModel(LightConvModel):
@@ -114,7 +133,7 @@ class LightConvCGCModel(LightConvModel):
 
     Args:
         encoder: the :class:`LightConvCGCEncoder`.
-        decoder: fairseq's ``LightConvDecoder``.
+        decoder: the :class:`LightConvCGCDecoder`.
     """
 
     @classmethod
@@ -153,11 +172,20 @@ class LightConvCGCModel(LightConvModel):
             else _embedding(target, args.decoder_input_dim, args.decoder_embed_path)
         )
         encoder = LightConvCGCEncoder(args, source, source_embedding)
-        model = cls(encoder, LightConvDecoder(args, target, target_embedding))
+        model = cls(encoder, LightConvCGCDecoder(args, target, target_embedding))
         if args.init_from_lightconv:
             load_lightconv(model, args.init_from_lightconv)
             _forget_initialisation(cfg)
         return model
+
+    def prepare_for_inference_(self, cfg: DictConfig) -> None:
+        """As fairseq; then the precision that FAIRSEQ_CGC_PRECISION asks for.
+
+        Raises:
+            UserError: if it asks for one that does not exist or does not run here.
+        """
+        super().prepare_for_inference_(cfg)
+        set_precision(self, precision_from_environment())
 
     def load_state_dict(
         self,

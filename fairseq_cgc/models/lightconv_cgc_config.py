@@ -19,6 +19,8 @@ from omegaconf import II
 from fairseq_cgc.core import GATE_TARGETS, UserError
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
+#: The gate target of a plain LightConv.
+NO_GATE = "none"
 DECODER_CONV_TYPES = ("lightweight", "dynamic")
 
 
@@ -57,7 +59,9 @@ class LightConvCGCConfig(FairseqDataclass):
     )
     encoder_glu: bool = _option(True, "gated linear unit before each encoder convolution")
     encoder_gate_target: str = _option(
-        "kernel", "what the context gate multiplies: 'kernel' (after the softmax) or 'logits'"
+        "kernel",
+        "what the context gate multiplies: 'kernel' (after the softmax), 'logits' (before it), or "
+        "'none': no gate, fairseq's LightConv on this package's convolution",
     )
     decoder_embed_path: Optional[str] = _option(None, "file of pre-trained decoder embeddings")
     decoder_embed_dim: Optional[int] = _option(None, "decoder width (default: --encoder-embed-dim)")
@@ -173,7 +177,7 @@ def resolve(cfg: Any) -> argparse.Namespace:
                     f"--{side}-attention-heads is {heads}, but must divide "
                     f"--{side}-{dim.replace('_', '-')}, which is {width}"
                 )
-    _check_choice("--encoder-gate-target", args.encoder_gate_target, GATE_TARGETS)
+    _check_choice("--encoder-gate-target", args.encoder_gate_target, (*GATE_TARGETS, NO_GATE))
     _check_choice("--decoder-conv-type", args.decoder_conv_type, DECODER_CONV_TYPES)
     if args.share_all_embeddings:
         _check_shared_embeddings(args)

@@ -33,12 +33,16 @@ def check_state(model: nn.Module, state: State) -> None:
                 f"the checkpoint's {side} dictionary has {state[key].shape[0]} types, but the "
                 f"data's has {own[key].shape[0]}; use the dictionaries it was trained with"
             )
-    if not any(".gate." in key for key in state):
+    if _has_gates(own) and not _has_gates(state):
         raise UserError(
             "the checkpoint has no gates: it is not of a lightconv_cgc model; to start from "
             "fairseq's LightConv, train with --init-from-lightconv PATH"
         )
     _check_keys_and_shapes(own, state, "the checkpoint")
+
+
+def _has_gates(state: State) -> bool:
+    return any(".gate." in key for key in state)
 
 
 def _check_keys_and_shapes(own: State, state: State, what: str) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fairseq_cgc.compat import safe_load
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.corpora import new_file
+from fairseq_cgc.core.files import new_file
 
 _EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 _UPDATE = re.compile(r"checkpoint_(\d+)_(\d+)\.pt")

@@ -7,11 +7,9 @@ text mode obey, are ordinary characters, so that both sides always stay aligned.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import itertools
-import os
 import shutil
 import urllib.request
 import zlib
@@ -23,6 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 
 #: Longer "words" are debris (a file without spaces, encoded data), and splitting one into
 #: subwords takes time quadratic in its length.
@@ -134,25 +133,6 @@ def keep_pair(source: str, target: str, max_tokens: int, max_ratio: float | None
     if max_ratio is not None and longer / shorter > max_ratio:
         return False
     return all(max(map(len, tokens)) <= MAX_TOKEN_CHARACTERS for tokens in sides)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` only if all went well.
-
-    Raises:
-        UserError: if the file cannot be written (rights, space).
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.checkpoints import (
     average,
     is_average_of,
     load_model_state,
     select_checkpoints,
 )
-from fairseq_cgc.mt.corpora import new_file, read_lines, write_lines
+from fairseq_cgc.mt.corpora import read_lines, write_lines
 from fairseq_cgc.mt.environment import versions
 from fairseq_cgc.mt.generation import Generation, run_generation
 from fairseq_cgc.mt.pipeline import TextPipeline
@@ -27,7 +28,7 @@ from fairseq_cgc.mt.scoring import (
     tokenized_bleu,
 )
 from fairseq_cgc.mt.search import SearchOptions
-from fairseq_cgc.mt.trained import detokenize, find_pipeline, language_pair
+from fairseq_cgc.mt.trained import check_precision_fits, detokenize, find_pipeline, language_pair
 
 #: How fairseq writes an unknown word of a reference. Translations have ``<unk>``, which shares
 #: characters and sacreBLEU's tokens with it.
@@ -83,6 +84,8 @@ def prepare_model(target: Path, selection: dict[str, int] | None) -> Model:
 def default_output(model: Model, split: str, options: SearchOptions) -> Path:
     """Folder beside the checkpoint, named after the model, the split and the search."""
     search = f"beam{options.beam}-lenpen{options.lenpen:g}"
+    if options.precision != SearchOptions.precision:
+        search += f"-{options.precision}"
     return model.path.parent / f"{model.name}.{split}.{search}"
 
 
@@ -123,7 +126,9 @@ def evaluate(
     """
     options = options or SearchOptions()
     output = output or default_output(model, split, options)
-    pair = language_pair(load_model_state(model.path), data_dir)
+    state = load_model_state(model.path)
+    check_precision_fits(state, options.precision)
+    pair = language_pair(state, data_dir)
     pipeline = find_pipeline(data_dir, pair)
     generation = run_generation(
         model.path,
@@ -162,6 +167,7 @@ def evaluate(
         "lenpen_tuning": tuning,
         "max_tokens": options.max_tokens,
         "batch_size": options.batch_size,
+        "precision": options.precision,
         "sentences": len(translations),
         "seconds": len(translations) / speed if speed else None,
         "sentences_per_second": speed,

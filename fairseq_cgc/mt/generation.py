@@ -14,9 +14,10 @@ from fairseq.data import indexed_dataset
 from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
+from fairseq_cgc.models.precision import VARIABLE
 from fairseq_cgc.mt.checkpoints import file_stamps
 from fairseq_cgc.mt.cli import start_fairseq
-from fairseq_cgc.mt.corpora import new_file
 from fairseq_cgc.mt.scoring import TokenizedBleu
 from fairseq_cgc.mt.search import SearchOptions
 
@@ -82,11 +83,12 @@ def run_generation(
     )
     header = _header(
         arguments,
-        options.device_name,
+        options,
         [checkpoint, *data_files, *sorted(data_dir.glob("dict.*.txt"))],
     )
     if not _is_complete(output, header):
-        _stream(arguments, header, output, sentences if progress else None, environment or {})
+        environment = {**(environment or {}), VARIABLE: options.precision}
+        _stream(arguments, header, output, sentences if progress else None, environment)
     return read_generation(output, sentences)
 
 
@@ -203,9 +205,11 @@ def count_sentences(binary: Path) -> int:
     return len(indexed_dataset.make_dataset(prefix, kind))
 
 
-def _header(arguments: Sequence[str | Path], device: str, inputs: Sequence[Path]) -> str:
+def _header(arguments: Sequence[str | Path], options: SearchOptions, inputs: Sequence[Path]) -> str:
     """First line of a log: what was run, where and on which files; the same again is not run."""
-    values = {"arguments": list(map(str, arguments)), "device": device}
+    values = {"arguments": list(map(str, arguments)), "device": options.device_name}
+    if options.precision != SearchOptions.precision:
+        values["precision"] = options.precision
     return json.dumps({**values, "files": file_stamps(inputs)})
 
 

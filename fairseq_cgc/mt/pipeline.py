@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.core.files import new_file
+from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder, lower
 from fairseq_cgc.mt.parallel import LineFunction, map_lines
 from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, remove_subwords

@@ -21,12 +21,12 @@ from typing import Any
 from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.binarize import binarize, dictionary_size
 from fairseq_cgc.mt.corpora import (
     MAX_TOKEN_CHARACTERS,
     check_pairs,
     keep_pair,
-    new_file,
     read_lines,
     read_pairs,
     sha256_of,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.models.precision import PRECISIONS, check_precision
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class SearchOptions:
     """Sentences of a batch at most."""
     cpu: bool = False
     """Do not use a GPU even if there is one."""
+    precision: str = PRECISIONS[0]
+    """Of the weights: one of :data:`~fairseq_cgc.models.precision.PRECISIONS`."""
 
     def __post_init__(self) -> None:
         for name in ("beam", "max_tokens", "batch_size"):
@@ -33,6 +36,9 @@ class SearchOptions:
                 raise UserError(f"--{option} must be at least 1, but is {value}")
         if not math.isfinite(self.lenpen):
             raise UserError(f"--lenpen must be a finite number, but is {self.lenpen}")
+        check_precision(self.precision, "--precision")
+        if self.precision == "int8" and self.device.type != "cpu":
+            raise UserError("--precision int8 is for CPUs only; add --cpu")
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +71,13 @@ class SearchOptions:
         )
         group.add_argument("--batch-size", type=int, help="sentences in a batch at most (no limit)")
         group.add_argument("--cpu", action="store_true", help="do not use a GPU")
+        group.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default=cls.precision,
+            help="of the weights; lightconv_cgc models only: fewer bits are faster on a CPU and "
+            "change some translations; int8 is for CPUs only (%(default)s)",
+        )
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> SearchOptions:
@@ -79,4 +92,5 @@ class SearchOptions:
             max_tokens=arguments.max_tokens,
             batch_size=arguments.batch_size,
             cpu=arguments.cpu,
+            precision=arguments.precision,
         )

@@ -13,7 +13,8 @@ from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.core.files import new_file
+from fairseq_cgc.mt.corpora import read_lines
 
 #: File name of each kind's model; the name tells :meth:`Subwords.load` the kind.
 MODEL_FILES = {"subword_nmt": "code", "sentencepiece": "sentencepiece.bpe.model"}

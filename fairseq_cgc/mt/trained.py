@@ -10,6 +10,7 @@ from typing import Any
 from fairseq.data import data_utils
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.models.precision import PRECISIONS
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.moses import MosesDecoder
 from fairseq_cgc.mt.pipeline import PREPARATION_FILE, TextPipeline
@@ -33,6 +34,23 @@ def language_pair(state: Mapping[str, Any], data_dir: Path) -> tuple[str, str]:
     if None in pair:
         raise UserError(f"{data_dir} has no binarised data of a language pair")
     return pair[0], pair[1]
+
+
+def check_precision_fits(state: Mapping[str, Any], precision: str) -> None:
+    """See that a model can run in the precision asked for.
+
+    Args:
+        state: a loaded checkpoint.
+        precision: one of :data:`~fairseq_cgc.models.precision.PRECISIONS`.
+
+    Raises:
+        UserError: if it is not float32 and the model is not one of ours.
+    """
+    architecture = read_config(state, "model", "_name") or read_config(state, "model", "arch")
+    if precision != PRECISIONS[0] and not str(architecture).startswith("lightconv_cgc"):
+        raise UserError(
+            f"--precision {precision} is for lightconv_cgc models, but this one is {architecture}"
+        )
 
 
 def find_pipeline(data_dir: Path, pair: tuple[str, str]) -> TextPipeline | None:

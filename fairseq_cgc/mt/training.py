@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.cli import fairseq_error, merge_options, start_fairseq
-from fairseq_cgc.mt.corpora import new_file, sha256_of
+from fairseq_cgc.mt.corpora import sha256_of
 from fairseq_cgc.mt.curves import read_log
 
 logger = logging.getLogger(__name__)

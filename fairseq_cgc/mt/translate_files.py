@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.checkpoints import file_stamps
-from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.translator import Translator
 
 

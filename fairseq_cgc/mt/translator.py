@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel
 
 import fairseq_cgc.models  # noqa: F401  (registers our architectures)
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.models.precision import set_precision
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.search import SearchOptions
-from fairseq_cgc.mt.trained import find_pipeline, language_pair
+from fairseq_cgc.mt.trained import check_precision_fits, find_pipeline, language_pair
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Translator:
         architecture = read_config(state, "model", "_name") or read_config(state, "model", "arch")
         if architecture not in {*ARCH_MODEL_REGISTRY, *MODEL_REGISTRY}:
             raise UserError(f"{checkpoint} is a model of unknown architecture {architecture!r}")
+        check_precision_fits(state, self.options.precision)
 
         self._task = tasks.setup_task(state["cfg"].task, from_checkpoint=True)
         try:
@@ -64,7 +66,9 @@ class Translator:
         except RuntimeError as error:  # Of load_state_dict; its last line names a parameter.
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(f"{checkpoint} does not fit {data_dir}: {reason}") from error
-        model.prepare_for_inference_(config)  # Ends in eval mode, for good.
+        # Ends in eval mode, for good. Our own would ask the environment for the precision.
+        BaseFairseqModel.prepare_for_inference_(model, config)
+        set_precision(model, self.options.precision)
         self._model = model.to(self.options.device)
         self._generator = self._task.build_generator(
             [self._model],

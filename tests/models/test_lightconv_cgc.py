@@ -86,6 +86,26 @@ def test_same_seed_gives_lightconvs_own_weights_and_options(arch):
         assert layer.conv.weight_dropout == other.conv.weight_dropout_module.p
 
 
+def test_without_gates_it_is_lightconv():
+    options = ["--weight-dropout", "0.3", "--encoder-layers", "2", *TINY]
+    options += ["--encoder-kernel-size-list", "[3,7]"]
+    lightconv = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *options)
+    model = build("lightconv_cgc_iwslt_de_en", *options, "--encoder-gate-target", "none")
+    model.load_state_dict(lightconv.state_dict())
+    lightconv.load_state_dict(model.state_dict())
+    source = torch.randint(4, 20, (3, 9))
+    source[1, :4] = 1
+    batch = (source, torch.tensor([9, 5, 9]), torch.randint(4, 20, (3, 6)))
+    found = []
+    for net in (model, lightconv):
+        torch.manual_seed(3)  # the same connections are dropped
+        loss = net.train()(*batch)[0].logsumexp(-1).sum()
+        found.append([loss, *torch.autograd.grad(loss, list(net.parameters()))])
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match="is not in this model"):
+        model.load_state_dict(build("lightconv_cgc_iwslt_de_en", *options).state_dict())
+
+
 def test_gates_do_not_repeat_the_random_numbers_of_other_parameters():
     model = build("lightconv_cgc_iwslt_de_en")
     for layer in model.encoder.layers:
@@ -196,7 +216,7 @@ WRONG = [
     (["--decoder-layers", "2"], "--decoder-kernel-size-list has 6 entries .*--decoder-layers is 2"),
     (["--encoder-kernel-size-list", "[4]"], "entries must be odd; 4 is even"),
     (["--encoder-kernel-size-list", "[-1]"], "entries must be at least 1"),
-    (["--encoder-gate-target", "weight"], "is 'weight', but must be one of kernel, logits"),
+    (["--encoder-gate-target", "weight"], "is 'weight', but must be one of kernel, logits, none"),
     (["--decoder-conv-type", "cgc"], "--decoder-conv-type is 'cgc', but must be one of"),
     (["--encoder-layers", "0"], "--encoder-layers is 0, but must be at least 1"),
     (["--dropout", "1.5"], "--dropout is 1.5, but must be from 0 to 1"),

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.corpora import (
     MAX_TOKEN_CHARACTERS,
     check_pairs,
     decode_lines,
     download,
     keep_pair,
-    new_file,
     new_folder,
     read_lines,
     read_pairs,

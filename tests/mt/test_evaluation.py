@@ -9,7 +9,7 @@ from tinyrun import TinyRun, run_script, tiny_run
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt import evaluation
-from fairseq_cgc.mt.evaluation import Model, evaluate, prepare_model
+from fairseq_cgc.mt.evaluation import Model, default_output, evaluate, prepare_model
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.scoring import chrf_score
 from fairseq_cgc.mt.search import SearchOptions
@@ -31,6 +31,14 @@ def test_model_of_a_file_or_folder(tmp_path: Path) -> None:
     assert Model(best, [best]).name == "checkpoint_best"
     with pytest.raises(UserError, match="is one checkpoint; to average, give the folder"):
         prepare_model(best, {"best": 2})
+
+
+def test_results_are_named_after_what_they_depend_on(tmp_path: Path) -> None:
+    model = Model(tmp_path / "checkpoint_best.pt", [])
+    name = "checkpoint_best.test.beam2-lenpen1"
+    assert default_output(model, "test", BEAM_2) == tmp_path / name
+    options = SearchOptions(beam=2, precision="int8", cpu=True)
+    assert default_output(model, "test", options) == tmp_path / f"{name}-int8"
 
 
 @pytest.mark.slow

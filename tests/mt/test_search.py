@@ -19,8 +19,8 @@ def test_command_line_and_class_have_the_same_defaults() -> None:
 
 
 def test_every_option_is_passed_on() -> None:
-    words = "--beam 2 --lenpen 0.6 --max-tokens 99 --batch-size 3 --cpu"
-    assert parse(*words.split()) == SearchOptions(2, 0.6, 99, 3, True)
+    words = "--beam 2 --lenpen 0.6 --max-tokens 99 --batch-size 3 --cpu --precision int8"
+    assert parse(*words.split()) == SearchOptions(2, 0.6, 99, 3, True, "int8")
 
 
 @pytest.mark.parametrize("option", ["beam", "max-tokens", "batch-size"])
@@ -33,6 +33,18 @@ def test_numbers_must_be_positive(option: str) -> None:
 def test_the_length_penalty_must_be_finite(value: str) -> None:
     with pytest.raises(UserError, match=f"--lenpen must be a finite number, but is {value}"):
         parse("--lenpen", value)
+
+
+def test_the_precision_must_exist_and_run_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="--precision is 'int4', but must be one of float32, bfl"):
+        SearchOptions(precision="int4")
+    with pytest.raises(SystemExit):
+        parse("--precision", "int4")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert SearchOptions(precision="bfloat16").device.type == "cuda"
+    assert SearchOptions(precision="int8", cpu=True).device.type == "cpu"
+    with pytest.raises(UserError, match="--precision int8 is for CPUs only; add --cpu"):
+        SearchOptions(precision="int8")
 
 
 def test_cpu_is_honoured() -> None:

@@ -7,7 +7,12 @@ import pytest
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.pipeline import TextPipeline
-from fairseq_cgc.mt.trained import detokenize, find_pipeline, language_pair
+from fairseq_cgc.mt.trained import (
+    check_precision_fits,
+    detokenize,
+    find_pipeline,
+    language_pair,
+)
 
 
 def make_pipeline(folder: Path, tokenizer: str = "moses") -> TextPipeline:
@@ -38,6 +43,21 @@ def test_language_pair_of_no_data(tmp_path: Path) -> None:
         language_pair({}, tmp_path)
     with pytest.raises(UserError, match="--data .*missing is not a folder"):
         language_pair({}, tmp_path / "missing")
+
+
+def test_fewer_bits_are_for_our_models() -> None:
+    for name in ("lightconv_cgc", "lightconv_cgc_tiny", "lightconv_iwslt_de_en"):
+        states = [
+            {"cfg": {"model": {"_name": name}}},
+            {"args": argparse.Namespace(arch=name)},
+        ]
+        for state in states:
+            check_precision_fits(state, "float32")
+            if name.startswith("lightconv_cgc"):
+                check_precision_fits(state, "int8")
+                continue
+            with pytest.raises(UserError, match=f"--precision int8 is for .* this one is {name}"):
+                check_precision_fits(state, "int8")
 
 
 def test_pipeline_turns_to_the_models_direction(tmp_path: Path) -> None:

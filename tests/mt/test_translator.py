@@ -11,6 +11,7 @@ import torch
 from tinyrun import TinyRun, make_pairs, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.evaluation import Model, evaluate
 from fairseq_cgc.mt.generation import run_generation
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import detokenize
@@ -111,6 +112,43 @@ def test_long_input_may_have_a_long_translation(translator: Translator) -> None:
     assert translator._generator.max_len_b == 300
     translator._search([torch.tensor([5, 2])], [0])
     assert translator._generator.max_len_b == 200
+
+
+def test_fewer_bits_for_raw_text_and_for_fairseq_generate_alike(
+    run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    int8 = dataclasses.replace(BEAM_3, precision="int8", batch_size=1)
+    with pytest.raises(UserError, match="--precision int8 is for lightconv_cgc models"):
+        Translator(checkpoint, run.data_dir, int8)
+    with pytest.raises(UserError, match="--precision int8 is for lightconv_cgc models"):
+        evaluate(Model(checkpoint, []), run.data_dir, options=int8, output=tmp_path / "no")
+
+    # The same weights as a model of ours.
+    state = torch.load(checkpoint, weights_only=True)
+    state["cfg"]["model"].arch = state["cfg"]["model"]._name = "lightconv_cgc"
+    state["cfg"]["model"].encoder_gate_target = "none"
+    ours = tmp_path / "ours.pt"
+    torch.save(state, ours)
+    monkeypatch.setenv("FAIRSEQ_CGC_PRECISION", "bfloat16")  # an option goes before it
+    scores = {}
+    for options in (dataclasses.replace(int8, precision="float32"), int8):
+        translator = Translator(ours, run.data_dir, options)
+        quantized = type(translator.model.decoder.layers[0].fc1) is not torch.nn.Linear
+        assert quantized == (options is int8)
+        assert translator.model.decoder.embed_tokens.weight.dtype == torch.float32
+        source = run.raw["de"].read_text(encoding="utf-8").splitlines()
+        log = tmp_path / "generate.log"  # not taken for that of another precision
+        generation = run_generation(
+            ours, run.data_dir, log, ("de", "en"),
+            options=options, post_process="subword_nmt", progress=False,
+        )  # fmt: skip
+        assert list(translator.translate(source)) == list(
+            detokenize(translator.pipeline, generation.decoded)
+        )
+        scores[options.precision] = generation.scores
+    assert scores["int8"] != scores["float32"]
+    assert scores["int8"] == pytest.approx(scores["float32"], abs=0.3)
 
 
 def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:

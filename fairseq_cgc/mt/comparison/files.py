@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.comparison.compare import Comparison, compare
 from fairseq_cgc.mt.comparison.page import comparison_page
-from fairseq_cgc.mt.corpora import new_file, read_lines
+from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.scoring import check_paired
 from fairseq_cgc.mt.significance import SAMPLES
 

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fairseq_cgc.mt.corpora import new_file, read_lines, sha256_of
+from fairseq_cgc.core.files import new_file
+from fairseq_cgc.mt.corpora import read_lines, sha256_of
 from fairseq_cgc.mt.evaluation import HYPOTHESES, REFERENCES
 from fairseq_cgc.mt.experiments.experiment import RunResult
 from fairseq_cgc.mt.experiments.systems import BASELINE

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.analysis.figures import new_figure, save_figure
-from fairseq_cgc.mt.corpora import new_file, write_lines
+from fairseq_cgc.core.files import new_file
+from fairseq_cgc.mt.corpora import write_lines
 from fairseq_cgc.mt.curves import draw_curves, read_log
 from fairseq_cgc.mt.environment import describe_machine, versions
 from fairseq_cgc.mt.experiments.against_baseline import Tests, compare_with_baseline

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.cli import merge_options
-from fairseq_cgc.mt.corpora import new_file
 from fairseq_cgc.mt.curves import read_log, training_speed
 from fairseq_cgc.mt.environment import describe_machine, versions
 from fairseq_cgc.mt.experiments.experiment import Experiment, Run

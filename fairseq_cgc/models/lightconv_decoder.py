@@ -1,0 +1,141 @@
+"""fairseq's LightConv decoder with less work at each step of beam search.
+
+Parameters, training and teacher forcing are fairseq's. Only generation word by word differs, in
+how it gets to the same numbers. N is the rows of a step: S sentences times the beam.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from fairseq.models.lightconv import LightConvDecoder
+from fairseq.modules import FairseqDropout
+from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
+from torch import Tensor, nn
+
+from fairseq_cgc.models.incremental_conv import IncrementalLightConv
+from fairseq_cgc.models.source_attention import (
+    EncoderOut,
+    SharedSourceAttention,
+    one_row_a_hypothesis,
+    one_row_a_sentence,
+)
+
+# Scores normalised at a time: 1 MiB, so that they stay in a core's cache.
+_CHUNK = 2**18
+
+
+class LightConvCGCDecoder(LightConvDecoder):
+    """fairseq's LightConv decoder, faster word by word; the same parameters and results.
+
+    Args:
+        args: resolved options.
+        dictionary: the target dictionary.
+        embed_tokens: the target embedding.
+    """
+
+    def __init__(self, args: Namespace, dictionary: Any, embed_tokens: nn.Embedding) -> None:
+        super().__init__(args, dictionary, embed_tokens)
+        # --retain-dropout-modules goes by the names of fairseq's classes.
+        self.dropout_module.module_name = LightConvDecoder.__name__
+        for layer in self.layers:
+            # Only methods change: building other modules would draw other random numbers, and
+            # name their dropouts otherwise. A dynamic or CUDA convolution stays what it is.
+            if type(layer.conv) is LightweightConv1dTBC:
+                layer.conv.__class__ = IncrementalLightConv
+            layer.encoder_attn.__class__ = SharedSourceAttention
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: EncoderOut | None = None,
+        incremental_state: dict[str, Any] | None = None,
+        src_lengths: Any = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Decode; arguments and results are fairseq's.
+
+        Args:
+            prev_output_tokens: N x T.
+            encoder_out: of N rows, as the encoder reorders it.
+            incremental_state: of this generation; None decodes all positions at once.
+            src_lengths: unused.
+
+        Returns:
+            Scores N x T x words (T = 1 with ``incremental_state``), and attention and hidden
+            states by name.
+        """
+        beam = 1
+        if encoder_out is not None:
+            if incremental_state is None:
+                encoder_out = one_row_a_hypothesis(encoder_out)
+            elif not self.layers[0].encoder_attn.has_source(incremental_state):
+                encoder_out, beam = one_row_a_sentence(encoder_out)
+        if incremental_state is None:
+            return super().forward(prev_output_tokens, encoder_out)
+        if beam > 1 and self._begins_alike(prev_output_tokens, beam):
+            scores, extra = super().forward(
+                prev_output_tokens[::beam], encoder_out, incremental_state
+            )
+            scores, extra = self._repeat(scores, extra, incremental_state, beam)
+        else:
+            scores, extra = super().forward(prev_output_tokens, encoder_out, incremental_state)
+        return scores, {**extra, "incremental": True}
+
+    def _begins_alike(self, tokens: Tensor, beam: int) -> bool:
+        """Whether all hypotheses of a sentence are the same still: one stands for all."""
+        dropouts = (module for module in self.modules() if isinstance(module, FairseqDropout))
+        return not any(
+            dropout.training or dropout.apply_during_inference for dropout in dropouts
+        ) and torch.equal(tokens, tokens[::beam].repeat_interleave(beam, 0))
+
+    def _repeat(
+        self, scores: Tensor, extra: dict[str, Any], incremental_state: dict[str, Any], beam: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Results and state of a step on S rows, for S x beam rows."""
+        order = torch.arange(len(scores), device=scores.device).repeat_interleave(beam)
+        self.reorder_incremental_state_scripting(incremental_state, order)
+        attention = [None if a is None else a.index_select(0, order) for a in extra["attn"]]
+        states = [state.index_select(1, order) for state in extra["inner_states"]]
+        return scores.index_select(0, order), {"attn": attention, "inner_states": states}
+
+    def reorder_incremental_state_scripting(
+        self, incremental_state: dict[str, Any], new_order: Tensor
+    ) -> None:
+        """Reorder the hypotheses; fairseq would ask every module of the decoder at every step.
+
+        Args:
+            incremental_state: of this generation; changed in place.
+            new_order: row i goes on from what was row ``new_order[i]``.
+        """
+        for layer in self.layers:
+            layer.conv.reorder_incremental_state(incremental_state, new_order)
+            layer.encoder_attn.reorder_incremental_state(incremental_state, new_order)
+
+    def get_normalized_probs(
+        self,
+        net_output: tuple[Tensor, dict[str, Any] | None],
+        log_probs: bool,
+        sample: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """(Log-)probabilities of the words; arguments and result are fairseq's.
+
+        On a CPU, the log-probabilities of a step take the place of its scores: fresh memory for
+        N x words numbers costs more than the log-softmax itself.
+        """
+        scores, extra = net_output[:2]
+        if not (
+            log_probs
+            and extra is not None
+            and extra.get("incremental")
+            and self.adaptive_softmax is None
+            and not torch.is_grad_enabled()
+            and scores.device.type == "cpu"
+            and scores.dtype == torch.float32
+            and scores.numel() > _CHUNK
+        ):
+            return super().get_normalized_probs(net_output, log_probs, sample)
+        for chunk in scores.split(max(1, _CHUNK // scores[0].numel())):
+            chunk.copy_(chunk.log_softmax(-1))
+        return scores

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy
+from fairseq import checkpoint_utils
+from fairseq.dataclass.configs import GenerationConfig
+from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
+from fairseq.modules import FairseqDropout, MultiheadAttention
+from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from fairseq.token_generation_constraints import pack_constraints
+from test_lightconv_cgc import LIGHTWEIGHT, TINY, build, dictionary
+from torch import nn
+
+from fairseq_cgc.models import lightconv_decoder
+from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
+from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
+
+ARCH = "lightconv_cgc_iwslt_de_en"
+LENGTHS = [9, 4, 7, 2, 9, 5]
+TASK = TranslationTask(TranslationConfig(), dictionary(30), dictionary(20))
+
+
+class FairseqsEncoder(LightConvCGCEncoder):
+    """Ours, its output reordered as fairseq does."""
+
+    reorder_encoder_out = LightConvEncoder.reorder_encoder_out
+
+
+def as_fairseq(model: nn.Module) -> nn.Module:
+    """The same weights in fairseq's decoder."""
+    model = copy.deepcopy(model)
+    model.encoder.__class__ = FairseqsEncoder
+    model.decoder.__class__ = LightConvDecoder
+    for layer in model.decoder.layers:
+        layer.encoder_attn.__class__ = MultiheadAttention
+        if isinstance(layer.conv, LightweightConv1dTBC):
+            layer.conv.__class__ = LightweightConv1dTBC
+    return model
+
+
+LAYERS = [
+    *("--encoder-layers", "2", "--encoder-kernel-size-list", "[3,7]"),
+    *("--decoder-layers", "2", "--decoder-kernel-size-list", "[3,7]"),
+]
+
+
+@functools.cache
+def _built(*arguments: str) -> nn.Module:
+    return build(ARCH, *TINY, *LAYERS, *arguments)
+
+
+def lively(*arguments: str, seed: int = 1) -> nn.Module:
+    """A small model with weights so large that its hypotheses differ and end at different steps."""
+    model = copy.deepcopy(_built(*arguments))
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "norm" not in name:
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def sample() -> dict[str, Any]:
+    torch.manual_seed(5)
+    sources = [torch.randint(4, 30, (length,)) for length in LENGTHS]
+    dataset = TASK.build_dataset_for_inference(sources, LENGTHS)
+    return dataset.collater([dataset[i] for i in range(len(dataset))])
+
+
+def hypotheses(models: list[nn.Module], *, seed: int = 0, **options: Any) -> list[Any]:
+    """What fairseq's generator finds: for every sentence, every hypothesis."""
+    given = {key: options.pop(key) for key in ("prefix_tokens", "constraints") if key in options}
+    options = {"beam": 6, "max_len_b": 12, **options}
+    if "constraints" in given:
+        options["constraints"] = "unordered"
+    if "print_alignment" in options:
+        options["print_alignment"] = "soft"
+    generator = TASK.build_generator(models, GenerationConfig(**options))
+    batch = sample()
+    torch.manual_seed(seed)
+    return TASK.inference_step(generator, models, batch, **given)
+
+
+def assert_alike(got: list[Any], want: list[Any]) -> None:
+    for ours, theirs in zip(got, want, strict=True):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert a["tokens"].tolist() == b["tokens"].tolist()
+            for key in ("score", "positional_scores", "attention"):
+                torch.testing.assert_close(a[key], b[key], atol=1e-5, rtol=1e-5)
+
+
+PREFIXES = torch.tensor([[5, 6], [7, 1], [8, 9], [4, 4], [12, 1], [10, 11]])
+CONSTRAINTS = pack_constraints([[torch.tensor([7])], [], [torch.tensor([9, 5])]] * 2)
+SEARCHES: dict[str, dict[str, Any]] = {
+    "beam 6": {},
+    "beam 1": {"beam": 1},
+    "beam 5, three steps": {"beam": 5, "max_len_b": 3},
+    "lenpen": {"lenpen": 2.0, "unnormalized": True, "temperature": 0.7},
+    "least length": {"min_len": 6},
+    "source's length": {"match_source_len": True},
+    "prefixes": {"prefix_tokens": PREFIXES},
+    "constraints": {"constraints": CONSTRAINTS, "max_len_b": 40},
+    "no repeated n-grams": {"no_repeat_ngram_size": 2},
+    "diverse beams": {"diverse_beam_groups": 3, "diverse_beam_strength": 0.5},
+    "diverse siblings": {"diversity_rate": 0.5},
+    "sampling": {"sampling": True},
+    "sampling from the best": {"sampling": True, "sampling_topk": 4},
+    "sampling from most": {"sampling": True, "sampling_topp": 0.7},
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_hypotheses_are_fairseqs(name):
+    model = lively()
+    got, want = (hypotheses([m], **SEARCHES[name]) for m in (model, as_fairseq(model)))
+    assert_alike(got, want)
+
+
+OPTIONS = {
+    "glu": ["--decoder-glu", "1"],
+    "norm first": ["--decoder-normalize-before"],
+    "dynamic": ["--decoder-conv-type", "dynamic"],
+    "no softmax": ["--weight-softmax", "0"],
+    "shared embedding": ["--share-decoder-input-output-embed"],
+    "learned positions": ["--decoder-learned-pos"],
+    "no gates": ["--encoder-gate-target", "none"],
+    "other width": ["--decoder-conv-dim", "8"],
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_hypotheses_of_other_decoders_are_fairseqs(name):
+    model = lively(*OPTIONS[name])
+    assert_alike(hypotheses([model]), hypotheses([as_fairseq(model)]))
+
+
+def test_hypotheses_reorder_and_sentences_leave_one_after_another(monkeypatch):
+    """The tests above are worth something only if this is so."""
+    orders = []
+    reorder = LightConvCGCDecoder.reorder_incremental_state_scripting
+
+    def note(self: Any, state: Any, order: torch.Tensor) -> None:
+        orders.append(order.clone())
+        reorder(self, state, order)
+
+    monkeypatch.setattr(LightConvCGCDecoder, "reorder_incremental_state_scripting", note)
+    found = hypotheses([lively()])
+    orders = orders[1:]  # the first one copies a row for every beam
+    assert len({len(order) for order in orders}) > 3
+    assert sum(not torch.equal(order, torch.arange(len(order))) for order in orders) > 5
+    lengths = {len(hypothesis["tokens"]) for sentence in found for hypothesis in sentence}
+    assert len(lengths) > 5
+
+
+def test_hypotheses_of_ensembles_are_fairseqs():
+    models = [lively(), lively(seed=2)]
+    want = hypotheses([as_fairseq(m) for m in models])
+    assert_alike(hypotheses(models), want)
+    assert_alike(hypotheses([models[0], as_fairseq(models[1])]), want)
+
+
+def test_alignments_are_fairseqs():
+    model = lively()
+    got, want = (hypotheses([m], print_alignment="soft") for m in (model, as_fairseq(model)))
+    assert_alike(got, want)
+    for a, b in zip(got[0][0]["alignment"], want[0][0]["alignment"], strict=True):
+        assert list(map(float, a)) == pytest.approx(list(map(float, b)), abs=1e-5)
+    for layer in model.decoder.layers:
+        layer.make_generation_fast_(need_attn=False)
+    assert [h["tokens"].tolist() for s in hypotheses([model]) for h in s] == [
+        h["tokens"].tolist() for s in want for h in s
+    ]
+
+
+@pytest.mark.parametrize("modules", [None, ["LightConvDecoder"], ["LightConvDecoderLayer"]])
+def test_retained_dropout_draws_the_numbers_of_fairseq(modules):
+    model = lively("--attention-dropout", "0.3", "--weight-dropout", "0.3")
+    found = []
+    for m in (model, as_fairseq(model)):
+        m.make_generation_fast_(retain_dropout=True, retain_dropout_modules=modules)
+        found.append(hypotheses([m], seed=3))
+    assert_alike(*found)
+    assert found[0][0][0]["score"] != hypotheses([m], seed=4)[0][0]["score"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_hypotheses_in_other_precisions_are_fairseqs(dtype):
+    model = lively().to(dtype)
+    got, want = (hypotheses([m]) for m in (model, as_fairseq(model)))
+    if dtype == torch.float64:
+        assert_alike(got, want)
+    for ours, theirs in zip(got, want, strict=True):  # rounding differs: the best score, nearly
+        torch.testing.assert_close(ours[0]["score"], theirs[0]["score"], atol=0.3, rtol=0.1)
+
+
+def test_sentence_is_translated_alike_alone_and_in_a_batch():
+    model = lively().double()
+    together = hypotheses([model])
+    batch = sample()
+    generator = TASK.build_generator([model], GenerationConfig(beam=6, max_len_b=12))
+    for i, want in enumerate(together):
+        tokens = batch["net_input"]["src_tokens"][i : i + 1]
+        length = batch["net_input"]["src_lengths"][i : i + 1]
+        one = {"src_tokens": tokens[:, -int(length) :], "src_lengths": length}
+        assert_alike(
+            [
+                [
+                    {**h, "attention": h["score"]}
+                    for h in generator.generate([], {"net_input": one})[0]
+                ]
+            ],
+            [[{**h, "attention": h["score"]} for h in want]],
+        )
+
+
+@torch.no_grad()
+def test_first_step_is_computed_once_a_sentence():
+    model = lively()
+    rows = []
+    model.decoder.output_projection.register_forward_pre_hook(
+        lambda _, inputs: rows.append(len(inputs[0]))
+    )
+    hypotheses([model], beam=4)
+    assert rows[:2] == [len(LENGTHS), 4 * len(LENGTHS)]
+    # Hypotheses that begin with different words are not one.
+    encoded = model.encoder.reorder_encoder_out(
+        model.encoder(torch.randint(4, 30, (1, 5)), torch.tensor([5])), torch.tensor([0, 0])
+    )
+    both = model.decoder(torch.tensor([[2], [5]]), encoded, {})[0]
+    assert rows[-1] == 2 and not torch.allclose(both[0], both[1])
+
+
+@torch.no_grad()
+def test_several_steps_at_once_equal_one_by_one_after_reordering():
+    model = lively()
+    encoded = model.encoder(*(sample()["net_input"][k] for k in ("src_tokens", "src_lengths")))
+    encoded = model.encoder.reorder_encoder_out(encoded, torch.tensor([3, 3, 0, 0, 1, 1]))
+    tokens = torch.randint(4, 20, (6, 7))
+    tokens[:, 0] = 2
+    want, extra = model.decoder(tokens, encoded)
+    state: dict[str, Any] = {}
+    for t in range(7):
+        got, step = model.decoder(tokens[:, : t + 1], encoded, state)
+        torch.testing.assert_close(got[:, 0], want[:, t], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(step["attn"][0][:, 0], extra["attn"][0][:, t])
+        for one, all_ in zip(step["inner_states"], extra["inner_states"], strict=True):
+            torch.testing.assert_close(one[0], all_[t], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_log_probabilities_of_a_step_replace_its_scores(monkeypatch):
+    monkeypatch.setattr(lightconv_decoder, "_CHUNK", 45)  # two rows of 20 words at a time
+    model = lively()
+    encoded = model.encoder(torch.randint(4, 30, (5, 4)), torch.full((5,), 4))
+    tokens = torch.full((5, 1), 2)
+    step = model.decoder(tokens, encoded, {})
+    want, likely = step[0].log_softmax(-1), step[0].softmax(-1)
+    torch.testing.assert_close(model.get_normalized_probs(step, log_probs=False), likely)
+    got = model.get_normalized_probs(step, log_probs=True)
+    torch.testing.assert_close(got, want)
+    assert got.data_ptr() == step[0].data_ptr()
+    # Elsewhere a caller may still need the scores.
+    at_once = model.decoder(tokens, encoded)
+    before = at_once[0].clone()
+    torch.testing.assert_close(model.get_normalized_probs(at_once, log_probs=True), want)
+    assert torch.equal(at_once[0], before)
+
+
+def test_training_is_fairseqs_number_for_number():
+    options = [*TINY, *LAYERS, "--weight-dropout", "0.2", "--attention-dropout", "0.2"]
+    losses = []
+    for make in (lambda m: m, as_fairseq):
+        model = make(build(ARCH, *options)).train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        torch.manual_seed(11)
+        batch, target = sample()["net_input"], torch.randint(4, 20, (len(LENGTHS), 8))
+        losses.append([])
+        for _ in range(4):
+            out = model(batch["src_tokens"], batch["src_lengths"], target[:, :-1])
+            probabilities = model.get_normalized_probs(out, log_probs=True)
+            loss = -probabilities.gather(2, target[:, 1:, None]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert losses[0][0] > losses[0][-1]
+
+
+def test_weights_are_those_of_fairseqs_decoder():
+    theirs = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *TINY).decoder
+    ours = build(ARCH, *TINY).decoder
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter)
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    # --retain-dropout-modules goes by these names.
+    names = [
+        [
+            (name, m.module_name, m.p)
+            for name, m in d.named_modules()
+            if isinstance(m, FairseqDropout)
+        ]
+        for d in (ours, theirs)
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.slow
+def test_trained_model_translates_as_with_fairseqs_decoder(tmp_path: Path):
+    data = toy.binarise(toy.write_corpus(tmp_path / "text"), tmp_path / "data")
+    toy.succeed(toy.train(data, tmp_path / "save", "--max-epoch", "10"))
+    checkpoint = tmp_path / "save" / "checkpoint_best.pt"
+    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+        [str(checkpoint)], arg_overrides={"data": str(data)}
+    )
+    task.load_dataset("test")
+    found = {}
+    for name, m in (("ours", model), ("theirs", as_fairseq(model))):
+        m.prepare_for_inference_(cfg)
+        generator = task.build_generator([m], GenerationConfig(beam=6, max_len_b=30))
+        batches = task.get_batch_iterator(task.dataset("test"), max_sentences=16)
+        found[name] = [
+            (number, hypothesis)
+            for batch in batches.next_epoch_itr(shuffle=False)
+            for number, hypothesis in zip(
+                batch["id"].tolist(), task.inference_step(generator, [m], batch), strict=True
+            )
+        ]
+    assert [n for n, _ in found["ours"]] == [n for n, _ in found["theirs"]]
+    assert_alike([h for _, h in found["ours"]], [h for _, h in found["theirs"]])
+    # fairseq-generate prints the same scores.
+    done = toy.succeed(
+        toy.fairseq(
+            "generate", data, "--path", checkpoint, "--beam", "6", "--max-len-b", "30", "--cpu"
+        )
+    )
+    printed = dict(re.findall(r"^H-(\d+)\t(\S+)", done.stdout, re.MULTILINE))
+    for number, best in found["ours"]:
+        in_bits = float(best[0]["score"]) / 0.6931471805599453
+        assert float(printed[str(number)]) == pytest.approx(in_bits, abs=1e-5)

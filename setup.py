@@ -14,6 +14,7 @@ PLOTS = ["matplotlib>=3.8"]
 # Not among install_requires: on Python 3.11 and 3.13 it is compiled, and pip's isolated build
 # would first download several gigabytes of CUDA torch. Install it before, as the README says.
 FAIRSEQ = ["fairseq-fixed==0.12.3.1"]
+VISION = ["torchmetrics>=1.4", "pillow>=10", "scikit-learn>=1.3"]  # scikit-learn: its digits
 DEV = ["pytest>=8", "pytest-xdist>=3.5", "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
@@ -33,6 +34,7 @@ setup(
     packages=find_packages(include=["fairseq_cgc", "fairseq_cgc.*"]),
     package_data={
         "fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"],
+        "fairseq_cgc.vision.training": ["presets.yaml"],
         "fairseq_cgc.mt.comparison": ["page.html", "page.css", "page.js"],
     },
     python_requires=">=3.11",
@@ -47,5 +49,10 @@ setup(
         "subword-nmt>=0.3.8",
         "tqdm>=4.60",
     ],
-    extras_require={"fairseq": FAIRSEQ, "plots": PLOTS, "dev": [*DEV, *PLOTS]},
+    extras_require={
+        "fairseq": FAIRSEQ,
+        "plots": PLOTS,
+        "vision": VISION,
+        "dev": [*DEV, *PLOTS, *VISION],
+    },
 )

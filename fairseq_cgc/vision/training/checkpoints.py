@@ -1,0 +1,132 @@
+"""Checkpoints of a training: tensors and plain values, written whole, read without running code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.core.files import new_file, read_safely
+from fairseq_cgc.vision.registry import create_model
+from fairseq_cgc.vision.resnet import ResNet
+from fairseq_cgc.vision.training.settings import Settings
+
+LAST = "last.pt"
+BEST = "best.pt"
+
+
+@dataclass
+class Progress:
+    """Where a training is.
+
+    Attributes:
+        epoch: how many are complete.
+        update: how many updates of the next one are made.
+        loss, correct, images: sums over those updates.
+        seconds: spent in updates of that epoch.
+        best_epoch: with the highest top-1 accuracy on the validation images, counted from 1;
+            0 before the first one.
+        best_top1: that accuracy, in percent.
+    """
+
+    epoch: int = 0
+    update: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_top1: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a training needs to go on, and an evaluation to begin.
+
+    Attributes:
+        settings: of the training.
+        classes: names, in the order of the model's outputs.
+        channels: of the images.
+        model, optimizer, scaler: their ``state_dict``.
+        progress: of the training.
+    """
+
+    settings: Settings
+    classes: tuple[str, ...]
+    channels: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    progress: Progress
+
+    def save(self, path: Path) -> None:
+        """Write it, all or nothing.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        content = {
+            "settings": self.settings.as_dict(),
+            "classes": list(self.classes),
+            "channels": self.channels,
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "progress": asdict(self.progress),
+        }
+        with new_file(path) as partial:
+            try:
+                torch.save(content, partial)
+            except RuntimeError as error:  # torch's name for a full disk
+                raise UserError(f"{path}: cannot be written ({error})") from error
+
+    def create_model(self) -> ResNet:
+        """The trained model, on the CPU and in training mode.
+
+        Raises:
+            UserError: if the weights do not fit the settings.
+        """
+        model = create_model(
+            self.settings.model,
+            len(self.classes),
+            in_channels=self.channels,
+            cgc=self.settings.cgc or None,
+        )
+        try:
+            model.load_state_dict(self.model)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(
+                f"the checkpoint does not fit {self.settings.model}: {reason}"
+            ) from None
+        return model
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read what :meth:`Checkpoint.save` wrote.
+
+    Raises:
+        UserError: if the file is missing, damaged, asks to run code, or is another kind of
+            checkpoint.
+    """
+    content = read_safely(path)
+    try:
+        return Checkpoint(
+            settings=Settings.from_dict(content["settings"]),
+            classes=tuple(content["classes"]),
+            channels=int(content["channels"]),
+            model=content["model"],
+            optimizer=content["optimizer"],
+            scaler=content["scaler"],
+            progress=Progress(**content["progress"]),
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{path} is not a checkpoint of scripts/train_image.py (a file of weights alone is "
+            "for --weights)"
+        ) from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

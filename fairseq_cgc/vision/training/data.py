@@ -1,0 +1,93 @@
+"""Data sets by what ``--data`` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.training.augment import Crops
+from fairseq_cgc.vision.training.cifar import find_cifar, open_cifar
+from fairseq_cgc.vision.training.digits import open_digits
+from fairseq_cgc.vision.training.folder import FolderImages, same_classes
+from fairseq_cgc.vision.training.images import Images
+from fairseq_cgc.vision.training.settings import Settings
+
+DIGITS = "digits"
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a data set.
+
+    Attributes:
+        train: augmented.
+        val: validation or test images, whichever the data set has.
+    """
+
+    train: Images
+    val: Images
+
+    def split(self, name: str) -> Images:
+        """One of ``SPLITS``."""
+        return self.train if name == "train" else self.val
+
+    def record(self) -> dict[str, Any]:
+        """What a training notes of its data, and what must not change while it is resumed."""
+        return {
+            "classes": list(self.train.classes),
+            "channels": self.train.channels,
+            "train images": len(self.train),
+            "train (SHA-256)": self.train.fingerprint(),
+            "val images": len(self.val),
+            "val (SHA-256)": self.val.fingerprint(),
+        }
+
+
+def preset_for(source: str) -> str:
+    """The name of the preset that fits ``--data SOURCE``."""
+    if source == DIGITS:
+        return "digits"
+    return "default" if find_cifar(Path(source)) is None else "cifar10"
+
+
+def crops_of(settings: Settings) -> Crops:
+    """How the images of a training are cut."""
+    return Crops(
+        image_size=settings.image_size,
+        resize=settings.resize,
+        padding=settings.padding,
+        flip=settings.flip,
+    )
+
+
+def open_data(source: str, crops: Crops) -> Data:
+    """Open a data set.
+
+    Args:
+        source: ``digits``; a folder with CIFAR-10's binary files; or one with ``train`` and
+            ``val``, and in both a folder of images for every class.
+        crops: how images are cut.
+
+    Raises:
+        UserError: if it is none of these, or its files are wrong.
+    """
+    if source == DIGITS:
+        return Data(*open_digits(crops))
+    path = Path(source)
+    if not path.is_dir():
+        raise UserError(f"--data is {source}, which is neither a folder nor {DIGITS!r}")
+    cifar = find_cifar(path)
+    if cifar is not None:
+        return Data(*open_cifar(cifar, crops))
+    for name in SPLITS:
+        if not (path / name).is_dir():
+            raise UserError(
+                f"--data is {source}, which has no folder {name}; it must have train and val, "
+                "each with a folder of images for every class, or CIFAR-10's binary files"
+            )
+    train, val = (FolderImages(path / name, crops) for name in SPLITS)
+    same_classes(train.classes, val.classes, path)
+    return Data(train, val)

@@ -1,0 +1,107 @@
+"""The processes of one training: alone, or started by torchrun."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from tqdm import tqdm
+
+from fairseq_cgc.core import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among ``size``; rank 0 is the main one, which writes files and speaks."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """The sum of every process's numbers; all processes must call it."""
+        numbers = numbers.clone()
+        if self.size > 1:
+            distributed.all_reduce(numbers)
+        return numbers
+
+    def take_buffers_of_main(self, model: nn.Module) -> None:
+        """Make the running statistics of all processes equal; all must call it."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """Join those that torchrun has started, if it has, one GPU for each (NCCL) or none (Gloo).
+
+    Args:
+        device: one of ``DEVICES``; ``auto`` is a GPU where there is one.
+
+    Raises:
+        UserError: if a GPU is asked for and there are none, or fewer than processes.
+    """
+    if device not in DEVICES:
+        raise UserError(f"--device is {device!r}, but must be one of {', '.join(DEVICES)}")
+    use_gpu = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    gpus = torch.cuda.device_count() if use_gpu else 0
+    if use_gpu and gpus == 0:
+        raise UserError("--device is cuda, but there is no GPU that torch can use")
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if use_gpu and local >= gpus:
+        raise UserError(
+            f"torchrun has started more than {gpus} processes here, but there are {gpus} GPUs; "
+            f"--nproc-per-node can be {gpus} at most"
+        )
+    if use_gpu:
+        torch.cuda.set_device(local)
+    place = torch.device("cuda", local) if use_gpu else torch.device("cpu")
+    if size == 1:
+        yield Processes(place)
+        return
+    distributed.init_process_group("nccl" if use_gpu else "gloo")
+    yield Processes(place, distributed.get_rank(), size)
+    # Not after an error: it would wait for processes that do not end by themselves. torchrun
+    # stops those.
+    distributed.destroy_process_group()
+
+
+def progress_bar(name: str, images: int, processes: Processes, *, done: int = 0) -> tqdm:
+    """A bar that counts images and their speed, drawn by the main process alone.
+
+    Args:
+        name: shown before it.
+        images: at its end.
+        processes: that work on them.
+        done: images that were counted before it.
+    """
+    # A line a second is for eyes; a file gets one every half minute, and none of a short epoch.
+    watched = sys.stderr.isatty()
+    return tqdm(
+        total=images,
+        initial=done,
+        desc=name,
+        unit=" images",
+        leave=False,
+        delay=0 if watched else 30,
+        mininterval=0.2 if watched else 30,
+        disable=not processes.is_main,
+    )

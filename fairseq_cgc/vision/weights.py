@@ -1,0 +1,80 @@
+"""Checkpoints of image models: read without running code, taken whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.core.files import read_safely
+
+logger = logging.getLogger(__name__)
+
+# What a plain ResNet lacks: the module's name and what its parameters are called.
+ADDITIONS = {
+    "gate": "gates",
+    "attention": "attention blocks",
+    "after": "blocks between residual blocks",
+    "offset": "offsets",
+}
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Take a checkpoint's parameters; tells in the log what it did not hold.
+
+    A plain ResNet's checkpoint, torchvision's for example, fits models with additions too:
+    gates (or attention, offsets) that it lacks altogether keep their initial values.
+
+    Args:
+        model: of :func:`fairseq_cgc.vision.create_model`.
+        path: a state dict, or a dictionary with one under ``model`` or ``state_dict``.
+
+    Raises:
+        UserError: if the file cannot be read or is not such a dictionary, or names or shapes
+            differ otherwise. The model is unchanged then.
+    """
+    state = _read(path)
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if name in own and tensor.shape != own[name].shape:
+            raise UserError(
+                f"{name} is {_shape(tensor)} in {path}, but {_shape(own[name])} in the model"
+            )
+    unknown = [name for name in state if name not in own]
+    if unknown:
+        raise UserError(f"{path} holds {_some(unknown)}, which the model lacks")
+    # Batch counters came to BatchNorm later than its other numbers, and hardly matter.
+    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    kept = {}
+    for addition, what in ADDITIONS.items():
+        of_model = {name for name in own if addition in name.split(".")}
+        if of_model and not any(name in of_model for name in state):
+            kept[what] = of_model
+    absent = [name for name in missing if not any(name in names for names in kept.values())]
+    if absent:
+        raise UserError(f"{path} lacks {_some(absent)}")
+    model.load_state_dict(state, strict=False)
+    for what in kept:
+        logger.warning("%s holds no %s: they keep their initial values", path, what)
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    state = read_safely(Path(path))
+    for key in ("model", "state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"weights {path} are not a dictionary of tensors")
+    return dict(state)
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + rest

@@ -1,0 +1,135 @@
+"""Top-1 and top-5 accuracy of an image model, one view of every image.
+
+    python scripts/evaluate_image.py OUT/best.pt --data digits
+    python scripts/evaluate_image.py --weights resnet50.pth --model resnet50 --data IMAGENET
+    python scripts/evaluate_image.py OUT/best.pt --data OBJECTNET/images --objectnet MAPPING.json
+
+The first is a checkpoint of scripts/train_image.py. --weights takes a file of parameters alone,
+under the names that torchvision gives them. The mapping for ObjectNet is JSON: the name of a
+class folder to a list of the outputs (ImageNet's classes from 0 to 999) that stand for it; other
+folders are left out, and the border of 2 pixels is cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import fairseq_cgc
+from fairseq_cgc.core import UserError
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.environment import describe_machine
+
+try:
+    from fairseq_cgc.core.files import write_json
+    from fairseq_cgc.vision.training.augment import Crops
+    from fairseq_cgc.vision.training.data import SPLITS
+    from fairseq_cgc.vision.training.evaluation import evaluate
+    from fairseq_cgc.vision.training.processes import DEVICES, join_processes
+    from fairseq_cgc.vision.training.settings import PRECISIONS
+    from fairseq_cgc.vision.training.subjects import (
+        load_trained,
+        load_weights_of,
+        test_images,
+        versions,
+    )
+except ImportError as error:  # of an optional package
+    sys.exit(f"error: {error}")
+
+
+def main() -> None:
+    """Parse the command line, evaluate and write the result."""
+    arguments = _parser().parse_args()
+    path = arguments.checkpoint or arguments.weights
+    if (arguments.checkpoint is None) == (arguments.weights is None):
+        raise UserError("give either a checkpoint or --weights")
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch-size is {arguments.batch_size}, but must be at least 1")
+    if arguments.weights is None:
+        if arguments.model is not None:
+            raise UserError("--model is for --weights; a checkpoint says itself what it is of")
+        subject = load_trained(arguments.checkpoint)
+    else:
+        if arguments.model is None:
+            raise UserError("--weights needs --model, for example --model resnet50")
+        crops = Crops(image_size=arguments.image_size, resize=arguments.resize)
+        subject = load_weights_of(arguments.model, arguments.weights, crops)
+    images, accepted = test_images(
+        subject, arguments.data, split=arguments.split, objectnet=arguments.objectnet
+    )
+    split = "objectnet" if arguments.objectnet else arguments.split
+    output = arguments.output or path.with_name(f"{path.stem}.{split}.json")
+    with join_processes(arguments.device) as processes:
+        scores = evaluate(
+            subject.model.to(processes.device),
+            images,
+            processes,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            precision=arguments.precision,
+            accepted=accepted,
+        )
+        if not processes.is_main:
+            return
+        result = {
+            "checkpoint": path.name,
+            "model": subject.name,
+            "parameters": sum(p.numel() for p in subject.model.parameters()),
+            "data": arguments.data,
+            "split": split,
+            **asdict(scores),
+            "precision": arguments.precision,
+            "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions()},
+            "machine": describe_machine(cpu=processes.device.type == "cpu"),
+        }
+        write_json(output, result)
+        print(f"top-1 {scores.top1:.2f}%, top-5 {scores.top5:.2f}% of {scores.images} images")
+        print(output)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkpoint", nargs="?", type=Path, help="last.pt or best.pt of scripts/train_image.py"
+    )
+    parser.add_argument("--data", required=True, metavar="PATH", help="as for train_image.py")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="val",
+        help="val is the test set of CIFAR-10 and digits (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--objectnet", type=Path, metavar="JSON", help="the mapping; --data is ObjectNet's images"
+    )
+    parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
+    weights = parser.add_argument_group("weights of others")
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="a state dict")
+    weights.add_argument("--model", help="their model, see python -m fairseq_cgc.vision")
+    weights.add_argument(
+        "--image-size", type=int, default=224, metavar="N", help="side of the crop (%(default)s)"
+    )
+    weights.add_argument(
+        "--resize", type=int, default=256, metavar="N",
+        help="shorter side before the crop (%(default)s)",
+    )  # fmt: skip
+    run = parser.add_argument_group("running")
+    run.add_argument("--device", choices=DEVICES, default="auto", help="(%(default)s)")
+    run.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="of products (%(default)s)"
+    )
+    run.add_argument(
+        "--batch-size", type=int, default=128, metavar="N", help="images at a time (%(default)s)"
+    )
+    run.add_argument(
+        "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N",
+        help="processes that read image files (%(default)s here)",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.training.settings import Settings, option_fields, preset, presets
+
+
+def test_presets_are_the_papers():
+    default, advanced, cifar = (presets()[n] for n in ("default", "advanced", "cifar10"))
+    for settings in (default, advanced):
+        assert (settings.batch_size, settings.lr, settings.momentum) == (256, 0.1, 0.9)
+        assert (settings.weight_decay, settings.image_size, settings.flip) == (1e-4, 224, True)
+        assert (settings.label_smoothing, settings.accumulate) == (0, 1)
+    assert (default.epochs, default.schedule, default.milestones) == (100, "step", (30, 60, 90))
+    assert (default.mixup, default.warmup_epochs, default.decay) == (0, 0, 0.1)
+    assert (advanced.epochs, advanced.schedule, advanced.warmup_epochs) == (120, "cosine", 5)
+    assert advanced.mixup == 0.2
+    assert (cifar.batch_size, cifar.epochs, cifar.milestones) == (128, 164, (81, 122))
+    assert (cifar.padding, cifar.flip, cifar.lr, cifar.weight_decay) == (4, True, 0.1, 1e-4)
+
+
+def test_preset_takes_changes():
+    settings = preset("cifar10", {"epochs": 2, "milestones": (1,)})
+    assert (settings.epochs, settings.milestones, settings.batch_size) == (2, (1,), 128)
+    assert preset("default", {"schedule": "cosine"}).milestones == ()
+    with pytest.raises(UserError, match="--preset is 'slow', but must be one of default, adv"):
+        preset("slow", {})
+
+
+def test_settings_survive_json():
+    settings = Settings(milestones=(1, 2), cgc={"branches": "first"}, lr=1.0)
+    assert Settings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"colour": 1}, "unknown setting 'colour'; allowed are model, epochs"),
+        ({"epochs": 2.5}, "--epochs is 2.5, but must be of type int"),
+        ({"epochs": True}, "--epochs is True, but must be of type int"),
+        ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),
+        ({"lr": 0}, "--lr is 0.0, but must be more than 0"),
+        ({"lr": float("nan")}, "--lr is nan"),
+        ({"label_smoothing": 1.0}, "from 0 to below 1"),
+        ({"schedule": "linear"}, "--schedule is linear, but must be step or cosine"),
+        ({"precision": "int8"}, "--precision is int8"),
+        ({"resize": 100}, "--resize is 100, but must be at least --image-size"),
+        ({"milestones": [30, 20]}, "--milestones is 30 20, but must be rising"),
+        ({"milestones": [0]}, "--milestones is 0, but must be rising"),
+        ({"milestones": [3], "schedule": "cosine"}, "left out with --schedule cosine"),
+        ({"epochs": 5, "warmup_epochs": 5}, "less than --epochs, which is 5"),
+    ],
+)
+def test_wrong_values_are_named(values, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        Settings.from_dict(values)
+
+
+def test_every_option_shows_its_values_in_the_presets():
+    helps = {name: help_ for name, _, help_, _ in option_fields()}
+    assert helps["lr"].endswith("(0.1)")
+    assert "cifar10: 128" in helps["batch_size"]
+    assert "default: 30 60 90" in helps["milestones"]

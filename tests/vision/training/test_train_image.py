@@ -1,0 +1,177 @@
+"""scripts/train_image.py and scripts/evaluate_image.py as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_images
+import torch
+from tiny_images import ROOT, assert_same, weights
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.vision.training import trainer as trainer_module
+from fairseq_cgc.vision.training.evaluation import evaluate
+from fairseq_cgc.vision.training.log import read_log
+from fairseq_cgc.vision.training.subjects import load_trained
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TRAIN = ROOT / "scripts" / "train_image.py"
+SMALL = ["--model", "resnet8_cifar", "--batch-size", "359", "--workers", "1"]
+
+
+@pytest.fixture
+def one_thread():
+    """As in the other processes: sums in another order would differ in the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def call(name: str, *arguments: object) -> None:
+    """A script's ``main``, in this process."""
+    main = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))["main"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        main()
+
+
+def test_train_and_evaluate_digits(tmp_path, capsys):
+    out = tmp_path / "out"
+    call("train_image", "--data", "digits", "--out", out, *SMALL, "--epochs", "2")
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["--batch-size"] == 359 and settings["--weight-decay"] == 5e-4  # the preset's
+    assert settings["train images"] == 1437 and settings["processes"] == 1
+    call("evaluate_image", out / "last.pt", "--data", "digits")
+    printed = capsys.readouterr().out
+    result = json.loads((out / "last.val.json").read_text())
+    line = read_log(out)[-1]
+    assert result["top1"] == pytest.approx(line["val_top1"])
+    assert result["loss"] == pytest.approx(line["val_loss"], rel=1e-5)
+    assert f"top-1 {line['val_top1']:.2f}%" in printed
+    assert (result["images"], result["split"], result["model"]) == (360, "val", "resnet8_cifar")
+    assert "torch" in result["versions"] and result["machine"]
+
+
+def test_train_on_folders_and_evaluate_weights(tmp_path):
+    root, out = tiny_images.write_folders(tmp_path / "data"), tmp_path / "out"
+    options = ["--model", "resnet8_cifar_cgc", "--image-size", "16", "--resize", "20"]
+    options += ["--batch-size", "4", "--epochs", "2", "--milestones", "1", "--workers", "1"]
+    call("train_image", "--data", root, "--out", out, *options, "--cgc", "shared_norm=true")
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["--cgc"] == {"shared_norm": True} and settings["--milestones"] == [1]
+    call("evaluate_image", out / "best.pt", "--data", root, "--split", "train")
+    assert json.loads((out / "best.train.json").read_text())["images"] == 12
+    (tmp_path / "mapping.json").write_text('{"a": [0, 2]}')
+    call(
+        "evaluate_image",
+        *(out / "best.pt", "--data", root / "val", "--objectnet", tmp_path / "mapping.json"),
+        *("--output", tmp_path / "result.json"),
+    )
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["split"], result["images"], result["loss"]) == ("objectnet", 2, None)
+
+
+def test_weights_need_their_model(tmp_path):
+    with pytest.raises(UserError, match="--weights needs --model"):
+        call("evaluate_image", "--weights", tmp_path / "x.pth", "--data", "digits")
+    with pytest.raises(UserError, match="either a checkpoint or --weights"):
+        call("evaluate_image", "--data", "digits")
+
+
+@pytest.mark.parametrize("word", ["shared_norm", "=1", "a=[1"])
+def test_wrong_switches_are_named(word, tmp_path):
+    with pytest.raises(UserError, match="must be KEY=VALUE"):
+        call("train_image", "--data", "digits", "--out", tmp_path / "x", "--cgc", word)
+
+
+def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
+    options = ["--data", "digits", "--out", tmp_path / "out", "--batch-size", "5000"]
+    with pytest.raises(SystemExit) as end:
+        run_main(lambda: call("train_image", *options))
+    expected = "error: --batch-size is 5000, but there are only 1437 training images\n"
+    assert capsys.readouterr().err == expected and end.value.code == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_killed_in_mid_epoch_and_resumed(tmp_path, one_thread):
+    options = ["--data", "digits", "--model", "resnet8_cifar", "--epochs", "3", "--device", "cpu"]
+    options += ["--seed", "5", "--save-updates", "7"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, TRAIN, *options, "--out", killed],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    log, last = killed / "train.jsonl", killed / "last.pt"
+    while not log.exists() or last.stat().st_mtime <= log.stat().st_mtime + 0.2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    progress = torch.load(last, weights_only=True)["progress"]
+    assert (progress["epoch"], progress["update"]) in {(1, 7), (1, 14), (1, 21), (2, 0), (2, 7)}
+    call("train_image", *options, "--out", killed)
+    call("train_image", *options, "--out", whole)
+    for name in ("last.pt", "best.pt"):
+        assert_same(weights(killed / name), weights(whole / name))
+    assert [line["train_loss"] for line in read_log(killed)] == pytest.approx(
+        [line["train_loss"] for line in read_log(whole)], rel=1e-12
+    )
+
+
+def torchrun(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    return subprocess.run(
+        [*command, "2", *map(str, arguments)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_train_alike_and_resume(tmp_path, one_thread, monkeypatch):
+    result = torchrun(Path(__file__).with_name("two_processes.py"), tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert_same(weights(tmp_path / "part" / "last.pt"), weights(tmp_path / "whole" / "last.pt"))
+    # Their shares of the images, put together, are all of them, each once.
+    subject = load_trained(tmp_path / "whole" / "last.pt")
+    alone = evaluate(
+        subject.model, tiny_images.tiny_data().val, tiny_images.ALONE, batch_size=9, workers=0
+    )
+    line = read_log(tmp_path / "whole")[-1]
+    assert line["val_top1"] == pytest.approx(alone.top1)
+    assert line["val_loss"] == pytest.approx(alone.loss, rel=1e-5)
+    # Without batch statistics four parts of a batch are four, in two processes or one.
+    monkeypatch.setattr(trainer_module, "create_model", tiny_images.linear)
+    tiny_images.trainer(tmp_path / "alone", tiny_images.tiny_settings(accumulate=4)).run()
+    together, one = (weights(tmp_path / name / "last.pt") for name in ("linear", "alone"))
+    for name in one:
+        torch.testing.assert_close(together[name], one[name])
+
+
+@pytest.mark.slow
+def test_torchrun_with_the_script(tmp_path):
+    out = tmp_path / "out"
+    options = ["--data", "digits", "--out", out, "--model", "resnet8_cifar", "--epochs", "1"]
+    options += ["--warmup-epochs", "0"]
+    result = torchrun(TRAIN, *options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("best.pt: epoch 1") == 1
+    assert json.loads((out / "settings.json").read_text())["processes"] == 2
+    with pytest.raises(UserError, match="was trained with processes 2, now it is 1"):
+        call("train_image", *options)

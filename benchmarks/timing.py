@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+# A GPU runs behind the program: so long a burst that waiting for its end does not count.
+BURST_SECONDS = 0.01
+
 
 @dataclass(frozen=True)
 class Times:
@@ -24,9 +27,19 @@ class Times:
     high: float
     """Third quartile."""
 
+    def __str__(self) -> str:
+        """Milliseconds, with the quartiles."""
+        digits = 1 if self.median >= 0.001 else 4
+        low, middle, high = (f"{1000 * s:.{digits}f}" for s in (self.low, self.median, self.high))
+        return f"{middle} ({low} to {high})"
+
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]], *, seconds: float, least: int = 5
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    least: int = 5,
+    device: str = "cpu",
 ) -> dict[str, Times]:
     """Time each contender once a round, in turn, so that a change of the machine's speed hits all.
 
@@ -34,23 +47,54 @@ def interleave(
         contenders: name -> what to run.
         seconds: for all rounds together, about.
         least: rounds at least, after one to warm up.
+        device: on "cuda" a turn is a burst of runs.
     """
     found: dict[str, list[float]] = {name: [] for name in contenders}
+    runs = {name: _runs_of_a_turn(run, device) for name, run in contenders.items()}
     end = time.perf_counter() + seconds
     rounds = 0
     while rounds <= least or time.perf_counter() < end:
         for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
+            taken = _seconds(run, runs[name], device)
             if rounds > 0:
-                found[name].append(time.perf_counter() - start)
+                found[name].append(taken)
         rounds += 1
-    quartiles = {name: statistics.quantiles(values, n=4) for name, values in found.items()}
-    return {name: Times(q[1], q[0], q[2]) for name, q in quartiles.items()}
+    return {name: summary(values) for name, values in found.items()}
 
 
-def peak_memory(run: Callable[[], object]) -> float:
-    """MiB that a run adds at most to what was there before, in a process of its own (Linux)."""
+def summary(values: list[float]) -> Times:
+    """Median and quartiles of two or more values."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Times(median, low, high)
+
+
+def _runs_of_a_turn(run: Callable[[], object], device: str) -> int:
+    if device == "cpu":
+        return 1
+    run()  # compiles what is compiled at first use
+    return max(1, int(BURST_SECONDS / _seconds(run, 3, device)))
+
+
+def _seconds(run: Callable[[], object], runs: int, device: str) -> float:
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(runs):
+        run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / runs
+
+
+def peak_memory(run: Callable[[], object], device: str = "cpu") -> float:
+    """MiB that a run adds at most to what was there before; on a CPU only under Linux."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(run, sender))

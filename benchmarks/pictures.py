@@ -1,0 +1,51 @@
+"""Scaling curves of the convolution as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fairseq_cgc.analysis.figures import new_figure, save_figure
+
+_MARKS = dict(
+    zip(("fairseq LightConv", "fairseq DynamicConv", "plain", "gated"), "os^D", strict=True)
+)
+
+
+def draw(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write ``time.png`` (over T, each kernel size) and ``batch.png`` (over B at one length)."""
+    rows = [row for row in rows if row["dtype"] == "float32"]
+    widest = max(row["kernel_size"] for row in rows)
+    tokens = max(row["time"] for row in rows)
+    over_time = [
+        r for r in rows if r["kernel_size"] == widest and r["time"] * r["batch"] <= 2 * tokens
+    ]
+    figure = new_figure(9, 4)
+    left, right = figure.subplots(1, 2)
+    _curves(left, over_time, "time", lambda row, name: _nanoseconds_a_token(row, name))
+    left.set(title=f"Forward and backward, K {widest}", xlabel="T", ylabel="ns a token")
+    _curves(right, over_time, "time", lambda row, name: row["peak_mib"][name])
+    right.set(title="Peak memory", xlabel="T", ylabel="MiB")
+    save_figure(figure, out / "time.png")
+    sweep = [row for row in rows if row["kernel_size"] == widest and row["time"] == 28]
+    figure = new_figure(4.5, 4)
+    axes = figure.subplots()
+    _curves(axes, sweep, "batch", lambda row, name: _nanoseconds_a_token(row, name))
+    axes.set(title=f"Forward and backward, T 28, K {widest}", xlabel="B", ylabel="ns a token")
+    save_figure(figure, out / "batch.png")
+
+
+def _nanoseconds_a_token(row: dict[str, Any], name: str) -> float:
+    return 1e9 * row["forward_backward"][name]["median"] / (row["time"] * row["batch"])
+
+
+def _curves(axes: Any, rows: list[dict[str, Any]], over: str, value: Any) -> None:
+    rows = sorted(rows, key=lambda row: row[over])
+    for name, mark in _MARKS.items():
+        values = [value(row, name) for row in rows]
+        axes.plot([row[over] for row in rows], values, marker=mark, label=name)
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks([row[over] for row in rows], [str(row[over]) for row in rows], minor=False)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()

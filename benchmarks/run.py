@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Measure this package beside fairseq: convolutions, training steps and beam search.
+
+    python benchmarks/run.py --quick                 a few minutes on two cores
+    python benchmarks/run.py --out benchmarks/results/DATE-cpu
+
+One process, the contenders in turn. Every finished row is kept in DIR/SECTION.json: run the same
+command again after an interruption, and it goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from settings import Settings
+from tqdm import tqdm
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.environment import describe_machine, versions
+
+SECTIONS = {
+    "op": "The convolution",
+    "step": "Training steps",
+    "decode": "Beam search",
+    "conv": "Image convolutions",
+}
+
+
+def main() -> None:
+    """Measure, print and write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few and small rows")
+    parser.add_argument(
+        "--sections", default=",".join(SECTIONS), help="which, comma-separated (%(default)s)"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, help="for the rounds of one figure of op (1.5; quick: 0.5)"
+    )
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="decode with this trained lightconv_cgc model too"
+    )
+    parser.add_argument("--data", type=Path, help="binarised data for --checkpoint (its test set)")
+    parser.add_argument("--out", type=Path, help="folder for tables, JSON and pictures")
+    args = parser.parse_args()
+    chosen = args.sections.split(",")
+    for section in chosen:
+        if section not in SECTIONS:
+            raise UserError(f"--sections has {section!r}, but must be of {', '.join(SECTIONS)}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device is cuda, but torch sees no GPU")
+    if (args.checkpoint is None) != (args.data is None):
+        raise UserError("--checkpoint and --data go together")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    settings = Settings(
+        device=args.device,
+        quick=args.quick,
+        seconds=args.seconds or (0.5 if args.quick else 1.5),
+        checkpoint=args.checkpoint,
+        data=args.data,
+    )
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    lines = ["# Speed", ""]
+    for section in chosen:
+        rows = measure(section, settings, args.out)
+        lines += [f"## {SECTIONS[section]}", "", *_module(section).table(rows), ""]
+        if args.out is not None and section == "op" and not args.quick:
+            from pictures import draw
+
+            draw(rows, args.out)
+            lines += ["![Time and memory over the length](time.png)", ""]
+            lines += ["![Time over the batch](batch.png)", ""]
+    lines += [_produced_by(settings), ""]
+    text = "\n".join(lines)
+    print(text)
+    if args.out is not None:
+        (args.out / "README.md").write_text(text, encoding="utf-8")
+    print(f"{time.monotonic() - started:.0f} s in all", file=sys.stderr)
+
+
+def measure(section: str, settings: Settings, out: Path | None) -> list[dict[str, Any]]:
+    """The rows of a section: those that ``out`` has from an earlier run, and the others now."""
+    module = _module(section)
+    path = out / f"{section}.json" if out is not None else None
+    key = {"machine": describe_machine(cpu=settings.device == "cpu"), **versions()}
+    key |= {"threads": torch.get_num_threads(), "settings": _plain(settings)}
+    rows: list[dict[str, Any]] = []
+    if path is not None and path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        rows = kept["rows"] if kept["key"] == key else []
+    shapes = list(module.shapes(settings))
+    done = [row for row in rows if any(shape.items() <= row.items() for shape in shapes)]
+    missing = [shape for shape in shapes if not any(shape.items() <= row.items() for row in done)]
+    for shape in tqdm(missing, unit="row", desc=section):
+        done.append({**shape, **module.measure(shape, settings)})
+        if path is not None:
+            partial = path.with_name(f".{path.name}.partial")
+            content = {"date": str(date.today()), "key": key, "rows": done}
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+    return done
+
+
+def _module(section: str) -> Any:
+    return importlib.import_module(section)
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: str(value) for name, value in vars(settings).items()}
+
+
+def _produced_by(settings: Settings) -> str:
+    command = shlex.join(["python", *sys.argv])
+    machine = describe_machine(cpu=settings.device == "cpu")
+    of_versions = ", ".join(f"{name} {value}" for name, value in versions().items())
+    threads = torch.get_num_threads()
+    return f"`{command}`, {date.today()}; {machine}, {threads} threads; {of_versions}."
+
+
+if __name__ == "__main__":
+    run_main(main)

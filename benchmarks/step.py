@@ -1,0 +1,110 @@
+"""Whole training steps of the systems of Table 6, by fairseq's trainer.
+
+Forward, label-smoothed cross-entropy, backward, Adam: what ``fairseq-train`` does between two
+batches. Every system gets the same batches, in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from fairseq.trainer import Trainer
+from settings import Settings
+from systems import batches, build
+from timing import Times, peak_memory, summary
+from tqdm import tqdm
+
+BASE = "lightconv"
+#: Name in the table -> system and options.
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "transformer": ("transformer",),
+    BASE: (BASE,),
+    "dynamic": ("dynamic",),
+    "cgc": ("cgc",),
+    "cgc-logits": ("cgc-logits",),
+    "cgc without gates": ("cgc", "--encoder-gate-target", "none"),
+}
+PRECISIONS = {"cpu": ["float32"], "cuda": ["float32", "bfloat16", "float16"]}
+_FLAGS = {"float32": [], "bfloat16": ["--bf16"], "float16": ["--fp16"]}
+
+
+def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
+    """The rows to measure."""
+    for precision in PRECISIONS[settings.device]:
+        yield {"precision": precision, "max_tokens": 600 if settings.quick else 4000}
+
+
+def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Seconds of a step for each system, and on a GPU its peak of memory in MiB."""
+    flags = _FLAGS[shape["precision"]]
+    trainers = {name: _trainer([*words, *flags], settings) for name, words in SYSTEMS.items()}
+    samples = batches(shape["max_tokens"], "cpu")
+    # Every length comes up: the batches are sorted by it.
+    count = 3 if settings.quick else 12
+    samples = samples[:: max(1, len(samples) // count)]
+    found: dict[str, list[float]] = {name: [] for name in trainers}
+    passes = 1 if settings.device == "cpu" else 5
+    rounds = [samples[len(samples) // 2], *itertools.chain(*[samples] * passes)]
+    for i, sample in enumerate(tqdm(rounds, unit="batch", leave=False, desc="steps")):
+        for name, trainer in trainers.items():
+            taken = _step(trainer, sample, settings.device)
+            if i > 0:  # the first one warms up
+                found[name].append(taken)
+    row: dict[str, Any] = {
+        "steps": len(rounds) - 1,
+        "target_tokens": statistics.mean(sample["ntokens"] for sample in samples),
+        "seconds": found,
+    }
+    if settings.device != "cpu":
+        row["peak_mib"] = {
+            name: peak_memory(lambda t=trainer: t.train_step([samples[-1]]), settings.device)
+            for name, trainer in trainers.items()
+        }
+    return row
+
+
+def _trainer(words: list[str], settings: Settings) -> Trainer:
+    cfg, task, model = build(*words)
+    cfg.common.cpu = settings.device == "cpu"
+    trainer = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
+    trainer.begin_epoch(1)
+    return trainer
+
+
+def _step(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
+    start = time.perf_counter()
+    trainer.train_step([sample])
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown: a row for each system and precision."""
+    lines = [
+        f"Milliseconds of a step: median (quartiles). Ratio: to {BASE} (fairseq's) on the same "
+        "batch, median (quartiles).",
+    ]
+    for row in rows:
+        memory = "peak_mib" in row
+        lines += [
+            "",
+            f"### {row['precision']}, at most {row['max_tokens']} tokens a batch "
+            f"({row['target_tokens']:.0f} target tokens on average), {row['steps']} steps",
+            "",
+            f"| system | milliseconds | ratio |{' MiB |' if memory else ''}",
+            f"|---|---:|---:|{'---:|' if memory else ''}",
+        ]
+        for name, seconds in row["seconds"].items():
+            pairs = zip(seconds, row["seconds"][BASE], strict=True)
+            ratio = summary([own / base for own, base in pairs])
+            times: Times = summary(seconds)
+            cells = [name, str(times), f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"]
+            cells += [f"{row['peak_mib'][name]:.0f}"] if memory else []
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines

@@ -1,0 +1,94 @@
+"""The systems of Table 6 at full size, on batches of IWSLT'14's lengths and sizes."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq import options, tasks
+from fairseq.data import data_utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from torch import Tensor
+
+import fairseq_cgc.models  # noqa: F401  (registers the architectures)
+from fairseq_cgc.mt.experiments.protocol import load_protocol
+from fairseq_cgc.mt.experiments.systems import system_options
+
+#: Types of the dictionaries, the special ones included (fairseq adds four).
+TYPES = {"de": 8848, "en": 6632}
+LENGTHS = Path(__file__).parent / "iwslt14_lengths.txt"
+PROTOCOL = "iwslt14_de_en"
+PAD, EOS, FIRST_WORD = 1, 2, 4
+
+
+def build(system: str, *extra: str) -> tuple[Any, Any, Any]:
+    """A system's configuration, task and model, untrained, the same weights every time.
+
+    Args:
+        system: a key of ``fairseq_cgc.mt.experiments.systems.SYSTEMS``.
+        extra: further options of ``fairseq-train``.
+    """
+    protocol = load_protocol(PROTOCOL)
+    words = [str(_dictionaries()), "--source-lang", "de", "--target-lang", "en", "--cpu"]
+    words += [*protocol.train_options, *system_options(system, protocol), *extra]
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    cfg = convert_namespace_to_omegaconf(args)
+    task = tasks.setup_task(cfg.task)
+    torch.manual_seed(1)
+    return cfg, task, task.build_model(cfg.model)
+
+
+@cache
+def _dictionaries() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    for language, size in TYPES.items():
+        words = "".join(f"w{i} 1\n" for i in range(size - FIRST_WORD))
+        (folder / f"dict.{language}.txt").write_text(words, encoding="utf-8")
+    return folder
+
+
+def batches(max_tokens: int, device: str) -> list[dict[str, Any]]:
+    """Batches as fairseq makes them of pairs with real lengths and random words.
+
+    Args:
+        max_tokens: of a batch's longer side.
+        device: where they shall be.
+    """
+    lines = LENGTHS.read_text(encoding="utf-8").splitlines()
+    pairs = [tuple(map(int, line.split())) for line in lines if not line.startswith("#")]
+    order = sorted(range(len(pairs)), key=lambda i: pairs[i])
+    rows = data_utils.batch_by_size(order, lambda i: max(pairs[i]), max_tokens=max_tokens)
+    generator = torch.Generator().manual_seed(1)
+    return [_batch([pairs[i] for i in row], generator, device) for row in rows]
+
+
+def _batch(pairs: list[Any], generator: torch.Generator, device: str) -> dict[str, Any]:
+    def words(language: str, lengths: list[int]) -> list[Tensor]:
+        ends = [
+            torch.randint(FIRST_WORD, TYPES[language], (length,), generator=generator)
+            for length in lengths
+        ]
+        for sentence in ends:
+            sentence[-1] = EOS
+        return ends
+
+    source = words("de", [pair[0] for pair in pairs])
+    target = words("en", [pair[1] for pair in pairs])
+
+    def collate(sentences: list[Tensor], **how: bool) -> Tensor:
+        return data_utils.collate_tokens(sentences, PAD, EOS, **how).to(device)
+
+    return {
+        "id": torch.arange(len(pairs)),
+        "nsentences": len(pairs),
+        "ntokens": sum(pair[1] for pair in pairs),
+        "net_input": {
+            "src_tokens": collate(source, left_pad=True),
+            "src_lengths": torch.tensor([pair[0] for pair in pairs], device=device),
+            "prev_output_tokens": collate(target, left_pad=False, move_eos_to_beginning=True),
+        },
+        "target": collate(target, left_pad=False),
+    }

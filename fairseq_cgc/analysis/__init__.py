@@ -1,1 +1,1 @@
-"""Looking into gates."""
+"""Looking into trained models: curves, heat maps, modulated kernels and gates."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import new_file
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -26,7 +27,10 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, output: Path) -> None:
-    """Write a figure, all or nothing."""
-    partial = output.with_name(f".{output.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(output)
+    """Write a figure, all or nothing.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    with new_file(output) as partial:
+        figure.savefig(partial, format="png")

@@ -1,0 +1,128 @@
+"""Heat maps before and after a convolution, and of the context that its gate used (Fig. 4).
+
+The paper does not say how it shows the context. Here it is Grad-CAM++ of the pooled grid that the
+gate encodes, with gradients through the gate alone: the regions whose content opens or closes
+weights in favour of the class.
+
+Shape letters: B batch, C channels, H x W a feature map's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_cgc.analysis.grad_cam import grad_cam_plus_plus, relative
+from fairseq_cgc.analysis.layers import find_layer
+from fairseq_cgc.core import CGConv2d, UserError
+
+BEFORE, CONTEXT, AFTER = "before", "context", "after"
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """What a layer attends to for a class of each image.
+
+    Attributes:
+        layer: its name.
+        classes: B, the class of each.
+        logits: B x classes.
+        maps: ``before``, ``context`` (gated layers only) and ``after``, in this order, to B x H x W
+            from 0 to 1, each relative to its own maximum.
+    """
+
+    layer: str
+    classes: Tensor
+    logits: Tensor
+    maps: dict[str, Tensor]
+
+
+def heat_maps(
+    model: nn.Module, layer: str | None, images: Tensor, classes: Tensor | None = None
+) -> HeatMaps:
+    """Run a model forward and back.
+
+    ``before`` is the layer's input. ``after`` is what the first ReLU behind the layer gives (its
+    normalisation, and in the last layer of a block the shortcut, come in between); without a ReLU
+    module, the layer's output.
+
+    Args:
+        model: left in evaluation mode.
+        layer: name of a 2-D convolution; the last gated one if ``None``.
+        images: B x channels x height x width, standardised, on the model's device.
+        classes: B, whose scores to explain; those with the highest score by default.
+
+    Raises:
+        UserError: if there is no such layer, or it does not run.
+    """
+    name, conv = find_layer(model, layer, nn.Conv2d)
+    model.eval()
+    with torch.enable_grad(), _capture(model, conv) as captured:
+        logits = model(images.detach().requires_grad_())
+        if BEFORE not in captured:
+            raise UserError(f"{name} does not take part in the model's output")
+        classes = logits.argmax(1) if classes is None else classes.to(logits.device)
+        score = logits.gather(1, classes.unsqueeze(1)).sum()  # samples do not mix: one sum for all
+        names = [key for key in (BEFORE, CONTEXT, AFTER) if key in captured]
+        tensors = [captured[key] for key in names]
+        gradients = torch.autograd.grad(score, tensors, allow_unused=True)
+    maps = {}
+    for key, tensor, gradient in zip(names, tensors, gradients, strict=True):
+        gradient = torch.zeros_like(tensor) if gradient is None else gradient
+        heat = grad_cam_plus_plus(tensor.detach().float(), gradient.float())
+        maps[key] = relative(heat).cpu()
+    return HeatMaps(name, classes.cpu(), logits.detach().float().cpu(), maps)
+
+
+@contextmanager
+def _capture(model: nn.Module, conv: nn.Conv2d) -> Iterator[dict[str, Tensor]]:
+    """Collect the tensors during a forward pass, as parts of its graph."""
+    captured: dict[str, Tensor] = {}
+    is_behind = False
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        captured[BEFORE] = inputs[0]
+
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal is_behind
+        captured[AFTER], is_behind = output, True
+
+    def rectified(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal is_behind
+        if is_behind:
+            captured[AFTER], is_behind = output, False
+
+    with ExitStack() as undo:
+        relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+        for handle in (
+            conv.register_forward_pre_hook(before),
+            conv.register_forward_hook(after),
+            *(relu.register_forward_hook(rectified) for relu in relus),
+        ):
+            undo.callback(handle.remove)
+        if isinstance(conv, CGConv2d):
+            undo.enter_context(_capture_context(conv, captured))
+        yield captured
+
+
+@contextmanager
+def _capture_context(conv: CGConv2d, captured: dict[str, Tensor]) -> Iterator[None]:
+    """Pool ahead of the gate, so that the grid is a tensor of the graph by itself."""
+    branches = conv._logits
+
+    def pooled_branches(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        # Never the input itself: its gradients would be those of the convolution too.
+        grid = conv.gate._pool(x, conv.gate.grid_size)
+        captured[CONTEXT] = grid
+        return branches(grid)
+
+    # The gate's module has no forward pass of its own within a convolution: no hook would run.
+    conv._logits = pooled_branches  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del conv._logits

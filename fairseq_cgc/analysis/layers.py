@@ -1,0 +1,44 @@
+"""The layers of a model that can be looked into, by name."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+
+from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, UserError
+
+GATED = (CGConv1d, CGConv2d, CGConv3d)
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+
+def find_layer(
+    model: nn.Module, name: str | None, kinds: type[_Layer] | tuple[type[_Layer], ...]
+) -> tuple[str, _Layer]:
+    """A layer and its name.
+
+    Args:
+        model: any module.
+        name: as in ``named_modules``; ``None`` for the last gated convolution that the model
+            defines.
+        kinds: what the layer may be.
+
+    Raises:
+        UserError: if there is no such layer, with a list of those there are.
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    allowed = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
+    if name is None:
+        gated = [n for n, m in allowed.items() if isinstance(m, GATED)]
+        if not gated:
+            raise UserError(f"{type(model).__name__} has no gated convolution")
+        name = gated[-1]
+    if name not in allowed:
+        if not allowed:
+            raise UserError(f"{type(model).__name__} has no {_names(kinds)}")
+        raise UserError(f"--layer is {name!r}, but must be one of {', '.join(allowed)}")
+    return name, allowed[name]
+
+
+def _names(kinds: tuple[type[nn.Module], ...]) -> str:
+    return "gated convolution" if kinds == GATED else " or ".join(k.__name__ for k in kinds)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fairseq_cgc.analysis.grad_cam import grad_cam_plus_plus, relative
+from fairseq_cgc.analysis.heat_maps import heat_maps
+from fairseq_cgc.core import CGConv2d, UserError
+from fairseq_cgc.core.gated_convolution import sample_kernels
+
+
+class Net(nn.Module):
+    """Two convolutions with a ReLU behind each; the one behind the second comes after a norm."""
+
+    def __init__(self, kind: type[nn.Conv2d] = CGConv2d, inplace: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace)
+        self.conv = kind(4, 5, 3, padding=1)
+        self.norm = nn.BatchNorm2d(5)
+        self.fc = nn.Linear(5, 3)
+        self.unused = nn.Conv2d(1, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.stem(x))
+        return self.fc(self.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def by_hand(net: Net, x: Tensor, classes: Tensor) -> dict[str, Tensor]:
+    """The three maps with the convolution's two uses of its input written apart."""
+    before = net.stem(x).relu().detach().requires_grad_()
+    kernels = net.conv.weight.expand(len(x), -1, -1, -1, -1)
+    tensors = {"before": before}
+    if isinstance(net.conv, CGConv2d):
+        grid = nn.functional.adaptive_avg_pool2d(before, 3)
+        grid.retain_grad()
+        tensors["context"] = grid
+        kernels = sample_kernels(net.conv.weight, *net.conv._logits(grid))
+    outs = [
+        nn.functional.conv2d(a[None], k, net.conv.bias, padding=1)
+        for a, k in zip(before, kernels, strict=True)
+    ]
+    after = net.norm(torch.cat(outs)).relu()
+    after.retain_grad()
+    tensors["after"] = after
+    logits = net.fc(after.mean((2, 3)))
+    logits.gather(1, classes[:, None]).sum().backward()
+    return {
+        key: relative(grad_cam_plus_plus(t.detach(), t.grad)).detach() for key, t in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("kind", [CGConv2d, nn.Conv2d])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_equals_the_maps_by_hand(kind, inplace):
+    net = Net(kind, inplace).eval()
+    x, classes = torch.randn(4, 1, 6, 5), torch.tensor([0, 1, 2, 1])
+    found = heat_maps(net, "conv", x, classes)
+    want = by_hand(net, x, classes)
+    assert list(found.maps) == list(want)
+    for key, maps in want.items():
+        torch.testing.assert_close(found.maps[key], maps, rtol=1e-4, atol=1e-5)
+        assert maps.any()
+    torch.testing.assert_close(found.logits, net(x).detach())
+
+
+def test_leaves_the_model_as_it_was():
+    net = Net()
+    x = torch.randn(2, 1, 6, 6)
+    heat_maps(net, None, x)
+    assert "_logits" not in vars(net.conv)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert all(p.grad is None for p in net.parameters()) and not x.requires_grad
+
+
+def test_the_best_class_and_the_gated_layer_are_the_default():
+    net = Net()
+    found = heat_maps(net, None, torch.randn(3, 1, 6, 6))
+    assert found.layer == "conv"
+    assert found.classes.tolist() == found.logits.argmax(1).tolist()
+
+
+def test_the_image_before_a_stem_has_a_map_too():
+    found = heat_maps(Net(), "stem", torch.randn(2, 1, 6, 6))
+    assert found.maps["before"].shape == (2, 6, 6) and found.maps["before"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("fc", "--layer is 'fc', but must be one of stem, conv, unused"),
+        ("unused", "unused does not take part"),
+    ],
+)
+def test_a_wrong_layer_is_told(layer, message):
+    with pytest.raises(UserError, match=message):
+        heat_maps(Net(), layer, torch.randn(1, 1, 6, 6))
+
+
+def test_a_model_without_a_gate_needs_a_name():
+    with pytest.raises(UserError, match="Net has no gated convolution"):
+        heat_maps(Net(nn.Conv2d), None, torch.randn(1, 1, 6, 6))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary, indexed_dataset
+
+from fairseq_cgc.analysis.translation_inputs import Corpora
+from fairseq_cgc.core import UserError
+
+TRANSLATOR = SimpleNamespace(pipeline=SimpleNamespace(source_lang="de", target_lang="en"))
+
+
+def write_data(folder: Path, words: str, **splits: list[int]) -> Path:
+    """Splits of sentences of these lengths, whose tokens are their own lengths."""
+    folder.mkdir()
+    dictionary = Dictionary()
+    for word in words:
+        dictionary.add_symbol(word)
+    dictionary.save(str(folder / "dict.de.txt"))
+    for split, lengths in splits.items():
+        prefix = str(folder / f"{split}.en-de.de")  # binarised for the other direction
+        builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", vocab_size=100)
+        for length in lengths:
+            builder.add_item(torch.full((length,), length))
+        builder.finalize(f"{prefix}.idx")
+    return folder
+
+
+def test_every_sentence_comes_once_by_length(tmp_path):
+    folder = write_data(tmp_path / "bin", "abc", test=[5, 3, 9, 5], valid=[2])
+    corpora = Corpora(TRANSLATOR, [folder], ["test", "valid"])
+    assert corpora.names == ["test", "valid"] and len(corpora) == 5
+    (tokens, lengths, number), (_, of_valid, second) = corpora.batches(max_length=8, limit=0)
+    assert lengths.tolist() == [3, 5, 5] and number == 0  # 9 is too long
+    assert tokens[0].tolist() == [1, 1, 3, 3, 3]  # padded on the left
+    assert of_valid.tolist() == [2] and second == 1
+
+
+def test_a_limit_is_spread_over_the_corpus(tmp_path):
+    folder = write_data(tmp_path / "bin", "abc", test=list(range(2, 12)))
+    found = list(Corpora(TRANSLATOR, [folder], ["test"]).batches(100, 3))
+    assert [n for _, lengths, _ in found for n in lengths.tolist()] == [2, 5, 8]
+
+
+def test_batches_stay_small(tmp_path):
+    folder = write_data(tmp_path / "bin", "abc", test=[90] * 100)
+    sizes = [
+        tokens.numel() for tokens, _, _ in Corpora(TRANSLATOR, [folder], ["test"]).batches(99, 0)
+    ]
+    assert max(sizes) <= 4000 and sum(sizes) == 9000
+
+
+def test_folders_are_told_apart_and_must_agree(tmp_path):
+    first = write_data(tmp_path / "one", "abc", test=[3])
+    second = write_data(tmp_path / "two", "abc", test=[4])
+    assert Corpora(TRANSLATOR, [first, second], ["test"]).names == ["one/test", "two/test"]
+    other = write_data(tmp_path / "other", "abd", test=[4])
+    with pytest.raises(UserError, match="other has another dictionary than .*one"):
+        Corpora(TRANSLATOR, [first, other], ["test"])
+    with pytest.raises(UserError, match="no binarised split 'dev' of de-en"):
+        Corpora(TRANSLATOR, [first], ["dev"])
+    with pytest.raises(UserError, match=r"has no dictionary dict\.de\.txt"):
+        Corpora(TRANSLATOR, [tmp_path], ["test"])

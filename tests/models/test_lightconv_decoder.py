@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -9,93 +7,26 @@ from typing import Any
 import pytest
 import torch
 import toy
+from beam_search import (
+    ARCH,
+    LAYERS,
+    LENGTHS,
+    TASK,
+    as_fairseq,
+    assert_alike,
+    hypotheses,
+    lively,
+    sample,
+)
 from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
-from fairseq.modules import FairseqDropout, MultiheadAttention
-from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from fairseq.modules import FairseqDropout
 from fairseq.token_generation_constraints import pack_constraints
-from test_lightconv_cgc import LIGHTWEIGHT, TINY, build, dictionary
+from test_lightconv_cgc import LIGHTWEIGHT, TINY, build
 from torch import nn
 
 from fairseq_cgc.models import lightconv_decoder
-from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
 from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
-
-ARCH = "lightconv_cgc_iwslt_de_en"
-LENGTHS = [9, 4, 7, 2, 9, 5]
-TASK = TranslationTask(TranslationConfig(), dictionary(30), dictionary(20))
-
-
-class FairseqsEncoder(LightConvCGCEncoder):
-    """Ours, its output reordered as fairseq does."""
-
-    reorder_encoder_out = LightConvEncoder.reorder_encoder_out
-
-
-def as_fairseq(model: nn.Module) -> nn.Module:
-    """The same weights in fairseq's decoder."""
-    model = copy.deepcopy(model)
-    model.encoder.__class__ = FairseqsEncoder
-    model.decoder.__class__ = LightConvDecoder
-    for layer in model.decoder.layers:
-        layer.encoder_attn.__class__ = MultiheadAttention
-        if isinstance(layer.conv, LightweightConv1dTBC):
-            layer.conv.__class__ = LightweightConv1dTBC
-    return model
-
-
-LAYERS = [
-    *("--encoder-layers", "2", "--encoder-kernel-size-list", "[3,7]"),
-    *("--decoder-layers", "2", "--decoder-kernel-size-list", "[3,7]"),
-]
-
-
-@functools.cache
-def _built(*arguments: str) -> nn.Module:
-    return build(ARCH, *TINY, *LAYERS, *arguments)
-
-
-def lively(*arguments: str, seed: int = 1) -> nn.Module:
-    """A small model with weights so large that its hypotheses differ and end at different steps."""
-    model = copy.deepcopy(_built(*arguments))
-    torch.manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if "norm" not in name:
-            nn.init.normal_(parameter, std=0.3)
-    return model.eval()
-
-
-def sample() -> dict[str, Any]:
-    torch.manual_seed(5)
-    sources = [torch.randint(4, 30, (length,)) for length in LENGTHS]
-    dataset = TASK.build_dataset_for_inference(sources, LENGTHS)
-    return dataset.collater([dataset[i] for i in range(len(dataset))])
-
-
-def hypotheses(models: list[nn.Module], *, seed: int = 0, **options: Any) -> list[Any]:
-    """What fairseq's generator finds: for every sentence, every hypothesis."""
-    given = {key: options.pop(key) for key in ("prefix_tokens", "constraints") if key in options}
-    options = {"beam": 6, "max_len_b": 12, **options}
-    if "constraints" in given:
-        options["constraints"] = "unordered"
-    if "print_alignment" in options:
-        options["print_alignment"] = "soft"
-    generator = TASK.build_generator(models, GenerationConfig(**options))
-    batch = sample()
-    torch.manual_seed(seed)
-    return TASK.inference_step(generator, models, batch, **given)
-
-
-def assert_alike(got: list[Any], want: list[Any]) -> None:
-    for ours, theirs in zip(got, want, strict=True):
-        assert len(ours) == len(theirs)
-        for a, b in zip(ours, theirs, strict=True):
-            assert a["tokens"].tolist() == b["tokens"].tolist()
-            for key in ("score", "positional_scores", "attention"):
-                torch.testing.assert_close(a[key], b[key], atol=1e-5, rtol=1e-5)
-
 
 PREFIXES = torch.tensor([[5, 6], [7, 1], [8, 9], [4, 4], [12, 1], [10, 11]])
 CONSTRAINTS = pack_constraints([[torch.tensor([7])], [], [torch.tensor([9, 5])]] * 2)
@@ -272,6 +203,9 @@ def test_log_probabilities_of_a_step_replace_its_scores(monkeypatch):
     before = at_once[0].clone()
     torch.testing.assert_close(model.get_normalized_probs(at_once, log_probs=True), want)
     assert torch.equal(at_once[0], before)
+    # In another type they do not fit there: fairseq's are float32 always.
+    other = (step[0].double(), step[1])
+    assert model.get_normalized_probs(other, log_probs=True).dtype == torch.float32
 
 
 def test_training_is_fairseqs_number_for_number():

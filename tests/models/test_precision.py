@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from beam_search import hypotheses, lively
 from fairseq.dataclass.configs import FairseqConfig
-from test_lightconv_decoder import hypotheses, lively
 from torch import nn
 
 from fairseq_cgc.core import UserError

@@ -37,7 +37,7 @@ class _FairseqsEncoder(lightconv_cgc.LightConvCGCEncoder):
 
 def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows to measure."""
-    sizes = [1000] if settings.quick else [1000, 4000, 12000]
+    sizes = [1000] if settings.quick else [1000, 4000]
     for precision in ["float32", *(["float16"] if settings.device != "cpu" else [])]:
         for size in sizes:
             yield {"trained": False, "max_tokens": size, "precision": precision}
@@ -61,7 +61,7 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
         samples = _test_set(task, shape["max_tokens"])
     else:
         samples = batches(shape["max_tokens"], "cpu")
-        samples = samples[:: max(1, len(samples) // (2 if settings.quick else 6))]
+        samples = samples[:: max(1, len(samples) // (2 if settings.quick else 4))]
     samples = [utils.move_to_cuda(s) if settings.device != "cpu" else s for s in samples]
     found: dict[str, list[float]] = {name: [] for name in models}
     alike, farthest = 0, 0.0

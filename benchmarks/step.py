@@ -45,7 +45,7 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     trainers = {name: _trainer([*words, *flags], settings) for name, words in SYSTEMS.items()}
     samples = batches(shape["max_tokens"], "cpu")
     # Every length comes up: the batches are sorted by it.
-    count = 3 if settings.quick else 12
+    count = 3 if settings.quick else 8
     samples = samples[:: max(1, len(samples) // count)]
     found: dict[str, list[float]] = {name: [] for name in trainers}
     passes = 1 if settings.device == "cpu" else 5

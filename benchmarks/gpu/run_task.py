@@ -70,7 +70,12 @@ class Task:
         with log.open("ab") as sink, log.open("rb") as shown:
             shown.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                words, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT
+                words,
+                cwd=ROOT,
+                env=environment,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_listen,
             )
             try:
                 over = self._wait(process, lambda: _show(shown.read()))
@@ -98,6 +103,11 @@ class Task:
             time.sleep(2)  # then killed; what it has started ends with it
             raise
         return over
+
+
+def _listen() -> None:
+    # What a shell starts in the background is deaf to SIGINT, and so would be its children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def main() -> int:

@@ -64,7 +64,7 @@ class TestRun:
     def test_what_is_under_way_when_time_is_over_is_asked_to_end(
         self, kit: ModuleType, tmp_path: Path
     ) -> None:
-        task = make_task(kit, tmp_path, left=6)
+        task = make_task(kit, tmp_path, left=12)  # some seconds for Python to start
         program = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: exit('saved')"
         assert task.run(["-c", program]) == kit.UNFINISHED
         assert (task.out / "op.log").read_text(encoding="utf-8") == "saved\n"
@@ -78,7 +78,7 @@ class TestRun:
         assert time.monotonic() < task.end + 30
 
     def test_what_ends_well_when_asked_is_done(self, kit: ModuleType, tmp_path: Path) -> None:
-        task = make_task(kit, tmp_path, left=6)
+        task = make_task(kit, tmp_path, left=12)  # some seconds for Python to start
         program = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: pass"
         assert task.run(["-c", program]) == 0
 

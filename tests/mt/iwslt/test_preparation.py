@@ -264,8 +264,7 @@ def test_hostile_archive_leaves_nothing(tmp_path):
         archive.addfile(tarfile.TarInfo("../evil"))
     with pytest.raises(UserError, match=r"'\.\./evil' leads out of the archive's folder"):
         prepare_iwslt(GERMAN, path, tmp_path / "out", OPTIONS)
-    assert nothing_left(tmp_path / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "x.tar"}
+    assert {path.name for path in tmp_path.iterdir()} == {"x.tar"}
 
 
 def test_truncated_archive_leaves_nothing(prepared, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import LogLocator, StrMethodFormatter
+
 from fairseq_cgc.analysis.figures import new_figure, save_figure
 
 _MARKS = dict(
@@ -16,10 +18,11 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
     """Write ``time.png`` (over T, each kernel size) and ``batch.png`` (over B at one length)."""
     rows = [row for row in rows if row["dtype"] == "float32"]
     widest = max(row["kernel_size"] for row in rows)
-    tokens = max(row["time"] for row in rows)
-    over_time = [
-        r for r in rows if r["kernel_size"] == widest and r["time"] * r["batch"] <= 2 * tokens
-    ]
+    by_time: dict[int, dict[str, Any]] = {}
+    for row in rows:  # those over T, all of about as many tokens, come before those over B
+        if row["kernel_size"] == widest:
+            by_time.setdefault(row["time"], row)
+    over_time = list(by_time.values())
     figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2)
     _curves(left, over_time, "time", lambda row, name: _nanoseconds_a_token(row, name))
@@ -47,5 +50,7 @@ def _curves(axes: Any, rows: list[dict[str, Any]], over: str, value: Any) -> Non
     axes.set(xscale="log", yscale="log")
     axes.set_xticks([row[over] for row in rows], [str(row[over]) for row in rows], minor=False)
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -58,17 +58,21 @@ class _Blocks(torch.autograd.Function):
         x, matrix, *drawn = ctx.saved_tensors
         kernel_size, padding_l, dropout = ctx.how
         shape, grad_out = grad_out.shape, grad_out.reshape(x.shape)
-        grad_x, grad_matrix = torch.zeros_like(x), torch.zeros_like(matrix)
+        grad_x = torch.zeros_like(x)
+        # A sum over all blocks, of which half precision would lose the last ones.
+        grad_matrix = torch.zeros_like(
+            matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)
+        )
         for i, (positions, seen, columns) in enumerate(_spans(len(x), kernel_size, padding_l)):
             grad = grad_out[positions].transpose(0, 1)  # BH x rows x R
             part = matrix[:, : grad.shape[1], columns]
             grad_part = grad @ x[seen].permute(1, 2, 0)
             if drawn:
-                keep = drawn[i] * (0.0 if dropout == 1.0 else 1 / (1 - dropout))
+                keep = drawn[i].to(part.dtype) * (0.0 if dropout == 1.0 else 1 / (1 - dropout))
                 part, grad_part = part * keep, grad_part * keep
             grad_matrix[:, : grad.shape[1], columns] += grad_part
             grad_x[seen] += (part.transpose(1, 2) @ grad).transpose(0, 1)
-        return grad_x.view(shape), grad_matrix, None, None, None
+        return grad_x.view(shape), grad_matrix.to(matrix.dtype), None, None, None
 
 
 def _spans(time: int, kernel_size: int, padding_l: int) -> Iterator[tuple[slice, slice, slice]]:

@@ -76,13 +76,19 @@ def test_gradcheck(method, dropout):
     assert torch.autograd.gradcheck(run, (x, kernel))
 
 
-def test_bfloat16_is_close_to_float32(method):
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_bfloat16_is_close_to_float32(method, dropout):
+    found = []
     x, kernel = torch.randn(BLOCK + 20, 3, 8), torch.rand(3, 2, 5)
-    got = light_convolution(x.bfloat16(), kernel.bfloat16())
-    assert got.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        got.float(), light_convolution(x, kernel), atol=TOLERANCE[torch.bfloat16], rtol=2e-2
-    )
+    for dtype in (torch.bfloat16, torch.float32):
+        inputs = [value.to(dtype).requires_grad_() for value in (x, kernel)]
+        torch.manual_seed(3)
+        out = light_convolution(*inputs, dropout=dropout, training=True)
+        found.append([out.detach(), *gradients(out, inputs)])
+    for got, want in zip(*found, strict=True):
+        assert got.dtype == torch.bfloat16
+        scale = float(want.abs().max())
+        torch.testing.assert_close(got.float(), want, atol=2e-2 * scale, rtol=2e-2)
 
 
 def test_dropconnect_is_drawn_per_position_and_off_in_evaluation(method):

@@ -18,12 +18,13 @@ from fairseq_cgc.vision.gating import gated_convolutions
 from fairseq_cgc.vision.global_context import GlobalContext
 from fairseq_cgc.vision.glore import GloRe
 from fairseq_cgc.vision.resnet import (
-    AfterBlock,
     Attention,
     BasicBlock,
+    BlockPart,
     Bottleneck,
     Convolution,
     ResNet,
+    no_part,
     stage_names,
 )
 from fairseq_cgc.vision.squeeze import SqueezeExcitation
@@ -48,7 +49,7 @@ class Architecture:
     width: int = 64
     small_images: bool = False
     attention: Attention | None = None
-    after: AfterBlock = lambda stage, index, blocks, channels: None
+    after: BlockPart = no_part
     convolution: Callable[[str], Convolution] | None = None
     num_classes: int = 1000
     image_size: int = 224

@@ -3,7 +3,8 @@
 He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016). Parameter names are
 torchvision's (``conv1``, ``layer1.0.bn2``, ``fc``), so that its checkpoints fit. What a plain
 ResNet lacks has names of its own: ``gate`` (context-gated convolutions), ``offset``
-(deformable ones), ``attention`` (before a block's addition) and ``after`` (behind a block).
+(deformable ones), ``attention`` (before a block's addition), ``after`` (behind a block) and
+``temporal`` (convolutions over the frames of a clip).
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ Convolution = Callable[..., nn.Conv2d]
 """Called as ``nn.Conv2d`` is."""
 Attention = Callable[[int], nn.Module]
 """Channels to a module that keeps the shape of its input, B x C x H x W."""
-AfterBlock = Callable[[str, int, int, int], nn.Module | None]
+BlockPart = Callable[[str, int, int, int], nn.Module | None]
 """Stage, index of the block, number of blocks in the stage and channels to a module or none."""
 
 STEM = "stem"
+
+
+def no_part(stage: str, index: int, blocks: int, channels: int) -> None:
+    """The :data:`BlockPart` that is nowhere."""
 
 
 class BasicBlock(nn.Module):
@@ -32,6 +37,8 @@ class BasicBlock(nn.Module):
         stride: of the first convolution and of the shortcut.
         convolution: makes the 3 x 3 convolutions.
         attention: changes the residual before the addition.
+        shift: changes what the first convolution sees, and not the shortcut.
+        temporal: changes what the last convolution sees, ``width`` channels.
         after: changes the block's output.
     """
 
@@ -45,11 +52,15 @@ class BasicBlock(nn.Module):
         stride: int = 1,
         convolution: Convolution = nn.Conv2d,
         attention: Attention | None = None,
+        shift: nn.Module | None = None,
+        temporal: nn.Module | None = None,
         after: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.shift = shift
         self.conv1 = _conv(convolution, in_channels, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
+        self.temporal = temporal
         self.conv2 = _conv(convolution, width, width, 3)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -59,7 +70,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """B x in_channels x H x W to B x width x ceil(H / stride) x ceil(W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn1(self.conv1(_through(self.shift, x))))
+        out = _through(self.temporal, out)
         return _join(self, self.bn2(self.conv2(out)), x)
 
 
@@ -80,14 +92,18 @@ class Bottleneck(nn.Module):
         stride: int = 1,
         convolution: Convolution = nn.Conv2d,
         attention: Attention | None = None,
+        shift: nn.Module | None = None,
+        temporal: nn.Module | None = None,
         after: nn.Module | None = None,
     ) -> None:
         super().__init__()
         channels = width * self.expansion
+        self.shift = shift
         self.conv1 = _conv(nn.Conv2d, in_channels, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = _conv(convolution, width, width, 3, stride)
         self.bn2 = nn.BatchNorm2d(width)
+        self.temporal = temporal
         self.conv3 = _conv(nn.Conv2d, width, channels, 1)
         self.bn3 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
@@ -97,8 +113,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """B x in_channels x H x W to B x 4 width x ceil(H / stride) x ceil(W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn1(self.conv1(_through(self.shift, x))))
         out = self.relu(self.bn2(self.conv2(out)))
+        out = _through(self.temporal, out)
         return _join(self, self.bn3(self.conv3(out)), x)
 
 
@@ -116,6 +133,9 @@ class ResNet(nn.Module):
             of stride 2 followed by max pooling (ImageNet).
         convolution: for each of :func:`stage_names`, what makes its spatial convolutions.
         attention: for each block, what changes its residual.
+        shift: for all blocks, what changes the input of the first convolution.
+        temporal: for each block, what changes the input of the last convolution; for the stem,
+            counted as a stage of one block, what comes before the max pooling.
         after: for each block, what changes its output.
     """
 
@@ -130,13 +150,16 @@ class ResNet(nn.Module):
         small_images: bool = False,
         convolution: Callable[[str], Convolution] = lambda stage: nn.Conv2d,
         attention: Attention | None = None,
-        after: AfterBlock = lambda stage, index, blocks, channels: None,
+        shift: nn.Module | None = None,
+        temporal: BlockPart = no_part,
+        after: BlockPart = no_part,
     ) -> None:
         super().__init__()
         stem = partial(_conv, convolution(STEM), in_channels, width)
         self.conv1 = stem(3) if small_images else stem(7, 2)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
+        self.temporal = temporal(STEM, 0, 1, width)
         self.maxpool = nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1)
         self.stages: list[str] = []
         channels = width
@@ -152,6 +175,8 @@ class ResNet(nn.Module):
                         stride=2 if number > 0 and index == 0 else 1,
                         convolution=convolution(stage),
                         attention=attention,
+                        shift=shift,
+                        temporal=temporal(stage, index, blocks, stage_width),
                         after=after(stage, index, blocks, out_channels),
                     )
                 )
@@ -163,10 +188,15 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images, B x in_channels x H x W, to B x num_classes logits."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.fc(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images, B x in_channels x H x W, to what the classifier sees of them, B x channels."""
+        x = _through(self.temporal, self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(x)
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
-        return self.fc(self.avgpool(x).flatten(1))
+        return self.avgpool(x).flatten(1)
 
 
 def stage_names(depths: Sequence[int]) -> tuple[str, ...]:
@@ -194,8 +224,9 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 
 def _join(block: BasicBlock | Bottleneck, residual: Tensor, x: Tensor) -> Tensor:
     """Attention, addition, ReLU, and what comes after."""
-    if block.attention is not None:
-        residual = block.attention(residual)
-    residual = residual + (x if block.downsample is None else block.downsample(x))
-    out = block.relu(residual)
-    return out if block.after is None else block.after(out)
+    residual = _through(block.attention, residual)
+    return _through(block.after, block.relu(residual + _through(block.downsample, x)))
+
+
+def _through(module: nn.Module | None, x: Tensor) -> Tensor:
+    return x if module is None else module(x)

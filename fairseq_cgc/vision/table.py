@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
+import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
+from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.counting import cost
 from fairseq_cgc.vision.published import MODELS, TABLE_3A, TABLE_3B, Published
 from fairseq_cgc.vision.registry import SUFFIX, architecture, list_models
@@ -18,6 +22,8 @@ paper gives the total. The paper's increments of CGC could not be reproduced fro
 complexity formula (section 3.2), be it with the products of kernel and gate, one for each gated
 weight and image, or without; those products stand apart in the last column.
 """
+
+Row = TypeVar("Row", bound=Published)
 
 
 def lines(names: Sequence[str] = (), *, markdown: bool = False) -> Iterator[str]:
@@ -43,19 +49,52 @@ def lines(names: Sequence[str] = (), *, markdown: bool = False) -> Iterator[str]
             ("Table 3a: variants of resnet110_cifar_cgc", TABLE_3A),
             ("Table 3b: variants of resnet50_cgc (accuracies only in the paper)", TABLE_3B),
         ]
-    layout = _markdown if markdown else _aligned
+    yield from render(tables, HEADINGS, _cells, EXPLANATION, markdown=markdown)
+
+
+def render(
+    tables: Sequence[tuple[str, Sequence[Row]]],
+    headings: Sequence[str],
+    cells: Callable[[Row], Sequence[str]],
+    explanation: str,
+    *,
+    markdown: bool,
+) -> Iterator[str]:
+    """Tables with their notes, line by line.
+
+    Args:
+        tables: titles and rows.
+        headings: of the columns behind the name.
+        cells: what a row has in these columns.
+        explanation: of the numbers, at the end.
+        markdown: Markdown instead of aligned columns.
+    """
+    layout = _markdown if markdown else functools.partial(_aligned, headings)
     for title, rows in tables:
         yield from (f"### {title}" if markdown else title, "")
-        yield layout("", HEADINGS)
+        yield layout("", headings)
         if markdown:
-            yield "| --- |" + " ---: |" * len(HEADINGS)
+            yield "| --- |" + " ---: |" * len(headings)
         for row in rows:
-            yield layout(row.label or row.model, _cells(row))
+            yield layout(row.label or row.model, cells(row))
         yield ""
         for row in rows:
             if row.note:
                 yield from _paragraph(f"{row.model}: {row.note}")
-    yield from _paragraph(EXPLANATION)
+    yield from _paragraph(explanation)
+
+
+def run(prog: str, description: str, lines: Callable[..., Iterator[str]]) -> None:
+    """The command that prints tables: names of models and ``--markdown`` to :func:`lines`."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("model", nargs="*", help="these models only (default: all of them)")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    args = parser.parse_args()
+    try:
+        for line in lines(args.model, markdown=args.markdown):
+            print(line, flush=True)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def _cells(row: Published) -> tuple[str, ...]:
@@ -77,8 +116,8 @@ def _plain_multiply_adds(name: str) -> int:
     return cost(name).multiply_adds
 
 
-def _aligned(label: str, cells: Sequence[str]) -> str:
-    widths = [len(heading) + 2 for heading in HEADINGS]
+def _aligned(headings: Sequence[str], label: str, cells: Sequence[str]) -> str:
+    widths = [len(heading) + 2 for heading in headings]
     return (
         f"{label:<22}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
     )

@@ -17,12 +17,13 @@ logger = logging.getLogger(__name__)
 ADDITIONS = {
     "gate": "gates",
     "attention": "attention blocks",
+    "temporal": "temporal convolutions",
     "after": "blocks between residual blocks",
     "offset": "offsets",
 }
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = False) -> None:
     """Take a checkpoint's parameters; tells in the log what it did not hold.
 
     A plain ResNet's checkpoint, torchvision's for example, fits models with additions too:
@@ -31,6 +32,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Args:
         model: of :func:`fairseq_cgc.vision.create_model`.
         path: a state dict, or a dictionary with one under ``model`` or ``state_dict``.
+        other_classes: whether a classifier of another number of classes is left out, so that
+            the model's own keeps its initial values.
 
     Raises:
         UserError: if the file cannot be read or is not such a dictionary, or names or shapes
@@ -38,6 +41,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     state = _read(path)
     own = model.state_dict()
+    kept: dict[str, set[str]] = {}
+    if other_classes and _classes(state) not in (None, _classes(own)):
+        classifier = {"fc.weight", "fc.bias"}
+        kept[f"outputs for {_classes(own)} classes"] = classifier
+        state = {name: tensor for name, tensor in state.items() if name not in classifier}
     for name, tensor in state.items():
         if name in own and tensor.shape != own[name].shape:
             raise UserError(
@@ -48,7 +56,6 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise UserError(f"{path} holds {_some(unknown)}, which the model lacks")
     # Batch counters came to BatchNorm later than its other numbers, and hardly matter.
     missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
-    kept = {}
     for addition, what in ADDITIONS.items():
         of_model = {name for name in own if addition in name.split(".")}
         if of_model and not any(name in of_model for name in state):
@@ -69,6 +76,11 @@ def _read(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"weights {path} are not a dictionary of tensors")
     return dict(state)
+
+
+def _classes(state: Mapping[str, Tensor]) -> int | None:
+    weight = state.get("fc.weight")
+    return None if weight is None or weight.dim() != 2 else len(weight)
 
 
 def _shape(tensor: Tensor) -> str:

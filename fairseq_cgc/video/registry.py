@@ -1,0 +1,160 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.video.clip_gate import ClipGatedConv2d
+from fairseq_cgc.video.model import VideoResNet
+from fairseq_cgc.video.non_local import non_local_blocks
+from fairseq_cgc.video.p3d import frames_in_blocks, temporal_layers
+from fairseq_cgc.video.shift import TemporalShift
+from fairseq_cgc.video.temporal import TemporalConv
+from fairseq_cgc.vision import registry as images
+from fairseq_cgc.vision.resnet import STEM, Convolution, no_part
+from fairseq_cgc.vision.weights import load_weights
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a name stands for.
+
+    Attributes:
+        family: ``tsn``, ``tsm`` or ``p3d``.
+        non_local: whether there are non-local blocks.
+        gates_time: whether the temporal convolutions in the blocks are gated (CGC 1-D).
+        gates_space: whether the spatial convolutions are, from the whole clip (CGC 3-D).
+    """
+
+    family: str
+    non_local: bool = False
+    gates_time: bool = False
+    gates_space: bool = False
+
+
+_CGC = {"": (False, False), "_cgc": (False, True)}
+_CGC_P3D = {
+    "": (False, False),
+    "_cgc1d": (True, False),
+    "_cgc3d": (False, True),
+    "_cgc1d3d": (True, True),
+}
+_ARCHITECTURES = {
+    f"{family}{non_local}{suffix}": Architecture(family, bool(non_local), *gates)
+    for family, suffixes in (("tsn", _CGC), ("tsm", _CGC), ("p3d", _CGC_P3D))
+    for non_local in ("", "_nonlocal")
+    for suffix, gates in suffixes.items()
+}
+
+
+def list_models() -> list[str]:
+    """The names :func:`create_model` takes."""
+    return list(_ARCHITECTURES)
+
+
+def architecture(name: str) -> Architecture:
+    """What ``name`` stands for.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    if name not in _ARCHITECTURES:
+        raise UserError(f"there is no model {name!r}; allowed are {', '.join(list_models())}")
+    return _ARCHITECTURES[name]
+
+
+def create_model(
+    name: str,
+    num_classes: int = 174,
+    *,
+    num_frames: int = 8,
+    in_channels: int = 3,
+    backbone: str = "resnet50",
+    dropout: float = 0.5,
+    weights: str | Path | None = None,
+) -> VideoResNet:
+    """Build a model: clips, B x T x C x H x W, to B x num_classes logits (section 4.3).
+
+    ``tsn`` averages the logits of the frames, ``tsm`` shifts channels between them, ``p3d`` has
+    temporal convolutions (appendix A.4). ``_nonlocal`` adds five non-local blocks. ``_cgc`` and
+    ``_cgc3d`` gate every spatial convolution of more than 1 x 1 from the whole clip, ``_cgc1d``
+    the temporal convolutions "in every P3D-A block" (not the stem's), ``_cgc1d3d`` both.
+
+    Image weights fit all of them. What they lack starts anew: gates at random; non-local blocks
+    as the identity; temporal convolutions handing on the frame under their middle, so that the
+    layers behind them see at first, but for the scale of the new normalisation, the features they
+    have learnt from and no random mixture of them; a classifier of another number of classes at
+    random. Without weights temporal convolutions are Kaiming-initialised, as all others are.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_classes: 174 by default, those of Something-Something (v1).
+        num_frames: in every clip. Only gates for each frame (``tsn`` and ``tsm`` with CGC) have
+            parameters that depend on it.
+        in_channels: channels of the frames.
+        backbone: ``resnet50``, ``resnet101``, or ``resnet{6n+2}_cifar`` for small frames.
+        dropout: before the classifier; the paper's is 0.5 for TSN and TSM, 0.8 for P3D-A.
+        weights: a checkpoint to start from, of the plain backbone for images or of this model.
+
+    Raises:
+        UserError: for an unknown name or backbone, a number out of range, or a checkpoint that
+            does not fit.
+    """
+    design, image = architecture(name), _backbone(backbone)
+    for option, value in (
+        ("num_classes", num_classes),
+        ("num_frames", num_frames),
+        ("in_channels", in_channels),
+    ):
+        if value < 1:
+            raise UserError(f"{option} is {value}, but must be at least 1")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout is {dropout}, but must be at least 0 and below 1")
+    is_p3d = design.family == "p3d"
+    frames = frames_in_blocks(num_frames, image) if is_p3d else num_frames
+
+    def convolution(stage: str) -> Convolution:
+        if not design.gates_space:
+            return nn.Conv2d
+        seen = num_frames if stage == STEM else frames
+        return partial(ClipGatedConv2d, frames=seen, per_frame=not is_p3d)
+
+    model = VideoResNet(
+        image.block,
+        image.depths,
+        num_classes=num_classes,
+        num_frames=num_frames,
+        dropout=dropout,
+        pools_clip=is_p3d,
+        in_channels=in_channels,
+        width=image.width,
+        small_images=image.small_images,
+        convolution=convolution,
+        shift=TemporalShift(num_frames) if design.family == "tsm" else None,
+        temporal=(
+            temporal_layers(num_frames, image, gated=design.gates_time) if is_p3d else no_part
+        ),
+        after=non_local_blocks(frames) if design.non_local else no_part,
+    )
+    if weights is not None:
+        for module in model.modules():
+            if isinstance(module, TemporalConv):
+                module.reset_to_identity()
+        load_weights(model, weights, other_classes=True)
+    return model
+
+
+def _backbone(name: str) -> images.Architecture:
+    if re.fullmatch(r"resnet(50|101|\d+_cifar)", name):
+        with contextlib.suppress(UserError):  # which would name image models of all kinds
+            return images.architecture(name)
+    raise UserError(
+        f"backbone is {name!r}, but must be resnet50, resnet101 or resnet{{6n+2}}_cifar"
+    )

@@ -1,0 +1,100 @@
+import sys
+
+import pytest
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.video import create_model, list_models, table
+from fairseq_cgc.video.__main__ import main
+from fairseq_cgc.vision.counting import Cost, count
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Replaces the counting: a million multiply-adds for each letter of the name and frame."""
+    names = []
+
+    def cost(name, frames):
+        names.append((name, frames))
+        adds = 10**6 * len(name) * frames
+        return Cost(23_860_000, adds, 3_000_000 if "cgc" in name else 0)
+
+    monkeypatch.setattr(table, "_cost", cost)
+    return names
+
+
+def test_all_models(counted):
+    lines = list(table.lines())
+    labels = [line.split()[0] for line in lines if line]
+    for name in list_models():
+        assert labels.count(name) == (2 if name in ("tsm", "tsm_cgc") else 1)
+    assert ("tsm_cgc", 16) in counted and ("p3d_nonlocal_cgc3d", 32) in counted
+    assert max(map(len, lines)) <= 100
+
+
+def test_cells(counted):
+    rows = [line.split() for line in table.lines(["tsm", "tsm_nonlocal_cgc"])]
+    rows = [row[1:] for row in rows if row and row[0].startswith("tsm")]
+    assert rows == [
+        ["8", "23.86", "23.86", "24.0"],
+        ["16", "23.86", "23.86", "48.0"],
+        ["8", "23.86", "31.43", "128.0", "104.000", "3.00"],
+    ]
+
+
+def test_unknown_names_are_told_before_anything_is_counted(counted):
+    with pytest.raises(UserError, match="there is no model 'c3d'"):
+        list(table.lines(["tsn", "c3d"]))
+    assert counted == []
+
+
+def test_the_command(counted, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["video", "tsn_nonlocal_cgc", "--markdown"])
+    main()
+    line = "| tsn_nonlocal_cgc | 8 | 23.86 |  | 128.0 | 104.000 | 3.00 |"
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_unknown_names_end_the_command(counted, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["video", "c3d"])
+    with pytest.raises(SystemExit, match="^error: there is no model 'c3d'; allowed are tsn"):
+        main()
+
+
+def small_cost(name, frames=8):
+    return count(
+        lambda: create_model(name, 10, num_frames=frames, backbone="resnet8_cifar"),
+        (frames, 3, 32, 32),
+    )
+
+
+CONVOLUTIONS = [(3, 16, 32), (16, 16, 32), (16, 16, 32)]
+CONVOLUTIONS += [(16, 32, 16), (32, 32, 16), (32, 64, 8), (64, 64, 8)]
+
+
+def test_multiply_adds_by_hand():
+    """The frames' convolutions; the classifier; attention; temporal convolutions."""
+    spatial = [9 * c * o * side**2 for c, o, side in CONVOLUTIONS]
+    shortcuts = 16 * 32 * 16**2 + 32 * 64 * 8**2
+    plain = small_cost("tsn")
+    assert plain.multiply_adds == 8 * (sum(spatial) + shortcuts + 64 * 10)
+    assert small_cost("tsm") == plain
+
+    attention = 0
+    for c, positions in ((32, 8 * 16**2), (64, 8 * 8**2)):
+        attention += 4 * positions * c * (c // 2)  # theta, phi, g, W
+        attention += 2 * positions * (positions // 4) * (c // 2)  # products with keys and values
+    assert small_cost("tsn_nonlocal").multiply_adds - plain.multiply_adds == attention
+
+    p3d = 8 * spatial[0] + 4 * (sum(spatial[1:]) + shortcuts) + 64 * 10
+    p3d += 4 * (5 * 16 * 16 * 32**2)  # half the frames
+    p3d += 4 * sum(3 * c * c * side**2 for c, side in ((16, 32), (32, 16), (64, 8)))
+    assert small_cost("p3d").multiply_adds == p3d
+
+
+@pytest.mark.parametrize(("name", "gates"), [("tsn_cgc", 8), ("p3d_cgc3d", 1)])
+def test_gates_by_hand(name, gates):
+    plain, gated = small_cost(name.partition("_")[0]), small_cost(name)
+    assert gated.gated_weights == gates * sum(9 * c * o for c, o, _ in CONVOLUTIONS)
+    # E: c x 27 x 14; D: (c + o) x 14 x 9t; I: width c/g times o, for each of 14 numbers
+    adds = sum(14 * (27 * c + 9 * gates * (c + o) + min(c, 16) * o) for c, o, _ in CONVOLUTIONS)
+    assert gated.multiply_adds - plain.multiply_adds == adds

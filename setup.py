@@ -35,6 +35,7 @@ setup(
     package_data={
         "fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"],
         "fairseq_cgc.vision.training": ["presets.yaml"],
+        "fairseq_cgc.video.training": ["presets.yaml"],
         "fairseq_cgc.mt.comparison": ["page.html", "page.css", "page.js"],
     },
     python_requires=">=3.11",

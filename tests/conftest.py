@@ -1,4 +1,4 @@
-"""Tools that several tests share."""
+"""Fixtures that several tests share, and what a machine cannot test."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy
-from torch import Tensor
-
-# The real corpora lie beside the checkout on the machines of the project; a user has none.
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
-
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2}
+from tools import SHARED
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,21 +34,6 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def padding_mask(lengths: list[int], side: str, time: int | None = None) -> Tensor:
-    """B x T, True at padding: sentences of ``lengths``, padded on the ``side`` named."""
-    time = max(lengths) if time is None else time
-    position = torch.arange(time).expand(len(lengths), -1)
-    length = torch.tensor(lengths).unsqueeze(1)
-    return position >= length if side == "right" else position < time - length
-
-
-def gradients(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """Gradients of a random projection of ``output``, the same for equal shapes."""
-    generator = torch.Generator().manual_seed(7)
-    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-    return list(torch.autograd.grad((output * weights.to(output.dtype)).sum(), inputs))
 
 
 @pytest.fixture(scope="session")

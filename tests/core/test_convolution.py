@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import TOLERANCE, gradients
+from tools import TOLERANCE, gradients
 from torch import nn
 
 from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, ContextGate, UserError, reference

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 import torch
-from conftest import TOLERANCE, gradients
+from tools import TOLERANCE, gradients
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairseq_cgc.core import UserError, functional, light_convolution, reference

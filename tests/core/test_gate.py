@@ -2,7 +2,7 @@ from math import prod
 
 import pytest
 import torch
-from conftest import gradients
+from tools import gradients
 from torch import nn
 
 from fairseq_cgc.core import ContextGate, UserError, reference

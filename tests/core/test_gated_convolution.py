@@ -2,7 +2,7 @@ import functools
 
 import pytest
 import torch
-from conftest import gradients
+from tools import gradients
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode

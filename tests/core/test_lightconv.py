@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import TOLERANCE, gradients, padding_mask
+from tools import TOLERANCE, gradients, padding_mask
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError, reference

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import TOLERANCE, gradients, padding_mask
+from tools import TOLERANCE, gradients, padding_mask
 from torch.nn.functional import adaptive_avg_pool1d
 
 from fairseq_cgc.core import pool_heads, reference

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
+from tools import TOLERANCE
 
 from fairseq_cgc.models.incremental_conv import IncrementalLightConv
 

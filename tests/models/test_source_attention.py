@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TOLERANCE, padding_mask
 from fairseq.models.lightconv import LightConvEncoder
 from fairseq.modules import MultiheadAttention
+from tools import TOLERANCE, padding_mask
 
 from fairseq_cgc.models.source_attention import (
     SharedSourceAttention,

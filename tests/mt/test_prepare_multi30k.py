@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SHARED
+from tools import SHARED
 from toy import ROOT
 
 from fairseq_cgc.core.errors import UserError

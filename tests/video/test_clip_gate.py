@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import gradients
+from tools import gradients
 from torch import nn
 
 from fairseq_cgc.core.reference import context_gate

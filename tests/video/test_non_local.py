@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import gradients
+from tools import gradients
 from torch import nn
 
 from fairseq_cgc.video.non_local import NonLocal, non_local_blocks

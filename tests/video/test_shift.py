@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import gradients
+from tools import gradients
 
 from fairseq_cgc.video.shift import TemporalShift
 

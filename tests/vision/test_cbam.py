@@ -1,5 +1,5 @@
 import torch
-from conftest import gradients
+from tools import gradients
 from torch import nn
 
 from fairseq_cgc.vision.cbam import CBAM

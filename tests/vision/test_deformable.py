@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import gradients
+from tools import gradients
 from torch import nn
 
 from fairseq_cgc.vision.deformable import ModulatedDeformConv2d, deform_conv2d

@@ -1,5 +1,5 @@
 import torch
-from conftest import gradients
+from tools import gradients
 
 from fairseq_cgc.vision.squeeze import SqueezeExcitation
 

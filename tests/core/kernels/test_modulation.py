@@ -5,7 +5,6 @@ import copy
 import launching
 import pytest
 import torch
-from conftest import padding_mask
 from launching import (
     DEVICE,
     ROUNDING,
@@ -17,6 +16,7 @@ from launching import (
     random,
     told,
 )
+from tools import padding_mask
 from torch import Tensor
 
 from fairseq_cgc.core import CGLightConv, reference

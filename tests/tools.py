@@ -1,0 +1,28 @@
+"""What several tests compare with, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# The real corpora lie beside the checkout on the machines of the project; a user has none.
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2}
+
+
+def padding_mask(lengths: list[int], side: str, time: int | None = None) -> Tensor:
+    """B x T, True at padding: sentences of ``lengths``, padded on the ``side`` named."""
+    time = max(lengths) if time is None else time
+    position = torch.arange(time).expand(len(lengths), -1)
+    length = torch.tensor(lengths).unsqueeze(1)
+    return position >= length if side == "right" else position < time - length
+
+
+def gradients(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """Gradients of a random projection of ``output``, the same for equal shapes."""
+    generator = torch.Generator().manual_seed(7)
+    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    return list(torch.autograd.grad((output * weights.to(output.dtype)).sum(), inputs))

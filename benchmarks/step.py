@@ -29,7 +29,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "cgc-logits": ("cgc-logits",),
     "cgc without gates": ("cgc", "--encoder-gate-target", "none"),
 }
-PASSES = 4
+PASSES = 3
 PRECISIONS = {"cpu": ["float32"], "cuda": ["float32", "bfloat16", "float16"]}
 _FLAGS = {"float32": [], "bfloat16": ["--bf16"], "float16": ["--fp16"]}
 

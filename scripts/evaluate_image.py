@@ -13,29 +13,21 @@ folders are left out, and the border of 2 pixels is cut off.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-import fairseq_cgc
 from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.environment import describe_machine
 
 try:
     from fairseq_cgc.core.files import write_json
+    from fairseq_cgc.vision.training import command_line
     from fairseq_cgc.vision.training.augment import Crops
     from fairseq_cgc.vision.training.data import SPLITS
     from fairseq_cgc.vision.training.evaluation import evaluate
-    from fairseq_cgc.vision.training.processes import DEVICES, join_processes
-    from fairseq_cgc.vision.training.settings import PRECISIONS
-    from fairseq_cgc.vision.training.subjects import (
-        load_trained,
-        load_weights_of,
-        test_images,
-        versions,
-    )
+    from fairseq_cgc.vision.training.processes import join_processes
+    from fairseq_cgc.vision.training.subjects import load_trained, load_weights_of, test_images
 except ImportError as error:  # of an optional package
     sys.exit(f"error: {error}")
 
@@ -46,8 +38,7 @@ def main() -> None:
     path = arguments.checkpoint or arguments.weights
     if (arguments.checkpoint is None) == (arguments.weights is None):
         raise UserError("give either a checkpoint or --weights")
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch-size is {arguments.batch_size}, but must be at least 1")
+    command_line.demand_positive(arguments, "batch_size")
     if arguments.weights is None:
         if arguments.model is not None:
             raise UserError("--model is for --weights; a checkpoint says itself what it is of")
@@ -72,28 +63,19 @@ def main() -> None:
             precision=arguments.precision,
             accepted=accepted,
         )
-        if not processes.is_main:
-            return
-        result = {
-            "checkpoint": path.name,
-            "model": subject.name,
-            "parameters": sum(p.numel() for p in subject.model.parameters()),
-            "data": arguments.data,
-            "split": split,
-            **asdict(scores),
-            "precision": arguments.precision,
-            "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions()},
-            "machine": describe_machine(cpu=processes.device.type == "cpu"),
-        }
-        write_json(output, result)
-        print(f"top-1 {scores.top1:.2f}%, top-5 {scores.top5:.2f}% of {scores.images} images")
-        print(output)
+        if processes.is_main:
+            machine = describe_machine(cpu=processes.device.type == "cpu")
+            result = command_line.evaluation_result(
+                *(path, subject.name, subject.model, arguments, split, scores, images.noun),
+                machine=machine,
+            )
+            write_json(output, result)
+            print(f"top-1 {scores.top1:.2f}%, top-5 {scores.top5:.2f}% of {scores.samples} images")
+            print(output)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument(
         "checkpoint", nargs="?", type=Path, help="last.pt or best.pt of scripts/train_image.py"
     )
@@ -116,18 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--resize", type=int, default=256, metavar="N",
         help="shorter side before the crop (%(default)s)",
     )  # fmt: skip
-    run = parser.add_argument_group("running")
-    run.add_argument("--device", choices=DEVICES, default="auto", help="(%(default)s)")
-    run.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of products (%(default)s)"
-    )
-    run.add_argument(
-        "--batch-size", type=int, default=128, metavar="N", help="images at a time (%(default)s)"
-    )
-    run.add_argument(
-        "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N",
-        help="processes that read image files (%(default)s here)",
-    )  # fmt: skip
+    command_line.add_evaluation_options(parser, batch_size=128, noun="images")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Training and evaluation of image models: ``scripts/train_image.py``, ``evaluate_image.py``."""
+"""Training and evaluation of image models, on which that of video models is built."""
 
 from importlib.util import find_spec
 
@@ -6,5 +6,6 @@ _PACKAGES = {"PIL": "pillow", "torchmetrics": "torchmetrics"}
 _missing = [package for module, package in _PACKAGES.items() if find_spec(module) is None]
 if _missing:
     raise ImportError(
-        f"image models are trained with {' and '.join(_missing)}: pip install {' '.join(_missing)}"
+        f"image and video models are trained with {' and '.join(_missing)}: "
+        f"pip install {' '.join(_missing)}"
     )

@@ -52,33 +52,51 @@ def random_box(width: int, height: int, draw: random.Random) -> tuple[int, int, 
 
 def training_view(image: Image.Image, crops: Crops, draw: random.Random) -> Tensor:
     """A random crop resized to a square, mirrored or not: uint8, C x size x size."""
-    left, top, w, h = random_box(*image.size, draw)
+    box = random_box(*image.size, draw)
+    return cut_box(image, box, crops.image_size, mirrored=crops.flip and draw.random() < 0.5)
+
+
+def cut_box(
+    image: Image.Image, box: tuple[int, int, int, int], size: int, *, mirrored: bool
+) -> Tensor:
+    """A box of left, top, width and height, resized to a square: uint8, C x size x size."""
+    left, top, width, height = box
     # Not resize(box=...), which would blend in pixels from outside the crop.
-    cut = image.crop((left, top, left + w, top + h))
-    cut = cut.resize((crops.image_size, crops.image_size), Image.Resampling.BILINEAR)
-    if crops.flip and draw.random() < 0.5:
+    cut = image.crop((left, top, left + width, top + height))
+    cut = cut.resize((size, size), Image.Resampling.BILINEAR)
+    if mirrored:
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _as_tensor(cut)
+    return as_tensor(cut)
 
 
 def test_view(image: Image.Image, crops: Crops) -> Tensor:
     """The shorter side resized, then the central square: uint8, C x size x size."""
-    width, height = image.size
-    short = min(width, height)
-    sides = (crops.resize * width // short, crops.resize * height // short)
-    left, top = (round((side - crops.image_size) / 2) for side in sides)
-    resized = image.resize(sides, Image.Resampling.BILINEAR)
-    return _as_tensor(resized.crop((left, top, left + crops.image_size, top + crops.image_size)))
+    resized = resize_shorter_side(image, crops.resize)
+    left, top = (round((side - crops.image_size) / 2) for side in resized.size)
+    return as_tensor(resized.crop((left, top, left + crops.image_size, top + crops.image_size)))
 
 
 test_view.__test__ = False  # type: ignore[attr-defined]  # for pytest, which goes by the name
+
+
+def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
+    """The same picture with ``length`` pixels along its shorter side."""
+    width, height = image.size
+    short = min(width, height)
+    sides = (length * width // short, length * height // short)
+    return image.resize(sides, Image.Resampling.BILINEAR)
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """Uint8, C x H x W."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def random_shifts(images: Tensor, crops: Crops, draws: Sequence[random.Random]) -> Tensor:
     """Every image padded with black, cut back to its size at random, mirrored or not.
 
     Args:
-        images: uint8, B x C x H x W.
+        images: uint8, B x C x H x W, or B x T x C x H x W, the frames of a clip all alike.
         crops: ``padding`` and ``flip`` are used.
         draws: B generators.
     """
@@ -86,12 +104,12 @@ def random_shifts(images: Tensor, crops: Crops, draws: Sequence[random.Random]) 
     size = 2 * crops.padding + 1
     places = [(draw.randrange(size), draw.randrange(size), draw.random() < 0.5) for draw in draws]
     top, left, mirrored = torch.tensor(places).unbind(1)
-    padded = F.pad(images, (crops.padding,) * 4)
+    padded = F.pad(images.flatten(1, -3), (crops.padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # B x C x size x size x H x W
     shifted = windows[torch.arange(len(images)), :, top, left]
     if crops.flip:
         shifted = torch.where(mirrored.bool()[:, None, None, None], shifted.flip(-1), shifted)
-    return shifted
+    return shifted.view(images.shape)
 
 
 def mixup(
@@ -100,7 +118,7 @@ def mixup(
     """Blend every image with another one of its batch (Zhang et al., ICLR 2018).
 
     Args:
-        images: float, B x C x H x W.
+        images: float, B x C x H x W, or clips.
         labels: B, class numbers.
         classes: their number.
         share: of the image itself; its partner has the rest.
@@ -112,7 +130,3 @@ def mixup(
     targets = F.one_hot(labels, classes).to(images.dtype)
     blended = images.lerp(images[partners], 1 - share)
     return blended, targets.lerp(targets[partners], 1 - share)
-
-
-def _as_tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import new_file, read_safely
-from fairseq_cgc.vision.registry import create_model
-from fairseq_cgc.vision.resnet import ResNet
+from fairseq_cgc.core.files import read_safely, save_tensors
 from fairseq_cgc.vision.training.settings import Settings
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -25,9 +24,9 @@ class Progress:
     Attributes:
         epoch: how many are complete.
         update: how many updates of the next one are made.
-        loss, correct, images: sums over those updates.
+        loss, correct, samples: sums over those updates.
         seconds: spent in updates of that epoch.
-        best_epoch: with the highest top-1 accuracy on the validation images, counted from 1;
+        best_epoch: with the highest top-1 accuracy on the validation samples, counted from 1;
             0 before the first one.
         best_top1: that accuracy, in percent.
     """
@@ -36,7 +35,7 @@ class Progress:
     update: int = 0
     loss: float = 0.0
     correct: float = 0.0
-    images: int = 0
+    samples: int = 0
     seconds: float = 0.0
     best_epoch: int = 0
     best_top1: float = 0.0
@@ -54,7 +53,7 @@ class Checkpoint:
         progress: of the training.
     """
 
-    settings: Settings
+    settings: TrainingSettings
     classes: tuple[str, ...]
     channels: int
     model: dict[str, Any]
@@ -69,6 +68,7 @@ class Checkpoint:
             UserError: if it cannot be written.
         """
         content = {
+            "script": self.settings.script,
             "settings": self.settings.as_dict(),
             "classes": list(self.classes),
             "channels": self.channels,
@@ -77,24 +77,15 @@ class Checkpoint:
             "scaler": self.scaler,
             "progress": asdict(self.progress),
         }
-        with new_file(path) as partial:
-            try:
-                torch.save(content, partial)
-            except RuntimeError as error:  # torch's name for a full disk
-                raise UserError(f"{path}: cannot be written ({error})") from error
+        save_tensors(path, content)
 
-    def create_model(self) -> ResNet:
+    def create_model(self) -> nn.Module:
         """The trained model, on the CPU and in training mode.
 
         Raises:
             UserError: if the weights do not fit the settings.
         """
-        model = create_model(
-            self.settings.model,
-            len(self.classes),
-            in_channels=self.channels,
-            cgc=self.settings.cgc or None,
-        )
+        model = self.settings.create_model(len(self.classes), self.channels)
         try:
             model.load_state_dict(self.model)
         except RuntimeError as error:
@@ -105,8 +96,12 @@ class Checkpoint:
         return model
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Checkpoint:
     """Read what :meth:`Checkpoint.save` wrote.
+
+    Args:
+        path: of the file.
+        kind: of the training.
 
     Raises:
         UserError: if the file is missing, damaged, asks to run code, or is another kind of
@@ -114,19 +109,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     content = read_safely(path)
     try:
+        # The first checkpoints were all of images, and counted them under that name.
+        if content.get("script", Settings.script) != kind.script:
+            raise KeyError("script")
+        progress = dict(content["progress"])
+        progress.setdefault("samples", progress.pop("images", 0))
         return Checkpoint(
-            settings=Settings.from_dict(content["settings"]),
+            settings=kind.from_dict(content["settings"]),
             classes=tuple(content["classes"]),
             channels=int(content["channels"]),
             model=content["model"],
             optimizer=content["optimizer"],
             scaler=content["scaler"],
-            progress=Progress(**content["progress"]),
+            progress=Progress(**progress),
         )
     except (KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{path} is not a checkpoint of scripts/train_image.py (a file of weights alone is "
-            "for --weights)"
+            f"{path} is not a checkpoint of {kind.script} (a file of weights alone is for "
+            "--weights)"
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.augment import Crops
@@ -12,25 +12,28 @@ from fairseq_cgc.vision.training.cifar import find_cifar, open_cifar
 from fairseq_cgc.vision.training.digits import open_digits
 from fairseq_cgc.vision.training.folder import FolderImages, same_classes
 from fairseq_cgc.vision.training.images import Images
-from fairseq_cgc.vision.training.settings import Settings
+from fairseq_cgc.vision.training.samples import Samples
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
 
 DIGITS = "digits"
 SPLITS = ("train", "val")
 
+S = TypeVar("S", bound=Samples, covariant=True)
+
 
 @dataclass(frozen=True)
-class Data:
+class Data(Generic[S]):
     """The splits of a data set.
 
     Attributes:
         train: augmented.
-        val: validation or test images, whichever the data set has.
+        val: validation or test samples, whichever the data set has.
     """
 
-    train: Images
-    val: Images
+    train: S
+    val: S
 
-    def split(self, name: str) -> Images:
+    def split(self, name: str) -> S:
         """One of ``SPLITS``."""
         return self.train if name == "train" else self.val
 
@@ -39,9 +42,9 @@ class Data:
         return {
             "classes": list(self.train.classes),
             "channels": self.train.channels,
-            "train images": len(self.train),
+            f"train {self.train.noun}": len(self.train),
             "train (SHA-256)": self.train.fingerprint(),
-            "val images": len(self.val),
+            f"val {self.val.noun}": len(self.val),
             "val (SHA-256)": self.val.fingerprint(),
         }
 
@@ -53,7 +56,7 @@ def preset_for(source: str) -> str:
     return "default" if find_cifar(Path(source)) is None else "cifar10"
 
 
-def crops_of(settings: Settings) -> Crops:
+def crops_of(settings: TrainingSettings) -> Crops:
     """How the images of a training are cut."""
     return Crops(
         image_size=settings.image_size,
@@ -63,7 +66,7 @@ def crops_of(settings: Settings) -> Crops:
     )
 
 
-def open_data(source: str, crops: Crops) -> Data:
+def open_data(source: str, crops: Crops) -> Data[Images]:
     """Open a data set.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -12,20 +13,24 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.batches import Standardise, evaluation_batches, load_batches
-from fairseq_cgc.vision.training.images import Images
 from fairseq_cgc.vision.training.processes import Processes, progress_bar
+from fairseq_cgc.vision.training.samples import Samples
+
+logger = logging.getLogger(__name__)
+
+AVERAGES = ("logits", "softmax")
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Over ``images`` images; accuracies in percent, ``loss`` the mean cross-entropy in nats."""
+    """Over ``samples`` samples; accuracies in percent, ``loss`` the mean cross-entropy in nats."""
 
     top1: float
     top5: float
     loss: float | None
-    images: int
+    samples: int
 
 
 class MappedAccuracy(Metric):
@@ -64,7 +69,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def evaluate(
     model: nn.Module,
-    images: Images,
+    samples: Samples,
     processes: Processes,
     *,
     batch_size: int,
@@ -72,51 +77,76 @@ def evaluate(
     precision: str = "float32",
     channels_last: bool = False,
     accepted: Tensor | None = None,
+    average: str = "logits",
 ) -> Scores:
-    """Top-1 and top-5 of one view of every image; all processes must call it.
+    """Top-1 and top-5 over all views of every sample; all processes must call it.
 
     With fewer than five classes, top-5 counts them all.
 
     Args:
         model: on ``processes.device``; it is left in evaluation mode.
-        images: the data set.
-        processes: which share the images.
-        batch_size: images at a time in each process.
+        samples: the data set. What it leaves out does not count, but in the log.
+        processes: which share the samples.
+        batch_size: views at a time in each process.
         workers: processes that read files.
-        precision: as in :class:`Settings`.
+        precision: as in :class:`TrainingSettings`.
         channels_last: likewise.
         accepted: bool, labels x outputs, where a label is not simply an output's number;
             ``loss`` is ``None`` then.
+        average: what is averaged over views, one of ``AVERAGES``.
 
     Raises:
-        UserError: for an image that cannot be read, or outputs that are not finite.
+        UserError: for a sample that cannot be read, or outputs that are not finite.
     """
     device = processes.device
     model.eval()
-    outputs = len(images.classes) if accepted is None else accepted.shape[1]
+    outputs = len(samples.classes) if accepted is None else accepted.shape[1]
     top1, top5 = (_accuracy(outputs, min(k, outputs), accepted).to(device) for k in (1, 5))
     loss = MeanMetric().to(device)
-    standardise = Standardise(images, device, channels_last=channels_last)
-    batches = evaluation_batches(len(images), batch_size, processes)
-    loader = load_batches(images, batches, seed=None, workers=workers, device=device)
-    with torch.inference_mode(), progress_bar("evaluation", len(images), processes) as bar:
+    standardise = Standardise(samples, device, channels_last=channels_last)
+    number = max(1, batch_size // samples.views)
+    batches = evaluation_batches(len(samples), number, processes)
+    broken: list[str] = []
+    loader = load_batches(
+        samples, batches, seed=None, workers=workers, device=device, broken=broken
+    )
+    bar = progress_bar("evaluation", len(samples), processes, noun=samples.noun)
+    with torch.inference_mode(), bar:
         for pixels, labels in loader:
+            if not len(labels):
+                continue
             with autocast(device, precision):
-                logits = model(standardise(pixels))
-            logits = logits.float()
+                parts = [model(standardise(part)) for part in pixels.split(batch_size)]
+            logits = torch.cat(parts).float()
             if not logits.isfinite().all():
                 raise UserError("the model's outputs are not finite: it has not been trained well")
+            logits = _averaged(logits, samples.views, average)
             top1.update(logits, labels)
             top5.update(logits, labels)
             if accepted is None:
                 loss.update(F.cross_entropy(logits, labels), len(labels))
             bar.update(len(labels) * processes.size)
-        return Scores(
-            top1=100 * top1.compute().item(),
-            top5=100 * top5.compute().item(),
-            loss=loss.compute().item() if accepted is None else None,
-            images=len(images),
-        )
+    left_out = int(processes.total(torch.tensor(len(broken), device=device)))
+    if left_out == len(samples):
+        raise UserError(f"none of the {left_out} {samples.noun} can be read")
+    if left_out and processes.is_main:
+        logger.warning("%d of %d %s left out: broken", left_out, len(samples), samples.noun)
+    return Scores(
+        top1=100 * top1.compute().item(),
+        top5=100 * top5.compute().item(),
+        loss=loss.compute().item() if accepted is None else None,
+        samples=len(samples) - left_out,
+    )
+
+
+def _averaged(logits: Tensor, views: int, average: str) -> Tensor:
+    """Logits of each view, B * views x outputs, to B x outputs."""
+    if views == 1:
+        return logits
+    of_samples = logits.unflatten(0, (-1, views))
+    if average == "softmax":  # the logarithm of the mean, but for a constant
+        return of_samples.log_softmax(2).logsumexp(1)
+    return of_samples.mean(1)
 
 
 def _accuracy(outputs: int, top_k: int, accepted: Tensor | None) -> Metric:

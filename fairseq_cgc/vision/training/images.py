@@ -1,104 +1,17 @@
-"""What every data set gives: batches of 8-bit images and their labels."""
+"""Data sets of images."""
 
 from __future__ import annotations
 
-import hashlib
-import random
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from fairseq_cgc.vision.training.samples import MemorySamples, Samples, Statistics
 
-from torch import Tensor
-
-from fairseq_cgc.vision.training.augment import Crops, random_shifts
-from fairseq_cgc.vision.training.seeds import derive_seed
+__all__ = ["Images", "MemoryImages", "Statistics"]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of each channel, of pixels from 0 to 1."""
+class Images(Samples):
+    """One split of a data set; a batch is uint8, B x C x H x W."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    noun = "images"
 
 
-class Images(ABC):
-    """One split of a data set.
-
-    Attributes:
-        classes: their names; a label is a position in this list.
-        labels: N, int64.
-        statistics: with which models' inputs are standardised.
-        in_memory: batches are made at once; worker processes would only cost time.
-    """
-
-    in_memory: bool
-
-    def __init__(
-        self, classes: Sequence[str], labels: Tensor, statistics: Statistics, crops: Crops
-    ) -> None:
-        self.classes = tuple(classes)
-        self.labels = labels
-        self.statistics = statistics
-        self.crops = crops
-
-    @property
-    def channels(self) -> int:
-        """Of an image: 1 or 3."""
-        return len(self.statistics.mean)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, indices: Sequence[int], *, seed: int | None) -> Tensor:
-        """Some images, uint8, B x C x H x W.
-
-        Args:
-            indices: which.
-            seed: augments them, each depending on ``seed`` and its index alone; ``None``: as
-                for an evaluation.
-
-        Raises:
-            UserError: for an image that cannot be read, with its name.
-        """
-        if seed is None:
-            return self._views(indices, None)
-        return self._views(indices, [random.Random(derive_seed(seed, i)) for i in indices])
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 by which a changed data set is noticed."""
-
-    @abstractmethod
-    def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor: ...
-
-
-class MemoryImages(Images):
-    """Small images of one size, all in memory: random shifts and flips.
-
-    Args:
-        images: uint8, N x C x H x W.
-        classes, labels, statistics, crops: as for :class:`Images`.
-    """
-
-    in_memory = True
-
-    def __init__(
-        self,
-        images: Tensor,
-        classes: Sequence[str],
-        labels: Tensor,
-        statistics: Statistics,
-        crops: Crops,
-    ) -> None:
-        super().__init__(classes, labels, statistics, crops)
-        self.images = images
-
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.labels.numpy().tobytes())
-        digest.update(self.images.numpy().tobytes())
-        return digest.hexdigest()
-
-    def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor:
-        images = self.images[list(indices)]
-        return images if draws is None else random_shifts(images, self.crops, draws)
+class MemoryImages(MemorySamples, Images):
+    """Small images of one size, N x C x H x W, all in memory."""

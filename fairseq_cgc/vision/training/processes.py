@@ -84,22 +84,25 @@ def join_processes(device: str) -> Iterator[Processes]:
     distributed.destroy_process_group()
 
 
-def progress_bar(name: str, images: int, processes: Processes, *, done: int = 0) -> tqdm:
-    """A bar that counts images and their speed, drawn by the main process alone.
+def progress_bar(
+    name: str, samples: int, processes: Processes, *, noun: str = "images", done: int = 0
+) -> tqdm:
+    """A bar that counts samples and their speed, drawn by the main process alone.
 
     Args:
         name: shown before it.
-        images: at its end.
+        samples: at its end.
         processes: that work on them.
-        done: images that were counted before it.
+        noun: what the samples are.
+        done: samples that were counted before it.
     """
     # A line a second is for eyes; a file gets one every half minute, and none of a short epoch.
     watched = sys.stderr.isatty()
     return tqdm(
-        total=images,
+        total=samples,
         initial=done,
         desc=name,
-        unit=" images",
+        unit=f" {noun}",
         leave=False,
         delay=0 if watched else 30,
         mininterval=0.2 if watched else 30,

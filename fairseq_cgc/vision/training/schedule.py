@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from fairseq_cgc.vision.training.settings import Settings
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
 
 
-def learning_rate(settings: Settings, update: int, updates_per_epoch: int) -> float:
+def learning_rate(settings: TrainingSettings, update: int, updates_per_epoch: int) -> float:
     """The rate of one update.
 
     Warm-up rises linearly by update and reaches ``lr`` with its last one. Cosine falls by

@@ -17,6 +17,7 @@ from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.data import crops_of, open_data
 from fairseq_cgc.vision.training.images import Images
 from fairseq_cgc.vision.training.objectnet import accepted_outputs, open_objectnet, read_mapping
+from fairseq_cgc.vision.training.samples import Samples
 from fairseq_cgc.vision.weights import load_weights
 
 _PACKAGES = ("torch", "torchmetrics", "pillow", "numpy", "scikit-learn")
@@ -118,23 +119,55 @@ def test_images(
         mapping = read_mapping(objectnet, subject.outputs)
         images: Images = open_objectnet(Path(source), mapping, subject.crops)
         accepted = accepted_outputs(images.classes, mapping, subject.outputs)
-        return _checked(images, subject, source), accepted
+        check_channels(images, source, subject.channels)
+        return images, accepted
     images = open_data(source, subject.crops).split(split)
-    if len(images.classes) != subject.outputs:
+    check_classes(images, source, outputs=subject.outputs, classes=subject.classes)
+    check_channels(images, source, subject.channels)
+    return images, None
+
+
+test_images.__test__ = False  # type: ignore[attr-defined]  # for pytest, which goes by the name
+
+
+def check_classes(
+    samples: Samples, source: str, *, outputs: int, classes: tuple[str, ...] | None
+) -> None:
+    """Check that a data set has a model's classes.
+
+    Args:
+        samples: the data set.
+        source: what ``--data`` says.
+        outputs: of the model.
+        classes: their names, where they are known.
+
+    Raises:
+        UserError: naming the difference.
+    """
+    if len(samples.classes) != outputs:
         raise UserError(
-            f"--data {source} has {len(images.classes)} classes, but the model has "
-            f"{subject.outputs} outputs"
+            f"--data {source} has {len(samples.classes)} classes, but the model has "
+            f"{outputs} outputs"
         )
-    if subject.classes is not None and images.classes != subject.classes:
-        pairs = zip(images.classes, subject.classes, strict=True)
+    if classes is not None and samples.classes != classes:
+        pairs = zip(samples.classes, classes, strict=True)
         ours, theirs = next(pair for pair in pairs if pair[0] != pair[1])
         raise UserError(
             f"--data {source} has class {ours!r} where the model was trained on {theirs!r}"
         )
-    return _checked(images, subject, source), None
 
 
-test_images.__test__ = False  # type: ignore[attr-defined]  # for pytest, which goes by the name
+def check_channels(samples: Samples, source: str, channels: int) -> None:
+    """Check that a data set has images of as many channels as a model takes.
+
+    Raises:
+        UserError: if it has not.
+    """
+    if samples.channels != channels:
+        raise UserError(
+            f"--data {source} has {samples.noun} of {samples.channels} channels, but the model "
+            f"takes {channels}"
+        )
 
 
 def versions() -> dict[str, str]:
@@ -146,12 +179,4 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _checked(images: Images, subject: Subject, source: str) -> Images:
-    if images.channels != subject.channels:
-        raise UserError(
-            f"--data {source} has images of {images.channels} channels, but the model takes "
-            f"{subject.channels}"
-        )
-    return images
+    return found

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fairseq_cgc.vision.training.schedule import learning_rate
-from fairseq_cgc.vision.training.settings import Settings, presets
+from fairseq_cgc.vision.training.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -11,12 +11,12 @@ from fairseq_cgc.vision.training.settings import Settings, presets
 )
 def test_default_drops_every_30_epochs(epoch, rate):
     for update in (epoch * 5004, epoch * 5004 + 5003):
-        assert learning_rate(presets()["default"], update, 5004) == pytest.approx(rate)
+        assert learning_rate(Settings.presets()["default"], update, 5004) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("epoch", "rate"), [(80, 0.1), (81, 0.01), (121, 0.01), (122, 1e-3)])
 def test_cifar10_drops_after_81_and_122_epochs(epoch, rate):
-    assert learning_rate(presets()["cifar10"], epoch * 391, 391) == pytest.approx(rate)
+    assert learning_rate(Settings.presets()["cifar10"], epoch * 391, 391) == pytest.approx(rate)
 
 
 def test_warm_up_then_cosine():

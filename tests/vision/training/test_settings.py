@@ -6,11 +6,11 @@ import re
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.settings import Settings, option_fields, preset, presets
+from fairseq_cgc.vision.training.settings import Settings
 
 
 def test_presets_are_the_papers():
-    default, advanced, cifar = (presets()[n] for n in ("default", "advanced", "cifar10"))
+    default, advanced, cifar = (Settings.presets()[n] for n in ("default", "advanced", "cifar10"))
     for settings in (default, advanced):
         assert (settings.batch_size, settings.lr, settings.momentum) == (256, 0.1, 0.9)
         assert (settings.weight_decay, settings.image_size, settings.flip) == (1e-4, 224, True)
@@ -24,11 +24,11 @@ def test_presets_are_the_papers():
 
 
 def test_preset_takes_changes():
-    settings = preset("cifar10", {"epochs": 2, "milestones": (1,)})
+    settings = Settings.preset("cifar10", {"epochs": 2, "milestones": (1,)})
     assert (settings.epochs, settings.milestones, settings.batch_size) == (2, (1,), 128)
-    assert preset("default", {"schedule": "cosine"}).milestones == ()
+    assert Settings.preset("default", {"schedule": "cosine"}).milestones == ()
     with pytest.raises(UserError, match="--preset is 'slow', but must be one of default, adv"):
-        preset("slow", {})
+        Settings.preset("slow", {})
 
 
 def test_settings_survive_json():
@@ -61,7 +61,7 @@ def test_wrong_values_are_named(values, message):
 
 
 def test_every_option_shows_its_values_in_the_presets():
-    helps = {name: help_ for name, _, help_, _ in option_fields()}
+    helps = {name: help_ for name, _, help_, _ in Settings.option_fields()}
     assert helps["lr"].endswith("(0.1)")
     assert "cifar10: 128" in helps["batch_size"]
     assert "default: 30 60 90" in helps["milestones"]

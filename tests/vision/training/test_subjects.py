@@ -5,6 +5,7 @@ import re
 import pytest
 import tiny_images
 import torch
+from training_runs import assert_same
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision import create_model
@@ -29,7 +30,7 @@ def test_weights_tell_classes_and_channels(tmp_path):
     state = save_weights(tmp_path / "x.pth", classes=7, channels=1)
     subject = load_weights_of("resnet8_cifar", tmp_path / "x.pth", CROPS)
     assert (subject.outputs, subject.channels, subject.classes) == (7, 1, None)
-    tiny_images.assert_same(subject.model.state_dict(), state)
+    assert_same(subject.model.state_dict(), state)
 
 
 def test_weights_without_gates_are_refused(tmp_path):

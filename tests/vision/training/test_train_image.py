@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import runpy
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import tiny_images
 import torch
-from tiny_images import ROOT, assert_same, weights
+from training_runs import (
+    assert_killed_is_as_whole,
+    assert_same,
+    call,
+    one_thread,
+    script,
+    torchrun,
+    weights,
+)
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.vision.training import trainer as trainer_module
+from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training.evaluation import evaluate
 from fairseq_cgc.vision.training.log import read_log
 from fairseq_cgc.vision.training.subjects import load_trained
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-TRAIN = ROOT / "scripts" / "train_image.py"
 SMALL = ["--model", "resnet8_cifar", "--batch-size", "359", "--workers", "1"]
-
-
-@pytest.fixture
-def one_thread():
-    """As in the other processes: sums in another order would differ in the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def call(name: str, *arguments: object) -> None:
-    """A script's ``main``, in this process."""
-    main = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))["main"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *map(str, arguments)])
-        main()
 
 
 def test_train_and_evaluate_digits(tmp_path, capsys):
@@ -104,47 +87,15 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_killed_in_mid_epoch_and_resumed(tmp_path, one_thread):
+def test_killed_in_mid_epoch_and_resumed(tmp_path):
     options = ["--data", "digits", "--model", "resnet8_cifar", "--epochs", "3", "--device", "cpu"]
     options += ["--seed", "5", "--save-updates", "7"]
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(
-        [sys.executable, TRAIN, *options, "--out", killed],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    log, last = killed / "train.jsonl", killed / "last.pt"
-    while not log.exists() or last.stat().st_mtime <= log.stat().st_mtime + 0.2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    progress = torch.load(last, weights_only=True)["progress"]
-    assert (progress["epoch"], progress["update"]) in {(1, 7), (1, 14), (1, 21), (2, 0), (2, 7)}
-    call("train_image", *options, "--out", killed)
-    call("train_image", *options, "--out", whole)
-    for name in ("last.pt", "best.pt"):
-        assert_same(weights(killed / name), weights(whole / name))
-    assert [line["train_loss"] for line in read_log(killed)] == pytest.approx(
-        [line["train_loss"] for line in read_log(whole)], rel=1e-12
-    )
-
-
-def torchrun(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    return subprocess.run(
-        [*command, "2", *map(str, arguments)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    places = {(1, 7), (1, 14), (1, 21), (2, 0), (2, 7)}
+    assert_killed_is_as_whole("train_image", options, tmp_path, places)
 
 
 @pytest.mark.slow
-def test_two_processes_train_alike_and_resume(tmp_path, one_thread, monkeypatch):
+def test_two_processes_train_alike_and_resume(tmp_path, monkeypatch):
     result = torchrun(Path(__file__).with_name("two_processes.py"), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same(weights(tmp_path / "part" / "last.pt"), weights(tmp_path / "whole" / "last.pt"))
@@ -157,8 +108,9 @@ def test_two_processes_train_alike_and_resume(tmp_path, one_thread, monkeypatch)
     assert line["val_top1"] == pytest.approx(alone.top1)
     assert line["val_loss"] == pytest.approx(alone.loss, rel=1e-5)
     # Without batch statistics four parts of a batch are four, in two processes or one.
-    monkeypatch.setattr(trainer_module, "create_model", tiny_images.linear)
-    tiny_images.trainer(tmp_path / "alone", tiny_images.tiny_settings(accumulate=4)).run()
+    monkeypatch.setattr(settings_module, "create_model", tiny_images.linear)
+    with one_thread():
+        tiny_images.trainer(tmp_path / "alone", tiny_images.tiny_settings(accumulate=4)).run()
     together, one = (weights(tmp_path / name / "last.pt") for name in ("linear", "alone"))
     for name in one:
         torch.testing.assert_close(together[name], one[name])
@@ -169,7 +121,7 @@ def test_torchrun_with_the_script(tmp_path):
     out = tmp_path / "out"
     options = ["--data", "digits", "--out", out, "--model", "resnet8_cifar", "--epochs", "1"]
     options += ["--warmup-epochs", "0"]
-    result = torchrun(TRAIN, *options)
+    result = torchrun(script("train_image"), *options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("best.pt: epoch 1") == 1
     assert json.loads((out / "settings.json").read_text())["processes"] == 2

@@ -5,13 +5,17 @@ import math
 import pytest
 import tiny_images
 import torch
-from tiny_images import ALONE, assert_same, tiny_data, tiny_settings, trainer, weights
+from tiny_images import ALONE, tiny_data, tiny_settings, trainer
 from torch.nn import functional as F
+from training_runs import assert_same, weights
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.training import learner as learner_module
+from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training import trainer as trainer_module
 from fairseq_cgc.vision.training.batches import Standardise, training_batches
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
+from fairseq_cgc.vision.training.learner import Learner
 from fairseq_cgc.vision.training.log import read_log
 from fairseq_cgc.vision.training.seeds import derive_seed
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
@@ -23,16 +27,16 @@ class Interrupted(Exception):
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
     """Fail in the middle of an update, after so many of this process."""
-    update, made = Trainer._update, 0
+    update, made = Learner.update, 0
 
-    def fail(self, *arguments):
+    def fail(self, *arguments, **place):
         nonlocal made
         if made == after:
             raise Interrupted
         made += 1
-        update(self, *arguments)
+        update(self, *arguments, **place)
 
-    monkeypatch.setattr(Trainer, "_update", fail)
+    monkeypatch.setattr(Learner, "update", fail)
 
 
 @pytest.mark.parametrize("after", [3, 5, 7])  # 4 updates an epoch; saved at 2 and 4
@@ -74,7 +78,7 @@ def test_a_seed_decides_everything(tmp_path):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_updates_are_those_of_sgd(accumulate, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "create_model", tiny_images.linear)
+    monkeypatch.setattr(settings_module, "create_model", tiny_images.linear)
     settings = tiny_settings(
         epochs=2,
         accumulate=accumulate,
@@ -84,7 +88,7 @@ def test_updates_are_those_of_sgd(accumulate, tmp_path, monkeypatch):
         momentum=0.8,
     )
     trained = trainer(tmp_path / "x", settings)
-    weight, bias = (p.detach().clone().requires_grad_() for p in trained.model.parameters())
+    weight, bias = (p.detach().clone().requires_grad_() for p in trained.learner.model.parameters())
     trained.run()
     images = tiny_data().train
     standardise = Standardise(images, torch.device("cpu"), channels_last=False)
@@ -100,7 +104,7 @@ def test_updates_are_those_of_sgd(accumulate, tmp_path, monkeypatch):
             for p, gradient, speed in zip([weight, bias], gradients, speeds, strict=True):
                 speed.mul_(0.8).add_(gradient + 0.02 * p.detach())
                 p.data -= rate * speed
-    got = [*trained.model.parameters()]
+    got = [*trained.learner.model.parameters()]
     torch.testing.assert_close(got[0], weight)
     torch.testing.assert_close(got[1], bias)
 
@@ -113,8 +117,8 @@ def test_mixup_reaches_the_model(tmp_path, monkeypatch):
         assert sorted(partners.tolist()) == [*range(len(arguments[0]))]
         return original(*arguments, share=share, partners=partners)
 
-    original = trainer_module.mixup
-    monkeypatch.setattr(trainer_module, "mixup", record)
+    original = learner_module.mixup
+    monkeypatch.setattr(learner_module, "mixup", record)
     trainer(tmp_path / "x", tiny_settings(mixup=0.2, epochs=1)).run()
     assert len(set(shares)) == 4 and all(0 <= share <= 1 for share in shares)
 
@@ -125,7 +129,7 @@ def test_which_checkpoints_are_kept(tmp_path, monkeypatch):
 
     def scripted(*arguments, **options):
         scores = evaluate(*arguments, **options)
-        return type(scores)(next(tops), scores.top5, scores.loss, scores.images)
+        return type(scores)(next(tops), scores.top5, scores.loss, scores.samples)
 
     monkeypatch.setattr(trainer_module, "evaluate", scripted)
     progress = trainer(tmp_path / "x", tiny_settings(epochs=4), keep_epochs=2).run()
@@ -173,7 +177,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_float16_scales_the_loss(tmp_path):
     trained = trainer(tmp_path / "x", tiny_settings(precision="float16", epochs=1))
     trained.run()
-    assert trained.scaler.is_enabled()
+    assert trained.learner.scaler.is_enabled()
     assert all(value.isfinite().all() for value in weights(tmp_path / "x" / "last.pt").values())
     assert load_checkpoint(tmp_path / "x" / "last.pt").scaler["scale"] > 1
 

@@ -5,6 +5,7 @@ import os
 import pytest
 import tiny_images
 import torch
+from training_runs import assert_same
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision import create_model, load_weights
@@ -30,13 +31,28 @@ def test_round_trip(tmp_path):
     before = checkpoint()
     before.save(tmp_path / "x.pt")
     after = load_checkpoint(tmp_path / "x.pt")
-    tiny_images.assert_same(before.model, after.model)
-    tiny_images.assert_same(before.model, after.create_model().state_dict())
+    assert_same(before.model, after.model)
+    assert_same(before.model, after.create_model().state_dict())
     for name in ("settings", "classes", "channels", "progress", "optimizer"):
         assert getattr(after, name) == getattr(before, name)
     other = create_model("resnet8_cifar_cgc", 3, in_channels=1, cgc={"shared_norm": True})
     load_weights(other, tmp_path / "x.pt")
-    tiny_images.assert_same(before.model, other.state_dict())
+    assert_same(before.model, other.state_dict())
+
+
+def test_checkpoints_from_before_there_were_videos(tmp_path):
+    checkpoint().save(tmp_path / "x.pt")
+    content = torch.load(tmp_path / "x.pt", weights_only=True)
+    del content["script"], content["progress"]["samples"]
+    content["progress"]["images"] = 40
+    torch.save(content, tmp_path / "x.pt")
+    after = load_checkpoint(tmp_path / "x.pt")
+    assert (after.progress.samples, after.progress.update) == (40, 5)
+    assert after.settings == checkpoint().settings
+    content["script"] = "scripts/train_video.py"
+    torch.save(content, tmp_path / "video.pt")
+    with pytest.raises(UserError, match="is not a checkpoint of scripts/train_image.py"):
+        load_checkpoint(tmp_path / "video.pt")
 
 
 def test_weights_must_fit_the_settings(tmp_path):

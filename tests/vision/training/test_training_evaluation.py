@@ -49,7 +49,7 @@ def test_hand_made_predictions():
     for row, order in zip(logits, orders, strict=True):
         row[order] = torch.arange(7, 0, -1.0)
     scores = run(logits, labels)
-    assert (scores.top1, scores.top5, scores.images) == (25, 75, 4)
+    assert (scores.top1, scores.top5, scores.samples) == (25, 75, 4)
     expected = F.cross_entropy(logits, torch.tensor(labels)).item()
     assert scores.loss == pytest.approx(expected)
 

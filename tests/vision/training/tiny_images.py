@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from fairseq_cgc.vision.training.augment import Crops
 from fairseq_cgc.vision.training.data import Data
@@ -15,7 +15,6 @@ from fairseq_cgc.vision.training.processes import Processes
 from fairseq_cgc.vision.training.settings import Settings
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
 
-ROOT = Path(__file__).resolve().parents[3]
 ALONE = Processes(torch.device("cpu"))
 NAMES = ("a", "b", "c")
 
@@ -46,16 +45,6 @@ def trainer(folder: Path, settings: Settings, **options: object) -> Trainer:
 def linear(name: str, num_classes: int, **options: object) -> nn.Module:
     """Stands in for ``create_model``: no batch statistics, so a batch may be divided."""
     return nn.Sequential(nn.Flatten(), nn.Linear(36, num_classes))
-
-
-def weights(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, weights_only=True)["model"]
-
-
-def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    """Bit for bit."""
-    assert ours.keys() == theirs.keys()
-    assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
 
 
 def write_image(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:

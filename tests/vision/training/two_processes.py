@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from tiny_images import linear, tiny_data, tiny_settings
 
-from fairseq_cgc.vision.training import trainer as trainer_module
+from fairseq_cgc.vision.training import settings as settings_module
+from fairseq_cgc.vision.training.learner import Learner
 from fairseq_cgc.vision.training.processes import join_processes
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
 
@@ -24,22 +25,22 @@ def main() -> None:
             return Trainer(tiny_data(), tiny_settings(**changes), out / name, options, processes)
 
         trainer("whole", model="resnet8_cifar_cgc").run()
-        update, made = Trainer._update, 0
+        update, made = Learner.update, 0
 
-        def fail(self: Trainer, *arguments: torch.Tensor) -> None:
+        def fail(self: Learner, *arguments: torch.Tensor, **place: int) -> None:
             nonlocal made
             made += 1
             if made == 7:
                 raise InterruptedError
-            update(self, *arguments)
+            update(self, *arguments, **place)
 
-        Trainer._update = fail
+        Learner.update = fail
         try:
             trainer("part", save_updates=2, model="resnet8_cifar_cgc").run()
         except InterruptedError:
-            Trainer._update = update
+            Learner.update = update
         trainer("part", model="resnet8_cifar_cgc").run()
-        trainer_module.create_model = linear
+        settings_module.create_model = linear
         trainer("linear", accumulate=2).run()
 
 

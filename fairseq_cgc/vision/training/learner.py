@@ -1,0 +1,146 @@
+"""What learns: a model with its optimiser, one update after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.training.augment import mixup
+from fairseq_cgc.vision.training.batches import Standardise
+from fairseq_cgc.vision.training.checkpoints import Checkpoint
+from fairseq_cgc.vision.training.evaluation import autocast
+from fairseq_cgc.vision.training.processes import Processes
+from fairseq_cgc.vision.training.samples import Samples
+from fairseq_cgc.vision.training.schedule import learning_rate
+from fairseq_cgc.vision.training.seeds import derive_seed, generator
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
+
+
+class Learner:
+    """A model and its optimiser.
+
+    Args:
+        samples: of the training.
+        settings: with the samples, all that decides the weights.
+        updates: in an epoch.
+        processes: those that learn together; all make a ``Learner``.
+        weights: a checkpoint to start from.
+
+    Attributes:
+        model: on its device.
+        rate: the learning rate of the last update.
+        sums: of this process: of the losses, and of the hits, since they were set to zero.
+
+    Raises:
+        UserError: if the settings do not fit the samples, the processes or the weights.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        settings: TrainingSettings,
+        updates: int,
+        processes: Processes,
+        weights: Path | None = None,
+    ) -> None:
+        self.settings, self.updates, self.processes = settings, updates, processes
+        self.classes = len(samples.classes)
+        device = processes.device
+        if settings.sync_batch_norm and (processes.size == 1 or device.type != "cuda"):
+            raise UserError("--sync-batch-norm needs several processes with a GPU each (torchrun)")
+        torch.manual_seed(derive_seed(settings.seed, "initial values"))
+        model = settings.create_model(self.classes, samples.channels, weights=weights)
+        if settings.sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if settings.channels_last:
+            model = nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
+        self.model = model.to(device)
+        self.optimizer = torch.optim.SGD(
+            settings.parameter_groups(self.model),
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+        self.network: nn.Module = self.model
+        if processes.size > 1:
+            gpu = [device.index] if device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.model, device_ids=gpu)
+        self.standardise = Standardise(samples, device, channels_last=settings.channels_last)
+        self.rate = 0.0
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go on from where a checkpoint was saved."""
+        self.model.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.scaler.load_state_dict(checkpoint.scaler)
+        if self.processes.is_main:  # the sums are of all processes together
+            progress = checkpoint.progress
+            self.sums += self.sums.new_tensor([progress.loss, progress.correct])
+
+    def update(self, pixels: Tensor, labels: Tensor, *, epoch: int, update: int) -> None:
+        """One step of the optimiser on this process's part of a batch.
+
+        Args:
+            pixels, labels: as in :class:`Batch`, on the device.
+            epoch, update: the place of this update, both counted from 0.
+        """
+        settings, processes = self.settings, self.processes
+        place = (epoch, update, processes.rank)
+        # For layers that draw, dropout for example: resumed, they draw the same.
+        torch.manual_seed(derive_seed(settings.seed, "layers", *place))
+        self.rate = learning_rate(settings, epoch * self.updates + update, self.updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * group.get("lr_factor", 1.0)
+        inputs, targets = self.standardise(pixels), labels
+        if settings.mixup:
+            draw = random.Random(derive_seed(settings.seed, "mixup", *place))
+            order = torch.randperm(len(labels), generator=generator(settings.seed, "pair", *place))
+            inputs, targets = mixup(
+                inputs,
+                labels,
+                self.classes,
+                share=draw.betavariate(settings.mixup, settings.mixup),
+                partners=order.to(labels.device),
+            )
+        self.optimizer.zero_grad()
+        parts = settings.accumulate
+        chunks = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+        for number, (part, target) in enumerate(chunks, start=1):
+            with self._gradients_synchronised(number == parts):
+                with autocast(processes.device, settings.precision):
+                    logits = self.network(part)
+                logits = logits.float()
+                loss = F.cross_entropy(logits, target, label_smoothing=settings.label_smoothing)
+                self.scaler.scale(loss / parts).backward()
+            with torch.no_grad():
+                self.sums[0] += loss.double() * len(part)
+                self.sums[1] += _hits(logits, target)
+        if settings.gradient_limit < math.inf:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _gradients_synchronised(self, yes: bool) -> contextlib.AbstractContextManager[None]:
+        """Processes exchange gradients once an update, whatever the number of parts."""
+        if yes or not isinstance(self.network, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.network.no_sync()
+
+
+def _hits(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum of the shares that the highest outputs have in the targets: 0 or 1 without mixup."""
+    highest = logits.argmax(1, keepdim=True)
+    if target.dim() == 1:
+        return (highest.squeeze(1) == target).sum()
+    return target.gather(1, highest).sum()

@@ -1,0 +1,137 @@
+"""Top-1 and top-5 accuracy of a video model, over one or several views of every video.
+
+    python scripts/evaluate_video.py OUT/best.pt --data motion
+    python scripts/evaluate_video.py OUT/best.pt --data FRAMES                   one clip, 224 x 224
+    python scripts/evaluate_video.py OUT/best.pt --data FRAMES --views 30        10 clips x 3 crops
+
+Clips are sampled as in training, but evenly; a single one lies in the middle. One crop is the
+central square, three are the largest squares along the longer side, which is TSM's and Non-local's
+evaluation at full resolution. The views' logits are averaged for TSN and TSM, as TSM's code does,
+and their probabilities for P3D, as Non-local Neural Networks (CVPR 2018) describe it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.environment import describe_machine
+
+try:
+    from fairseq_cgc.core.files import write_json
+    from fairseq_cgc.video.training.data import Source, open_evaluation
+    from fairseq_cgc.video.training.settings import VideoSettings
+    from fairseq_cgc.video.training.videos import CROPS, Views
+    from fairseq_cgc.vision.training import command_line
+    from fairseq_cgc.vision.training.checkpoints import load_checkpoint
+    from fairseq_cgc.vision.training.data import SPLITS
+    from fairseq_cgc.vision.training.evaluation import AVERAGES, evaluate
+    from fairseq_cgc.vision.training.processes import join_processes
+    from fairseq_cgc.vision.training.subjects import check_channels, check_classes
+except ImportError as error:  # of an optional package
+    sys.exit(f"error: {error}")
+
+_VIEWS = {1: Views(), 10: Views(clips=10), 30: Views(clips=10, crops=3)}
+
+
+def main() -> None:
+    """Parse the command line, evaluate and write the result."""
+    arguments = _parser().parse_args()
+    command_line.demand_positive(arguments, "batch_size")
+    views = _views(arguments)
+    path = arguments.checkpoint
+    checkpoint = load_checkpoint(path, VideoSettings)
+    settings, classes = checkpoint.settings, checkpoint.classes
+    assert isinstance(settings, VideoSettings)
+    source = Source(
+        arguments.data,
+        **{arguments.split: arguments.list},
+        classes=arguments.classes,
+        skip_broken=arguments.skip_broken,
+    )
+    videos = open_evaluation(source, arguments.split, settings, classes, views)
+    check_classes(videos, arguments.data, outputs=len(classes), classes=classes)
+    check_channels(videos, arguments.data, checkpoint.channels)
+    average = arguments.average or ("softmax" if settings.model.startswith("p3d") else "logits")
+    output = arguments.output or path.with_name(
+        f"{path.stem}.{arguments.split}.{views.clips}x{views.crops}.json"
+    )
+    with join_processes(arguments.device) as processes:
+        model = checkpoint.create_model().to(processes.device)
+        scores = evaluate(
+            model,
+            videos,
+            processes,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            precision=arguments.precision,
+            average=average,
+        )
+        if processes.is_main:
+            result = command_line.evaluation_result(
+                *(path, settings.model, model, arguments, arguments.split, scores, videos.noun),
+                left_out=len(videos) - scores.samples,
+                clips=views.clips,
+                crops=views.crops,
+                average=average,
+                machine=describe_machine(cpu=processes.device.type == "cpu"),
+            )
+            write_json(output, result)
+            print(
+                f"top-1 {scores.top1:.2f}%, top-5 {scores.top5:.2f}% of {scores.samples} videos, "
+                f"{views.clips} x {views.crops} views"
+            )
+            print(output)
+
+
+def _views(arguments: argparse.Namespace) -> Views:
+    """What ``--views``, or ``--clips`` and ``--crops``, say."""
+    if arguments.views is not None:
+        if (arguments.clips, arguments.crops) != (None, None):
+            raise UserError("--views stands for --clips and --crops: give one or the others")
+        return _VIEWS[arguments.views]
+    clips = 1 if arguments.clips is None else arguments.clips
+    if clips < 1:
+        raise UserError(f"--clips is {clips}, but must be at least 1")
+    return Views(clips, arguments.crops or 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_line.new_parser(__doc__)
+    parser.add_argument(
+        "checkpoint", type=Path, help="last.pt or best.pt of scripts/train_video.py"
+    )
+    parser.add_argument("--data", required=True, metavar="PATH", help="as for train_video.py")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="(%(default)s)")
+    parser.add_argument(
+        "--list", type=Path, metavar="FILE", help="of videos (PATH/SPLIT_videofolder.txt)"
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE",
+        help="names of the classes, one a line (PATH/category.txt if it is there)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
+    views = parser.add_argument_group("views of a video")
+    views.add_argument(
+        "--views", type=int, choices=_VIEWS,
+        help="1: one clip; 10: ten clips; 30: ten clips with three crops (1)",
+    )  # fmt: skip
+    views.add_argument("--clips", type=int, metavar="N", help="along time (1)")
+    views.add_argument("--crops", type=int, choices=CROPS, help="of each clip (1)")
+    views.add_argument(
+        "--average", choices=AVERAGES, help="what is averaged (logits; softmax for P3D)"
+    )
+    run = command_line.add_evaluation_options(parser, batch_size=16, noun="views")
+    run.add_argument(
+        "--skip-broken", action="store_true",
+        help="leave out videos that cannot be read; they are counted (off: an error that names "
+        "the file)",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)

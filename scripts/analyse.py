@@ -6,9 +6,9 @@
     python scripts/analyse.py kernels OUT/best.pt --data digits --out kernels.png
     python scripts/analyse.py gates SAVE_DIR/checkpoint_best.pt --data DATA_BIN --out gates.png
 
-curves takes trainings of scripts/train_image.py or of fairseq-train, cam and kernels checkpoints
-of scripts/train_image.py, gates a translation model. All but curves write the numbers in JSON
-beside the picture. Images stand right behind the checkpoint, before the options.
+curves takes trainings of scripts/train_image.py, train_video.py or fairseq-train, cam and kernels
+checkpoints of scripts/train_image.py, gates a translation model. All but curves write the numbers
+in JSON beside the picture. Images stand right behind the checkpoint, before the options.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     of_curves = command("curves", curves, "training and validation curves of several runs (Fig. 3)")
     of_curves.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN",
-        help="--out of train_image.py, or a log of fairseq-train (its folder, for train.log)",
+        help="--out of train_image.py or train_video.py, or a log of fairseq-train (its folder, "
+        "for train.log)",
     )  # fmt: skip
     of_curves.add_argument(
         "--names", nargs="+", help="of the runs (their files' names); seeds of one name share it"

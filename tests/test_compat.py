@@ -73,14 +73,14 @@ def test_truncated_checkpoint_is_told(load, share, tmp_path):
     torch.save({"model": {"w": torch.randn(1000)}, "args": argparse.Namespace(arch="a")}, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match="cut.pt is damaged or not a checkpoint"):
+    with pytest.raises(UserError, match=r"cut\.pt is damaged, or not a checkpoint"):
         load(str(path))
 
 
 def test_missing_and_foreign_files_are_told(tmp_path):
-    with pytest.raises(UserError, match="none.pt cannot be read: No such file or directory"):
+    with pytest.raises(UserError, match=r"none\.pt: cannot be read \(No such file or directory"):
         compat.safe_load(tmp_path / "none.pt")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory"):
         compat.safe_load(tmp_path)
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     with pytest.raises(UserError, match="holds no dictionary"):
@@ -112,16 +112,6 @@ def parse(*arguments: str, parser: argparse.ArgumentParser | None = None) -> arg
 def test_bf16_does_not_mean_tpu(arguments, bf16, tpu):
     args = parse(*arguments)
     assert (args.bf16, args.tpu) == (bf16, tpu)
-
-
-def test_torchrun_is_refused_without_a_gpu_only(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    parse()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="WORLD_SIZE is 2, set by torchrun, but there is no GPU"):
-        parse()
 
 
 def test_copy_that_breaks_off_leaves_the_last_checkpoint(monkeypatch, tmp_path):

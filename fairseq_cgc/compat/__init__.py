@@ -15,9 +15,9 @@ import numpy as np
 
 from fairseq_cgc.compat.checkpoints import (
     allow_checkpoint_classes,
-    copy_checkpoints_whole,
-    explain_unreadable_checkpoints,
+    read_checkpoints_safely,
     safe_load,
+    save_checkpoints_whole,
 )
 from fairseq_cgc.compat.commands import (
     is_fairseq_command,
@@ -25,11 +25,13 @@ from fairseq_cgc.compat.commands import (
     repair_user_dir,
     show_user_errors_in_one_line,
 )
+from fairseq_cgc.compat.expressions import replace_eval
 from fairseq_cgc.compat.imports import (
     import_without_debug_logging,
     restore_numpy_aliases,
     silence_warnings,
 )
+from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
 from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
 
@@ -90,15 +92,22 @@ FIXES = (
     ),
     Fix(
         "checkpoint errors",
-        "damaged and hostile checkpoints end in a traceback",
+        "flipped bits in a checkpoint go unnoticed; damaged, hostile and foreign ones end in a "
+        "traceback",
         _always,
-        explain_unreadable_checkpoints,
+        read_checkpoints_safely,
     ),
     Fix(
-        "checkpoint copies",
-        "a run killed while it saves leaves a broken checkpoint_last.pt",
+        "checkpoint files",
+        "a run killed while it saves leaves a broken checkpoint_last.pt, a full disk a traceback",
         _always,
-        copy_checkpoints_whole,
+        save_checkpoints_whole,
+    ),
+    Fix(
+        "expressions",
+        "options are evaluated as Python, those that a checkpoint brings along too",
+        _always,
+        replace_eval,
     ),
     Fix(
         "last batch",
@@ -109,14 +118,21 @@ FIXES = (
     ),
     Fix(
         "options",
-        "--bf16 sets --tpu; fairseq-validate has no default --task; torchrun without a GPU "
-        "trains separate models into one folder",
+        "--bf16 sets --tpu; fairseq-validate has no default --task",
         _always,
         repair_options,
     ),
     Fix(
+        "processes",
+        "torchrun without GPUs trains separate models into one folder; a lost process ends the "
+        "others in a traceback",
+        _always,
+        join_processes,
+    ),
+    Fix(
         "trainer",
-        "resuming sees other batches; --cpu --fp16 and --cpu with several processes fail",
+        "resuming sees other batches; --cpu --fp16 and --cpu with several processes fail; two "
+        "trainings write into one folder",
         _always,
         repair_trainer,
     ),

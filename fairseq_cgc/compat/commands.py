@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fairseq_cgc.core.errors import UserError
 
@@ -31,23 +28,28 @@ def repair_options() -> None:
         given = sys.argv[1:] if input_args is None else input_args
         if getattr(args, "bf16", False) and "--tpu" not in given:
             args.tpu = False  # fairseq takes every bf16 run for one on a TPU
-        if hasattr(args, "distributed_world_size"):
-            refuse_torchrun_without_gpu()
         return parsed
 
     options.parse_args_and_arch = parse_args_and_arch
+    _explain_unreadable_lists()
 
 
-def refuse_torchrun_without_gpu() -> None:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and "RANK" in os.environ and not torch.cuda.is_available():
-        raise UserError(
-            f"WORLD_SIZE is {processes}, set by torchrun, but there is no GPU, and fairseq would "
-            f"train {processes} separate models into one folder; start each process by hand, "
-            "with WORLD_SIZE and RANK unset: --distributed-world-size N --distributed-rank R "
-            "--distributed-no-spawn --distributed-backend gloo "
-            "--distributed-init-method tcp://127.0.0.1:PORT"
-        )
+def _explain_unreadable_lists() -> None:
+    """Lists such as [3, 7] are read as Python's; what Python cannot read is no reason to crash."""
+    from fairseq.dataclass import utils
+
+    read = utils.eval_str_list
+
+    @functools.wraps(read)
+    def eval_str_list(text: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return read(text, *args, **kwargs)
+        except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
+            raise argparse.ArgumentTypeError(
+                f"must be numbers such as 3 or [3, 7], but is {text!r}"
+            ) from error
+
+    utils.eval_str_list = eval_str_list
 
 
 def repair_user_dir() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fairseq_cgc.compat.commands import refuse_torchrun_without_gpu
+from fairseq_cgc.compat.processes import refuse_to_train_alone
 
 
 def keep_the_last_batch() -> None:
@@ -38,8 +38,8 @@ def repair_trainer() -> None:
 
     @functools.wraps(init)
     def __init__(self: Any, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        refuse_torchrun_without_gpu()
         if isinstance(cfg, DictConfig):
+            refuse_to_train_alone(cfg)
             with open_dict(cfg):
                 _adjust(cfg)
         init(self, cfg, *args, **kwargs)
@@ -53,8 +53,23 @@ def repair_trainer() -> None:
         gc.collect()
         begin_epoch(self, epoch)
 
+    step = Trainer.train_step
+
+    @functools.wraps(step)
+    def train_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(self, *args, **kwargs)
+        except (AssertionError, RuntimeError) as error:
+            # When gradients overflow (--fp16), fairseq lowers the loss scale, and then asks CUDA
+            # for a zero, which a CPU cannot give.
+            if not isinstance(error.__context__, OverflowError):
+                raise
+            self.zero_grad()
+            return None
+
     Trainer.__init__ = __init__
     Trainer.begin_epoch = begin_epoch_without_old_workers
+    Trainer.train_step = train_step
 
 
 def _adjust(cfg: Any) -> None:

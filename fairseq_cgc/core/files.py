@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +24,15 @@ from fairseq_cgc.core.errors import UserError
 def new_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` only if all went well.
 
+    What processes left that were killed while they wrote the same file is removed.
+
     Raises:
         UserError: if the file cannot be written (rights, space).
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield partial
         with partial.open("rb") as stream:  # on the disk before the old one is gone
             os.fsync(stream.fileno())
@@ -44,14 +50,33 @@ def write_json(path: Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
+def save_tensors(path: Path, content: Any) -> None:
+    """``torch.save``, all or nothing.
+
+    Raises:
+        UserError: if the file cannot be written (rights, space).
+    """
+    with new_file(path) as partial, partial.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # that the file is not as long as it should be
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
 def read_safely(path: Path) -> Any:
     """``torch.load`` of tensors and plain values only, onto the CPU.
 
     Raises:
-        UserError: if the file is missing, damaged or asks to run code.
+        UserError: if the file is missing, damaged (a single bit suffices, except in files of
+            torch before 1.6, which have no checksums) or asks to run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        damaged = _damaged_part(path)
+        if damaged is None:
+            with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
+                return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
@@ -59,3 +84,31 @@ def read_safely(path: Path) -> Any:
         if isinstance(error, pickle.UnpicklingError) and refused:
             raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
         raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
+    raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of a zip archive, as torch writes, whose checksum torch.load ignores."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _remove_leftovers(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not _is_running(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # where the question would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OverflowError, PermissionError):
+        pass
+    return True

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fairseq_cgc.compat import safe_load
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.core.files import new_file
+from fairseq_cgc.core.files import save_tensors
 
 _EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 _UPDATE = re.compile(r"checkpoint_(\d+)_(\d+)\.pt")
@@ -108,8 +108,7 @@ def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> No
 
     _write_mean(state["model"], sums, paths)
     state["averaged"] = file_stamps(paths)
-    with new_file(output) as partial:
-        torch.save(state, partial)
+    save_tensors(output, state)
 
 
 def is_average_of(output: Path, paths: Iterable[Path]) -> bool:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import padding_mask
 from fairseq import options, tasks
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf
+from tools import padding_mask
 from torch import nn
 
 from fairseq_cgc.core import UserError
@@ -223,10 +223,19 @@ WRONG = [
     (["--weight-dropout", "-0.1"], "--weight-dropout is -0.1, but must be from 0 to 1"),
     (["--share-all-embeddings"], "--share-all-embeddings needs a joined dictionary"),
     (
-        ["--share-all-embeddings", "--decoder-embed-dim", "256"],
-        r"--decoder-embed-dim \(256\) equal to --encoder-embed-dim \(512\)",
+        ["--decoder-embed-dim", "256"],
+        "--decoder-embed-dim is 256, but must be --encoder-embed-dim, which is 512",
     ),
-    (["--init-from-lightconv", "/nowhere.pt"], "/nowhere.pt cannot be read: No such file"),
+    (
+        ["--share-all-embeddings", "--decoder-input-dim", "256"],
+        r"--decoder-input-dim \(256\) equal to --encoder-embed-dim \(512\)",
+    ),
+    (
+        ["--share-decoder-input-output-embed", "--decoder-output-dim", "256"],
+        "--decoder-output-dim is 256, but with a shared embedding must be --decoder-input-dim, "
+        "which is 512",
+    ),
+    (["--init-from-lightconv", "/nowhere.pt"], r"/nowhere.pt: cannot be read \(No such file"),
 ]
 
 

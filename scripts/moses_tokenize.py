@@ -15,11 +15,10 @@ import functools
 import os
 import sys
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import print_lines, run_main
 from fairseq_cgc.mt.corpora import decode_lines
 from fairseq_cgc.mt.moses import MosesEncoder, check_language
-from fairseq_cgc.mt.parallel import map_lines
+from fairseq_cgc.mt.parallel import check_workers, map_lines
 
 
 def main() -> None:
@@ -41,8 +40,7 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     check_language(args.lang, "--lang")
-    if args.workers < 1:
-        raise UserError(f"--workers is {args.workers}, but must be positive")
+    check_workers(args.workers)
     make = functools.partial(
         MosesEncoder,
         args.lang,

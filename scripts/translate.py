@@ -17,6 +17,7 @@ from fairseq_cgc.mt.cli import print_lines, run_main
 from fairseq_cgc.mt.corpora import decode_lines, read_lines
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.translate_files import (
+    check_output,
     partial_file,
     translate_file,
     translate_stream,
@@ -47,10 +48,11 @@ def main() -> None:
     if text is not None and not text.is_file():
         raise UserError(f"--input {text} does not exist")
     options = SearchOptions.from_arguments(arguments)
+    inputs = [arguments.checkpoint, arguments.data / "preparation.json", *([text] if text else [])]
+    if output is not None:
+        check_output(output, inputs)
     translator = Translator(arguments.checkpoint, arguments.data, options)
     if text is not None and output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        inputs = [arguments.checkpoint, arguments.data / "preparation.json", text]
         partial = partial_file(output, inputs, options)
         translate_file(translator, text, output, partial, buffer_size=size)
         return

@@ -269,3 +269,12 @@ def test_one_line_errors_are_for_fairseqs_commands_only(command):
         assert result.stderr == "error: --beam is 0, but must be positive\n"
     else:
         assert "RuntimeError: wrapped" in result.stderr
+
+
+@pytest.mark.parametrize("value", ["١٢", "[3, 7", "[3, x]", "(" * 5000, "{}[0]"])
+def test_lists_that_python_cannot_read_are_told_by_argparse(value, capsys):
+    parser = options.get_training_parser()
+    arguments = ["DATA", "--arch", "lightconv_cgc_tiny", f"--encoder-kernel-size-list={value}"]
+    with pytest.raises(SystemExit):
+        options.parse_args_and_arch(parser, arguments)
+    assert "must be numbers such as 3 or [3, 7], but is" in capsys.readouterr().err

@@ -49,7 +49,8 @@ def evaluate(expression: str) -> Any:
         ValueError,
     ):
         raise UserError(
-            f"an option is {expression[:60]!r}, but must be a value such as 2, '0.9, 0.98' or [1, 2]"
+            f"an option is {expression[:60]!r}, but must be a value such as 2, '0.9, 0.98' or "
+            "[1, 2]"
         ) from None
 
 

@@ -10,7 +10,8 @@ def band(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
     """:func:`~fairseq_cgc.core.functional.light_convolution` in time and memory of T x T."""
     time, batch, channels = x.shape
     groups = batch * kernel.shape[1]
-    matrix = band_matrix(kernel, time, time, padding_l)
+    # In x's dtype only now: the kernel's gradient is a sum over the diagonals of the matrix's.
+    matrix = band_matrix(kernel, time, time, padding_l).to(x.dtype)
     matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, time, time)
     x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R
     return (F.dropout(matrix, dropout) @ x).transpose(0, 1).reshape(time, batch, channels)

@@ -42,7 +42,7 @@ class _Blocks(torch.autograd.Function):
         out = torch.empty_like(x)
         drawn = []
         for positions, seen, columns in _spans(time, kernel_size, padding_l):
-            part = matrix[:, : positions.stop - positions.start, columns]
+            part = matrix[:, : positions.stop - positions.start, columns].to(x.dtype)
             if dropout > 0.0:
                 keep = F.dropout(torch.ones_like(part), dropout)
                 drawn.append(keep.bool())
@@ -65,7 +65,7 @@ class _Blocks(torch.autograd.Function):
         )
         for i, (positions, seen, columns) in enumerate(_spans(len(x), kernel_size, padding_l)):
             grad = grad_out[positions].transpose(0, 1)  # BH x rows x R
-            part = matrix[:, : grad.shape[1], columns]
+            part = matrix[:, : grad.shape[1], columns].to(x.dtype)
             grad_part = grad @ x[seen].permute(1, 2, 0)
             if drawn:
                 keep = drawn[i].to(part.dtype) * (0.0 if dropout == 1.0 else 1 / (1 - dropout))

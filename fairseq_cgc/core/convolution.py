@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from fairseq_cgc.core.autocast import is_autocast_on
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.gate import ContextGate
 from fairseq_cgc.core.gated_convolution import gated_convolution, sample_kernels
@@ -98,7 +99,7 @@ class _CGConv(_ConvNd):
             return super().forward(x)
         g1, g2 = self._logits(x)
         device = x.device.type
-        if _is_autocast_on(device) and x.dtype != torch.float64:
+        if is_autocast_on(device) and x.dtype != torch.float64:
             x = x.to(torch.get_autocast_dtype(device))
         x, padding = self._pad(x)
         geometry = Geometry(self.stride, padding, self.dilation, self.groups)
@@ -115,14 +116,7 @@ class _CGConv(_ConvNd):
         return sample_kernels(self.weight, *self._logits(x), self.groups, self.gate.combine)
 
     def _logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The gate's branches before they are joined, in its parameters' dtype under autocast too.
-
-        Returns:
-            G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off.
-        """
-        if _is_autocast_on(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self.gate.branch_logits(x)
+        """G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off."""
         return self.gate.branch_logits(x)
 
     def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -178,7 +172,3 @@ def gate_for(conv: _ConvNd, **switches: Unpack[GateSwitches]) -> ContextGate:
     with conv.weight.device:
         gate = ContextGate(conv.in_channels, conv.out_channels, conv.kernel_size, **switches)
     return gate.to(conv.weight.dtype).train(conv.training)
-
-
-def _is_autocast_on(device: str) -> bool:
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

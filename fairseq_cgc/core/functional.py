@@ -42,7 +42,8 @@ def light_convolution(
 
     Args:
         x: T x B x C, zero at padded positions.
-        kernel: B x H x K, or 1 x H x K for one kernel for all sentences.
+        kernel: B x H x K, or 1 x H x K for one kernel for all sentences. In half precision its
+            gradient, a sum over all positions, is exact only if the kernel is in float32.
         padding_l: zeros before the first position, 0 to K - 1; K - 1 - padding_l follow the
             last. K - 1 looks back only, as a decoder must; K // 2 where it is None.
         dropout: probability of DropConnect, drawn for each output position by itself as
@@ -50,7 +51,7 @@ def light_convolution(
         training: whether DropConnect is active.
 
     Returns:
-        T x B x C.
+        T x B x C in x's dtype, whatever the kernel's.
 
     Raises:
         UserError: for another padding_l, or if the environment variable FAIRSEQ_CGC_KERNEL names

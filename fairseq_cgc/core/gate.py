@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_cgc.core.autocast import is_autocast_on
 from fairseq_cgc.core.errors import UserError
 
 _POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
@@ -100,13 +101,13 @@ class ContextGate(nn.Module):
             )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.channel_interaction = channel_interaction
-        self.branches, self.combine, self.init = branches, combine, init
+        self.branches, self.combine, self.init, self.norm = branches, combine, init, norm
         self._pool = _POOLS[pool][len(self.kernel_size) - 1]
         has_in = branches != "out"
         has_out = channel_interaction and branches != "in"
 
         def make_norm(channels: int) -> nn.Module:
-            return nn.BatchNorm1d(channels) if norm == "batch" else nn.LayerNorm(latent)
+            return _BatchNorm(channels) if norm == "batch" else nn.LayerNorm(latent)
 
         def matrix(outputs: int, inputs: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(outputs, inputs))
@@ -164,25 +165,41 @@ class ContextGate(nn.Module):
         return torch.sigmoid(g1 + g2 if self.combine == "sum" else g1 * g2)
 
     def branch_logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The branches before they are joined; x as for :meth:`forward`.
+        """The branches before they are joined, in float32 at least, under autocast too.
+
+        Args:
+            x: as for :meth:`forward`.
 
         Returns:
             G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off.
         """
+        if is_autocast_on(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.branch_logits(x)
         if x.shape[2:] != self.grid_size:
+            if x.dim() == 5 and x.device.type == "cpu":
+                x = x.to(self._wide_dtype(x))  # torch sums 3-D bins in half precision here
             x = self._pool(x, self.grid_size)
-        x = x.flatten(2).to(self.encoder.dtype)  # B x c x grid
-        latent = F.linear(x, self.encoder)  # B x c x d
+        # Sums over the grid of large inputs are beyond float16's range, and the small differences
+        # that a norm enlarges below its precision.
+        x = x.flatten(2).to(self._wide_dtype(x))  # B x c x grid
+        latent = _linear(x, self.encoder)  # B x c x d
         g1 = g2 = None
         if self.branches != "out":
             assert self.in_norm is not None and self.in_decoder is not None
-            g1 = F.linear(F.relu(self.in_norm(latent)), self.in_decoder)
+            g1 = _linear(F.relu(_normalise(latent, self.in_norm)), self.in_decoder)
             g1 = g1.unflatten(2, self.kernel_size)
         if self.channel_interaction and self.branches != "in":
             if self.out_encoder is not None:
-                latent = F.linear(x, self.out_encoder)
+                latent = _linear(x, self.out_encoder)
             g2 = self._output_branch(latent).unflatten(2, self.kernel_size)
         return g1, g2
+
+    def _wide_dtype(self, x: Tensor) -> torch.dtype:
+        """What the gate is computed in: float32, or float64 where that comes in."""
+        wide = torch.promote_types(self.encoder.dtype, torch.float32)
+        # Batch statistics are in the dtype that the module was made or moved to.
+        return wide if self.norm == "batch" else torch.promote_types(wide, x.dtype)
 
     def _output_branch(self, latent: Tensor) -> Tensor:
         """Encoded context, B x c x d, to G2, B x o x prod(kernel)."""
@@ -190,15 +207,42 @@ class ContextGate(nn.Module):
         decoder = self.out_decoder if self.out_decoder is not None else self.in_decoder
         assert norm is not None and decoder is not None
         assert self.interaction is not None and self.interaction_norm is not None
-        grouped = F.relu(norm(latent)).unflatten(1, (self.groups, -1))  # B x g x c/g x d
-        mixed = (self.interaction @ grouped).flatten(1, 2)  # B x o x d
-        return F.linear(F.relu(self.interaction_norm(mixed)), decoder)
+        grouped = F.relu(_normalise(latent, norm)).unflatten(1, (self.groups, -1))
+        # B x g x c/g x d to B x o x d
+        mixed = (self.interaction.to(grouped.dtype) @ grouped).flatten(1, 2)
+        return _linear(F.relu(_normalise(mixed, self.interaction_norm)), decoder)
 
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"grid_size={self.grid_size}, branches={self.branches!r}, combine={self.combine!r}"
         )
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Stays in float32 where a network is turned to half precision.
+
+    Its variances are squares: those of inputs of a few hundred are beyond float16's range.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _BatchNorm:
+        def apply(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            is_half = moved.dtype in (torch.float16, torch.bfloat16)
+            return tensor.to(moved.device) if is_half else moved
+
+        return super()._apply(apply, recurse)
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x, weight.to(x.dtype))
+
+
+def _normalise(x: Tensor, norm: nn.Module) -> Tensor:
+    if isinstance(norm, nn.LayerNorm):  # its parameters follow the model's dtype
+        scale, shift = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+        return F.layer_norm(x, norm.normalized_shape, scale, shift, norm.eps)
+    return norm(x)
 
 
 def _group_width(in_channels: int, out_channels: int, channels_per_group: int | None) -> int:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fairseq_cgc.core.autocast import is_autocast_on
+
 
 def sentence_pooling_matrix(
     lengths: Tensor, ranks: Tensor, pooled_size: int, dtype: torch.dtype = torch.float32
@@ -135,6 +137,9 @@ def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None 
     Returns:
         B x H x P, in the type of ``heads``.
     """
+    if is_autocast_on(heads.device.type):  # which would take the sums in half precision
+        with torch.autocast(heads.device.type, enabled=False):
+            return pool_positions(heads, pooled_size, padding_mask)
     if padding_mask is None:
         lengths = torch.full((1,), len(heads), device=heads.device)
         ranks = torch.arange(len(heads), device=heads.device).unsqueeze(0)

@@ -113,7 +113,7 @@ class IncrementalLightConv(LightweightConv1dTBC):
         dropout = self.weight_dropout_module
         return light_convolution(
             x,
-            self._normalized_kernel().unsqueeze(0).to(x.dtype),
+            self._wide_kernel().unsqueeze(0),
             padding_l=self.padding_l,
             dropout=dropout.p,
             training=dropout.training or dropout.apply_during_inference,
@@ -134,10 +134,15 @@ class IncrementalLightConv(LightweightConv1dTBC):
         )
 
     def _normalized_kernel(self) -> Tensor:
+        return self._wide_kernel().to(self.weight.dtype)
+
+    def _wide_kernel(self) -> Tensor:
+        """H x K in float32 (as fairseq takes its softmax) where the weight is not wider."""
         kernel = self.weight.flatten(1)
+        dtype = torch.promote_types(kernel.dtype, torch.float32)
         if not self.weight_softmax:
-            return kernel
-        return kernel.softmax(1, dtype=torch.float32).to(kernel.dtype)  # as fairseq does it
+            return kernel.to(dtype)
+        return kernel.softmax(1, dtype=torch.float32).to(dtype)
 
     def reorder_incremental_state(
         self, incremental_state: dict[str, Any], new_order: Tensor

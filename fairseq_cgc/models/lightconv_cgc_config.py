@@ -164,6 +164,11 @@ def resolve(cfg: Any) -> argparse.Namespace:
         if getattr(args, name) is None:
             setattr(args, name, getattr(args, other))
     _check_numbers(args)
+    if args.decoder_embed_dim != args.encoder_embed_dim:
+        raise UserError(  # the decoder's attention reads the encoder's output as it is
+            f"--decoder-embed-dim is {args.decoder_embed_dim}, but must be --encoder-embed-dim, "
+            f"which is {args.encoder_embed_dim}"
+        )
     for side in ("encoder", "decoder"):
         sizes, layers = getattr(args, f"{side}_kernel_size_list"), getattr(args, f"{side}_layers")
         sizes = list(sizes) * layers if len(sizes) == 1 else list(sizes)
@@ -182,6 +187,11 @@ def resolve(cfg: Any) -> argparse.Namespace:
     if args.share_all_embeddings:
         _check_shared_embeddings(args)
         args.share_decoder_input_output_embed = True
+    if args.share_decoder_input_output_embed and args.decoder_output_dim != args.decoder_input_dim:
+        raise UserError(
+            f"--decoder-output-dim is {args.decoder_output_dim}, but with a shared embedding must "
+            f"be --decoder-input-dim, which is {args.decoder_input_dim}"
+        )
     args.encoder_conv_type = "lightweight"
     # fairseq's LightConv reads these but offers no option for them.
     args.tie_adaptive_weights = args.tie_adaptive_proj = False
@@ -218,9 +228,9 @@ def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_shared_embeddings(args: argparse.Namespace) -> None:
-    if args.encoder_embed_dim != args.decoder_embed_dim:
+    if args.encoder_embed_dim != args.decoder_input_dim:
         raise UserError(
-            f"--share-all-embeddings needs --decoder-embed-dim ({args.decoder_embed_dim}) equal "
+            f"--share-all-embeddings needs --decoder-input-dim ({args.decoder_input_dim}) equal "
             f"to --encoder-embed-dim ({args.encoder_embed_dim})"
         )
     if args.decoder_embed_path not in (None, args.encoder_embed_path):

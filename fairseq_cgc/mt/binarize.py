@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +37,7 @@ def binarize(
     Raises:
         UserError: if fairseq-preprocess fails.
     """
-    if "," in str(text_dir):
-        raise UserError(f"{text_dir}: fairseq-preprocess cannot read a path with a comma")
+    check_path(text_dir)
     arguments: list[str | Path] = [
         "--source-lang", source_lang, "--target-lang", target_lang,
         "--destdir", data_dir, "--workers", str(workers),
@@ -49,6 +49,13 @@ def binarize(
     if joined_dictionary:
         arguments.append("--joined-dictionary")
     run_fairseq("preprocess", arguments, log=log)
+
+
+def check_path(path: Path) -> None:
+    """Raise UserError for a path that fairseq takes for several: with a comma or a colon."""
+    for letter in f",{os.pathsep}":
+        if letter in str(path):
+            raise UserError(f"{path}: fairseq takes {letter!r} for the end of a path")
 
 
 def dictionary_size(data_dir: Path, lang: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import os
 import shlex
@@ -24,17 +25,31 @@ _started: WeakSet[subprocess.Popen[bytes]] = WeakSet()
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Call ``main``; a :class:`UserError` ends the program with one line and status 1."""
+    """Call ``main``; a :class:`UserError` ends the program with one line and status 1.
+
+    So does an ``OSError``, whose message names the file and what the system has against it.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # fairseq's own would drown ours
+    for stream in (sys.stdout, sys.stderr):  # a file may have a name that is not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, rights, a name that is too long
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def printable(text: str) -> str:
+    """Text for one line of a terminal: escapes for line ends, control and format characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_lines(lines: Iterable[str], *, at_once: bool) -> None:

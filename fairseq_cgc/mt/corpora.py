@@ -7,6 +7,7 @@ text mode obey, are ordinary characters, so that both sides always stay aligned.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import itertools
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
@@ -27,20 +29,29 @@ from fairseq_cgc.core.files import new_file
 #: subwords takes time quadratic in its length.
 MAX_TOKEN_CHARACTERS = 1000
 
+#: A longer line is none: a device, or a packed file made to fill the memory.
+MAX_LINE_BYTES = 16 << 20
+
 _BLOCK = 1 << 20  # bytes read at a time
 
 
-def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
+def decode_lines(stream: BinaryIO, name: str) -> Iterator[str]:
     """Yield the lines of a binary stream as text, without their newline.
 
     Args:
-        stream: lines of bytes.
+        stream: open for reading.
         name: of the stream, for messages.
 
     Raises:
-        UserError: at the first line that is not UTF-8, with its number.
+        UserError: at the first line that is not UTF-8, or longer than :data:`MAX_LINE_BYTES`,
+            with its number.
     """
-    for number, line in enumerate(stream, start=1):
+    lines = iter(functools.partial(stream.readline, MAX_LINE_BYTES + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE_BYTES:
+            raise UserError(
+                f"{name}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so not text"
+            )
         try:
             yield line.decode("utf-8").removesuffix("\n")
         except UnicodeDecodeError as error:
@@ -62,7 +73,7 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            lines = decode_lines(stream, str(path))
+            lines = decode_lines(cast(BinaryIO, stream), str(path))
             for first in itertools.islice(lines, 1):
                 yield first.removeprefix("\ufeff").removesuffix("\r")
             for line in lines:

@@ -16,8 +16,17 @@ from fairseq_cgc.core.errors import UserError
 
 LineFunction = Callable[[str], str]
 
+#: More processes than this help nobody, and may bring the machine down.
+MAX_WORKERS = max(32, 4 * (os.cpu_count() or 1))
+
 _CHUNK = 500  # lines sent to a process at a time
 _function: LineFunction | None = None  # of a worker process
+
+
+def check_workers(workers: int) -> None:
+    """Raise UserError for a number of processes that cannot be right."""
+    if not 1 <= workers <= MAX_WORKERS:
+        raise UserError(f"--workers is {workers}, but must be from 1 to {MAX_WORKERS}")
 
 
 def map_lines(

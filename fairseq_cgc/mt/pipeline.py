@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
@@ -58,8 +59,13 @@ class TextPipeline:
                 raise UserError(
                     f"{name} is {getattr(self, name)!r}, but must be {' or '.join(allowed)}"
                 )
-        if not isinstance(self.raw, dict):
-            raise TypeError(f"raw is {self.raw!r}, but must map splits to files")
+        for name, hint in get_type_hints(type(self)).items():
+            kind = get_origin(hint) or hint
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} is {getattr(self, name)!r}, but must be {kind.__name__}")
+        for files in self.raw.values():
+            if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
+                raise TypeError(f"raw has {files!r}, but must map splits to languages to files")
 
     @classmethod
     def load(cls, data_dir: Path | str) -> TextPipeline:
@@ -79,7 +85,7 @@ class TextPipeline:
             ) from error
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: damaged ({error})") from error
 
     def save(self, data_dir: Path | str) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
-from fairseq_cgc.mt.binarize import binarize, dictionary_size
+from fairseq_cgc.mt.binarize import binarize, check_path, dictionary_size
 from fairseq_cgc.mt.corpora import (
     MAX_TOKEN_CHARACTERS,
     check_pairs,
@@ -32,7 +32,7 @@ from fairseq_cgc.mt.corpora import (
     sha256_of,
     write_lines,
 )
-from fairseq_cgc.mt.parallel import LineFunction, map_lines
+from fairseq_cgc.mt.parallel import LineFunction, check_workers, map_lines
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.steps import is_done, make_step, only_process_in, read_counts
 from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, learn
@@ -86,7 +86,8 @@ class PrepareOptions:
             raise UserError(
                 f"--source-lang and --target-lang are both {self.source_lang}, but must differ"
             )
-        for option in ("bpe_size", "max_tokens", "workers"):
+        check_workers(self.workers)
+        for option in ("bpe_size", "max_tokens"):
             value = getattr(self, option)
             if value < 1:
                 name = option.replace("_", "-")
@@ -155,9 +156,11 @@ def prepare_from(text: TextStep, out: Path, options: PrepareOptions) -> Prepared
     """As :func:`prepare`, with the given first step.
 
     Raises:
-        UserError: as :func:`prepare`, and whatever the first step raises.
+        UserError: as :func:`prepare`, and whatever the first step raises; a path that fairseq
+            cannot read.
     """
     options.check()
+    check_path(out)
     langs = (options.source_lang, options.target_lang)
     bpe = {**text.settings, "subwords": options.subwords, "bpe_size": options.bpe_size}
     data = {**bpe, "joined_dictionary": options.joined_dictionary}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import dataclass
 
 import torch
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.models.precision import PRECISIONS, check_precision
+
+#: A length of 2,000 subwords to this power is still a number of float32.
+LARGEST_LENPEN = 10
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class SearchOptions:
             if value is not None and value < 1:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} must be at least 1, but is {value}")
-        if not math.isfinite(self.lenpen):
-            raise UserError(f"--lenpen must be a finite number, but is {self.lenpen}")
+        if not -LARGEST_LENPEN <= self.lenpen <= LARGEST_LENPEN:
+            raise UserError(
+                f"--lenpen must be from -{LARGEST_LENPEN} to {LARGEST_LENPEN}, but is {self.lenpen}"
+            )
         check_precision(self.precision, "--precision")
         if self.precision == "int8" and self.device.type != "cpu":
             raise UserError("--precision int8 is for CPUs only; add --cpu")

@@ -14,7 +14,7 @@ from subword_nmt.learn_bpe import learn_bpe
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
-from fairseq_cgc.mt.corpora import read_lines
+from fairseq_cgc.mt.corpora import MAX_TOKEN_CHARACTERS, read_lines
 
 #: File name of each kind's model; the name tells :meth:`Subwords.load` the kind.
 MODEL_FILES = {"subword_nmt": "code", "sentencepiece": "sentencepiece.bpe.model"}
@@ -62,6 +62,9 @@ def remove_subwords(line: str, kind: str) -> str:
 class _SubwordNMT(Subwords):
     kind = "subword_nmt"
 
+    #: Words whose subwords are remembered; subword-nmt itself would forget none.
+    CACHED = 100_000
+
     def __init__(self, path: Path) -> None:
         try:
             with path.open(encoding="utf-8", newline="\n") as stream:
@@ -70,7 +73,20 @@ class _SubwordNMT(Subwords):
             raise UserError(f"{path}: not a BPE code file of subword-nmt") from error
 
     def encode(self, line: str) -> str:
-        return self._bpe.process_line(line)
+        if len(self._bpe.cache) > self.CACHED:
+            self._bpe.cache.clear()
+        words = line.split(" ")
+        if max(map(len, words)) <= MAX_TOKEN_CHARACTERS:
+            return self._bpe.process_line(line)
+        # In pieces, because the time for a word grows faster than its length.
+        return " ".join(
+            "@@ ".join(map(self._bpe.process_line, _pieces(word))) for word in words if word
+        )
+
+
+def _pieces(word: str) -> list[str]:
+    size = MAX_TOKEN_CHARACTERS
+    return [word[start : start + size] for start in range(0, len(word), size)]
 
 
 class _SentencePiece(Subwords):
@@ -135,7 +151,7 @@ def _learn_sentencepiece(texts: Sequence[Path], size: int) -> bytes:
             num_threads=1,  # the result must not depend on the machine
             minloglevel=2,
         )
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--bpe-size {size} does not suit {texts[0]}: {reason}") from error
     return model.getvalue()

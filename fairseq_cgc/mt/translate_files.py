@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
+from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.checkpoints import file_stamps
 from fairseq_cgc.mt.corpora import read_lines
@@ -45,17 +49,20 @@ def translate_file(
         buffer_size: lines translated together.
 
     Raises:
-        UserError: if ``text`` is unreadable; what was translated before stays in ``partial``.
+        UserError: if ``text`` is unreadable, or another process translates it into ``output``;
+            what was translated before stays in ``partial``.
     """
-    done = _keep_complete_lines(partial)
     total = sum(1 for _ in read_lines(text))
-    lines = itertools.islice(read_lines(text), done, None)
-    translations = translator.translate(lines, buffer_size=buffer_size, first_line=done + 1)
     # Line by line, so that even a killed run leaves all that it has translated.
     with partial.open("a", encoding="utf-8", newline="\n", buffering=1) as stream:
+        _only_process_writing(stream, output)
+        done = _keep_complete_lines(partial)
+        lines = itertools.islice(read_lines(text), done, None)
+        translations = translator.translate(lines, buffer_size=buffer_size, first_line=done + 1)
         for line in tqdm(translations, desc="translating", initial=done, total=total, unit="line"):
             stream.write(line + "\n")
-    partial.replace(output)
+        os.fsync(stream.fileno())
+        partial.replace(output)
 
 
 def translate_stream(
@@ -68,10 +75,30 @@ def translate_stream(
             stream.write(line + "\n")
 
 
+def check_output(output: Path, inputs: Iterable[Path]) -> None:
+    """See that ``output`` may be made, and make its folder.
+
+    Raises:
+        UserError: if it is a folder, or one of ``inputs``.
+        OSError: if its folder cannot be made.
+    """
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder, but must be a file")
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UserError(f"--output {output} would overwrite {path}, which is needed")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _only_process_writing(stream: TextIO, output: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process is translating into {output}") from error
+
+
 def _keep_complete_lines(path: Path) -> int:
     """Cut a file after its last newline; the number of lines left."""
-    if not path.exists():
-        return 0
     with path.open("r+b") as stream:
         lines, end = 0, 0
         for line in stream:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from fairseq import checkpoint_utils, tasks, utils
@@ -15,6 +16,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel
 import fairseq_cgc.models  # noqa: F401  (registers our architectures)
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.models.precision import set_precision
+from fairseq_cgc.mt.binarize import check_path
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.search import SearchOptions
@@ -22,6 +24,7 @@ from fairseq_cgc.mt.trained import check_precision_fits, find_pipeline, language
 
 logger = logging.getLogger(__name__)
 
+_LARGEST_BUFFER = 1_000_000  # lines
 _MAX_LENGTH = 200  # subwords of a translation, as in fairseq-generate
 
 
@@ -58,7 +61,7 @@ class Translator:
             raise UserError(f"{checkpoint} is a model of unknown architecture {architecture!r}")
         check_precision_fits(state, self.options.precision)
 
-        self._task = tasks.setup_task(state["cfg"].task, from_checkpoint=True)
+        self._task = _set_up_task(state["cfg"].task, data_dir)
         try:
             (model,), config, _ = checkpoint_utils.load_model_ensemble_and_task(
                 [str(checkpoint)], task=self._task, state=state
@@ -98,10 +101,12 @@ class Translator:
             first_line: number of the first line, for the warning.
 
         Raises:
-            UserError: if ``buffer_size`` is not positive.
+            UserError: if ``buffer_size`` is not from 1 to a million.
         """
-        if buffer_size < 1:
-            raise UserError(f"--buffer-size must be at least 1, but is {buffer_size}")
+        if not 1 <= buffer_size <= _LARGEST_BUFFER:
+            raise UserError(
+                f"--buffer-size must be from 1 to {_LARGEST_BUFFER}, but is {buffer_size}"
+            )
         encoded = self.pipeline.encode(lines, self.pipeline.source_lang)
         return self.pipeline.decode(self._translate_subwords(encoded, buffer_size, first_line))
 
@@ -171,3 +176,12 @@ class Translator:
         ]
         order = sample["id"].tolist()  # The collater sorts by length.
         return [text for _, text in sorted(zip(order, texts, strict=True))]
+
+
+def _set_up_task(config: Any, data_dir: Path) -> Any:
+    check_path(data_dir)
+    try:
+        return tasks.setup_task(config, from_checkpoint=True)
+    except Exception as error:  # a damaged dictionary: fairseq raises any kind, Exception itself
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{data_dir}: its dictionaries cannot be read ({reason[:200]})") from error

@@ -59,8 +59,8 @@ def test_failure_of_fairseq_is_one_line(text, tmp_path):
         )  # fmt: skip
 
 
-def test_comma_in_a_path(tmp_path):
-    with pytest.raises(UserError, match="path with a comma"):
-        binarize(
-            tmp_path / "a,b", tmp_path, ["train"], "de", "en", joined_dictionary=True, log=tmp_path
-        )
+@pytest.mark.parametrize("letter", [",", ":"])
+def test_paths_that_fairseq_takes_for_two(tmp_path, letter):
+    text = tmp_path / f"a{letter}b"
+    with pytest.raises(UserError, match=f"a{letter}b: fairseq takes '{letter}' for the end"):
+        binarize(text, tmp_path, ["train"], "de", "en", joined_dictionary=True, log=tmp_path)

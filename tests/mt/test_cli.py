@@ -38,3 +38,25 @@ def test_command_is_of_this_python_and_package():
 def test_failing_command_is_told_with_its_last_line(tmp_path):
     with pytest.raises(UserError, match=r"fairseq-train failed: .*error: .*\(see .*log\)"):
         run_fairseq("train", ["DATA", "--arch", "lightconv", "--no-such"], log=tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("a\nb\x1b[2J: no\u2028text"), "a\\nb\\x1b[2J: no\\u2028text"),
+        (UserError("größe.txt: fehlt"), "größe.txt: fehlt"),
+        (
+            OSError(28, "No space left on device", "out"),
+            "[Errno 28] No space left on device: 'out'",
+        ),
+    ],
+    ids=["control characters", "umlauts", "full disk"],
+)
+def test_an_error_is_one_line_whatever_a_file_is_called(capsys, error, line):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == f"error: {line}\n"

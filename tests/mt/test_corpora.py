@@ -10,6 +10,7 @@ import pytest
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.corpora import (
+    MAX_LINE_BYTES,
     MAX_TOKEN_CHARACTERS,
     check_pairs,
     decode_lines,
@@ -76,6 +77,17 @@ def test_decoding_a_stream():
     assert next(lines) == "a"
     with pytest.raises(UserError, match=r"^input, line 2: not UTF-8 \(byte 0xe4, number 2 of"):
         next(lines)
+
+
+def test_a_line_that_fills_the_memory(tmp_path):
+    bomb = write(tmp_path / "text.gz", gzip.compress(b"a\n" + bytes(MAX_LINE_BYTES + 1), mtime=0))
+    assert bomb.stat().st_size < 20_000
+    with pytest.raises(UserError, match=r"text\.gz, line 2: longer than 16 MiB"):
+        list(read_lines(bomb))
+    with pytest.raises(UserError, match="/dev/zero, line 1: longer than 16 MiB"):
+        list(read_lines(Path("/dev/zero")))
+    longest = write(tmp_path / "text", b"a" * (MAX_LINE_BYTES - 1) + b"\nb")
+    assert [len(line) for line in read_lines(longest)] == [MAX_LINE_BYTES - 1, 1]
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -1,5 +1,9 @@
+import random
+import re
+
 import pytest
-from conftest import SHARED
+from sacremoses import MosesPunctNormalizer
+from tools import SHARED
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.corpora import read_lines
@@ -97,6 +101,20 @@ def test_strict_rules(lang, raw, tokens):
 def test_punctuation_rules_know_only_ascii_digits_and_spaces():
     assert encoder("de", tokenize=False)("3 % ٣ % 1\u00a0000 ٣\u00a0٣") == "3% ٣ % 1,000 ٣ ٣"
     assert encoder("de", tokenize=False)('a."\u00a0."x') == 'a". ".x'
+
+
+@pytest.mark.parametrize("lang", ["de", "fr", "fi"])
+def test_full_stops_leave_quotes_as_sacremoses_moves_them(lang):
+    """Ours takes linear time for a line of dots; where it stops and goes on is delicate."""
+    rules = MosesPunctNormalizer.DE_ES_FR_QUOTATION_FOLLOWED_BY_COMMA
+    encode, draw = encoder(lang, tokenize=False, strict=True), random.Random(1)
+    for _ in range(3000):
+        line = "".join(draw.choices('..."<a \t', k=draw.randint(1, 12)))
+        expected = re.sub(" +", " ", line) + "\n"
+        for pattern, replacement in rules:
+            expected = re.sub(pattern, replacement, expected, flags=re.ASCII)
+        if line.strip():
+            assert encode(line) == expected.removesuffix("\n")
 
 
 def test_lower_case_is_that_of_perl():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SHARED
+from tools import SHARED
 from toy import ROOT
 
 from fairseq_cgc.core.errors import UserError
@@ -83,7 +83,7 @@ def test_bad_utf8(tokenize, workers):
     ("arguments", "message"),
     [
         (["--lang", "german"], "--lang is german, but must be a two- or three-letter code"),
-        (["--lang", "de", "--workers", "0"], "--workers is 0, but must be positive"),
+        (["--lang", "de", "--workers", "0"], "--workers is 0, but must be from 1 to"),
     ],
 )
 def test_errors(tokenize, arguments, message):

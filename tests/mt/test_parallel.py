@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.parallel import map_lines
+from fairseq_cgc.mt.parallel import MAX_WORKERS, check_workers, map_lines
 
 
 def make_marker(mark):
@@ -67,3 +67,11 @@ def make_killed():
 def test_a_killed_process_is_an_error_not_a_hang():
     with pytest.raises(UserError, match="one of 2 worker processes was killed"):
         list(map_lines(make_killed, ["a"], 2))
+
+
+def test_number_of_processes():
+    check_workers(1)
+    check_workers(MAX_WORKERS)
+    for workers in (0, -1, MAX_WORKERS + 1, 10**9):
+        with pytest.raises(UserError, match=f"--workers is {workers}, but must be from 1 to"):
+            check_workers(workers)

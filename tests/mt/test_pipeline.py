@@ -137,7 +137,12 @@ def test_a_folder_without_preparation_says_what_makes_one(tmp_path):
         (lambda text: "[]", "damaged"),
         (lambda text: "{}", "damaged"),
         (lambda text: json.dumps(json.loads(text) | {"unheard": 1}), "damaged"),
-        (lambda text: json.dumps(json.loads(text) | {"raw": 1}), "damaged"),
+        (lambda text: json.dumps(json.loads(text) | {"raw": 1}), "raw is 1, but must be dict"),
+        (lambda text: json.dumps(json.loads(text) | {"raw": {"test": 1}}), "raw has 1, but must"),
+        (lambda text: json.dumps(json.loads(text) | {"source_lang": 5}), "source_lang is 5, but"),
+        (lambda text: json.dumps(json.loads(text) | {"lowercase": "no"}), "must be bool"),
+        (lambda text: json.dumps(json.loads(text) | {"subword_model": None}), "must be str"),
+        (lambda text: "[" * 100_000, "damaged"),
         (lambda text: text.replace("moses", "mosses"), "'mosses', but must be moses or none"),
     ],
 )

@@ -214,7 +214,7 @@ def test_nothing_left_after_cleaning(raw, tmp_path):
     [
         ({"bpe_size": 0}, "--bpe-size is 0, but must be positive"),
         ({"max_tokens": -1}, "--max-tokens is -1, but must be positive"),
-        ({"workers": 0}, "--workers is 0, but must be positive"),
+        ({"workers": 0}, "--workers is 0, but must be from 1 to"),
         ({"target_lang": "de"}, "are both de, but must differ"),
         ({"target_lang": "fr"}, "split train has no text in fr"),
         ({"subwords": "wordpiece"}, "wordpiece, but must be subword_nmt or sentencepiece"),
@@ -225,6 +225,13 @@ def test_wrong_options(raw, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         prepare(raw, tmp_path / "out", dataclasses.replace(OPTIONS, **change))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("letter", [",", ":"])
+def test_a_folder_that_fairseq_cannot_read_is_told_before_anything_is_made(raw, tmp_path, letter):
+    with pytest.raises(UserError, match=f"o{letter}ut: fairseq takes '{letter}' for the end"):
+        prepare(raw, tmp_path / f"o{letter}ut", OPTIONS)
+    assert not (tmp_path / f"o{letter}ut").exists()
 
 
 @pytest.mark.parametrize(

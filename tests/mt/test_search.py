@@ -29,10 +29,11 @@ def test_numbers_must_be_positive(option: str) -> None:
         parse(f"--{option}", "0")
 
 
-@pytest.mark.parametrize("value", ["nan", "inf"])
-def test_the_length_penalty_must_be_finite(value: str) -> None:
-    with pytest.raises(UserError, match=f"--lenpen must be a finite number, but is {value}"):
-        parse("--lenpen", value)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "10.5", "-11.0"])
+def test_the_length_penalty_must_be_moderate(value: str) -> None:
+    with pytest.raises(UserError, match=f"--lenpen must be from -10 to 10, but is {value}"):
+        parse(f"--lenpen={value}")
+    assert parse("--lenpen=-10").lenpen == -10
 
 
 def test_the_precision_must_exist_and_run_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

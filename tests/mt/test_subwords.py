@@ -1,6 +1,7 @@
 import pytest
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.corpora import MAX_TOKEN_CHARACTERS
 from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, learn, remove_subwords
 
 GERMAN = ["der kleine hund läuft .", "die kleinen hunde laufen .", "der hund schläft ."] * 3
@@ -105,3 +106,36 @@ def test_errors_of_loading(name, tmp_path):
         Subwords.load(tmp_path / name)
     with pytest.raises(UserError, match="is called code or sentencepiece"):
         Subwords.load(tmp_path / "other")
+
+
+def test_a_word_that_is_too_long_is_split_in_pieces(texts, tmp_path):
+    path = tmp_path / MODEL_FILES["subword_nmt"]
+    learn("subword_nmt", texts, 60, path)
+    subwords = Subwords.load(path)
+    word = "derhund" * 1000
+    line = f"der {word} läuft"
+    found = subwords.encode(line)
+    assert subwords.decode(found) == line
+    size = MAX_TOKEN_CHARACTERS
+    first = subwords.encode(word[:size])
+    assert found.startswith(
+        f"{subwords.encode('der')} {first}@@ {subwords.encode(word[size:])[:9]}"
+    )
+    # A line is long in many words, too; they are not touched.
+    many = " ".join(["der hund"] * 500)
+    assert subwords.encode(many) == " ".join([subwords.encode("der hund")] * 500)
+
+
+def test_words_are_not_remembered_for_ever(texts, tmp_path, monkeypatch):
+    path = tmp_path / MODEL_FILES["subword_nmt"]
+    learn("subword_nmt", texts, 60, path)
+    subwords = Subwords.load(path)
+    monkeypatch.setattr(type(subwords), "CACHED", 50)
+    for number in range(500):
+        subwords.encode(f"hund{number} läuft{number}")
+        assert len(subwords._bpe.cache) <= 52
+
+
+def test_a_size_that_sentencepiece_cannot_read(texts, tmp_path):
+    with pytest.raises(UserError, match="--bpe-size 1000000000000 does not suit"):
+        learn("sentencepiece", texts, 10**12, tmp_path / MODEL_FILES["sentencepiece"])

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from tinyrun import TinyRun, run_script, tiny_run
 
+from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.translate_files import (
+    check_output,
     partial_file,
     translate_file,
     translate_stream,
@@ -96,3 +98,32 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     assert broken.returncode == 1 and "in.de, line 2: not UTF-8" in message
     assert b"Traceback" not in broken.stderr
     assert output.read_bytes() == piped.stdout
+
+
+def test_two_processes_do_not_write_into_one_output(tmp_path: Path, text: Path) -> None:
+    output, partial = tmp_path / "out", tmp_path / "out.partial"
+
+    class Meanwhile(Upper):
+        """Starts the same translation again while it translates."""
+
+        def translate(self, lines: Iterable[str], **options: int) -> Iterator[str]:
+            for line in super().translate(lines, **options):
+                with pytest.raises(UserError, match="another process is translating into .*out"):
+                    translate_file(Upper(), text, output, partial, buffer_size=2)
+                yield line
+
+    translate_file(Meanwhile(), text, output, partial, buffer_size=2)
+    assert output.read_text() == "ONE\nTWO\n\nFOUR\n"
+
+
+def test_what_is_needed_is_not_overwritten(tmp_path: Path, text: Path) -> None:
+    check_output(tmp_path / "new" / "out", [text, tmp_path / "absent"])
+    assert (tmp_path / "new").is_dir()
+    link = tmp_path / "link"
+    link.symlink_to(text)
+    for output in (text, link, tmp_path / "new" / ".." / "text"):
+        with pytest.raises(UserError, match="would overwrite .*text, which is needed"):
+            check_output(output, [text])
+    for output in (tmp_path, Path()):
+        with pytest.raises(UserError, match="is a folder, but must be a file"):
+            check_output(output, [text])

@@ -61,7 +61,7 @@ def test_one_line_for_every_line_in_order(translator: Translator) -> None:
         translator_2 = _with_options(translator, **changes)
         assert list(translator_2.translate(lines)) == expected
     assert list(translator.translate([])) == []
-    with pytest.raises(UserError, match="--buffer-size must be at least 1, but is 0"):
+    with pytest.raises(UserError, match="--buffer-size must be from 1 to 1000000, but is 0"):
         translator.translate([], buffer_size=0)
 
 
@@ -175,3 +175,20 @@ def test_checkpoint_must_be_one(run: TinyRun, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(UserError, match="unknown architecture 'somebody_elses_model'"):
         Translator(tmp_path / "other.pt", run.data_dir, BEAM_3)
+
+
+@pytest.mark.parametrize("content", ["no count\n", "a 1\na 2\n", "a b\n", b"\xff\xfe"], ids=repr)
+def test_a_damaged_dictionary_is_told(run: TinyRun, tmp_path: Path, content: str | bytes) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(run.data_dir, data)
+    content = content.encode() if isinstance(content, str) else content
+    (data / "dict.de.txt").write_bytes(content)
+    with pytest.raises(UserError, match="data: its dictionaries cannot be read"):
+        Translator(run.save_dir / "checkpoint_best.pt", data, BEAM_3)
+
+
+def test_a_folder_that_fairseq_takes_for_two(run: TinyRun, tmp_path: Path) -> None:
+    data = tmp_path / "da:ta"
+    shutil.copytree(run.data_dir, data)
+    with pytest.raises(UserError, match="da:ta: fairseq takes ':' for the end of a path"):
+        Translator(run.save_dir / "checkpoint_best.pt", data, BEAM_3)

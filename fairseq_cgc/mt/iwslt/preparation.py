@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.archives import extract_files, list_archive
+from fairseq_cgc.mt.binarize import check_path
 from fairseq_cgc.mt.corpora import download, keep_pair, sha256_of, write_lines
 from fairseq_cgc.mt.iwslt.campaign import (
     Campaign,
@@ -79,6 +80,7 @@ def prepare_iwslt(
     """
     options.check()
     campaign.check()
+    check_path(out)
     settings: dict[str, Any] = {
         "languages": sorted(campaign.langs),
         "year": campaign.year,

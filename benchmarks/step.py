@@ -29,7 +29,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "cgc-logits": ("cgc-logits",),
     "cgc without gates": ("cgc", "--encoder-gate-target", "none"),
 }
-PASSES = 3
+PASSES = 2
 PRECISIONS = {"cpu": ["float32"], "cuda": ["float32", "bfloat16", "float16"]}
 _FLAGS = {"float32": [], "bfloat16": ["--bf16"], "float16": ["--fp16"]}
 
@@ -74,6 +74,7 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
 def _trainer(words: list[str], settings: Settings) -> Trainer:
     cfg, task, model = build(*words)
     cfg.common.cpu = settings.device == "cpu"
+    cfg.checkpoint.no_save = True
     trainer = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
     trainer.begin_epoch(1)
     return trainer

@@ -103,8 +103,10 @@ def refuse_to_train_alone(cfg: Any) -> None:
             f"WORLD_SIZE is {_processes()}, but this process would train alone, and so would the "
             f"others, into one folder; {_ADVICE}, or unset WORLD_SIZE and RANK"
         )
-    if training.distributed_rank == 0 and not cfg.checkpoint.no_save:
-        _keep_others_out(Path(cfg.checkpoint.save_dir))
+    # fairseq-train has made the folder before; a trainer of other programs may never need one.
+    save_dir = Path(cfg.checkpoint.save_dir)
+    if training.distributed_rank == 0 and not cfg.checkpoint.no_save and save_dir.is_dir():
+        _keep_others_out(save_dir)
 
 
 def _processes() -> int:

@@ -114,12 +114,20 @@ def test_function_refuses_code(
     assert not canary.exists()
 
 
-def test_the_files_are_hostile(tmp_path: Path) -> None:
-    for kind in (in_zip, in_optimizer, in_old_format):
+@pytest.mark.parametrize("payload", [Runs, Evaluates])
+def test_the_payloads_run_code(payload: type[Runs], tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    pickle.loads(pickle.dumps(payload(canary)))
+    assert canary.exists()
+
+
+def test_the_files_carry_a_payload(tmp_path: Path) -> None:
+    for kind in (in_zip, in_optimizer, in_old_format, in_bare_pickle):
         path, canary = tmp_path / "hostile.pt", tmp_path / kind.__name__
         kind(path, canary)
-        torch.load(path, weights_only=False)
-        assert canary.exists()
+        content = path.read_bytes()
+        assert str(canary).encode() in content
+        assert b"system" in content or b"eval" in content
 
 
 @pytest.mark.parametrize("command", ["generate", "validate"])

@@ -40,9 +40,9 @@ class _Blocks(torch.autograd.Function):
         groups = len(matrix)
         x = x.reshape(time, groups, batch * channels // groups)
         out = torch.empty_like(x)
-        drawn = []
+        drawn, taps = [], matrix.to(x.dtype)
         for positions, seen, columns in _spans(time, kernel_size, padding_l):
-            part = matrix[:, : positions.stop - positions.start, columns].to(x.dtype)
+            part = taps[:, : positions.stop - positions.start, columns]
             if dropout > 0.0:
                 keep = F.dropout(torch.ones_like(part), dropout)
                 drawn.append(keep.bool())
@@ -58,14 +58,14 @@ class _Blocks(torch.autograd.Function):
         x, matrix, *drawn = ctx.saved_tensors
         kernel_size, padding_l, dropout = ctx.how
         shape, grad_out = grad_out.shape, grad_out.reshape(x.shape)
-        grad_x = torch.zeros_like(x)
+        grad_x, taps = torch.zeros_like(x), matrix.to(x.dtype)
         # A sum over all blocks, of which half precision would lose the last ones.
         grad_matrix = torch.zeros_like(
             matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)
         )
         for i, (positions, seen, columns) in enumerate(_spans(len(x), kernel_size, padding_l)):
             grad = grad_out[positions].transpose(0, 1)  # BH x rows x R
-            part = matrix[:, : grad.shape[1], columns].to(x.dtype)
+            part = taps[:, : grad.shape[1], columns]
             grad_part = grad @ x[seen].permute(1, 2, 0)
             if drawn:
                 keep = drawn[i].to(part.dtype) * (0.0 if dropout == 1.0 else 1 / (1 - dropout))

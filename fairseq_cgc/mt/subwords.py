@@ -14,7 +14,7 @@ from subword_nmt.learn_bpe import learn_bpe
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
-from fairseq_cgc.mt.corpora import MAX_TOKEN_CHARACTERS, read_lines
+from fairseq_cgc.mt.corpora import read_lines
 
 #: File name of each kind's model; the name tells :meth:`Subwords.load` the kind.
 MODEL_FILES = {"subword_nmt": "code", "sentencepiece": "sentencepiece.bpe.model"}
@@ -64,6 +64,9 @@ class _SubwordNMT(Subwords):
 
     #: Words whose subwords are remembered; subword-nmt itself would forget none.
     CACHED = 100_000
+    #: Characters of a word that are split at once, in a second or two: subword-nmt's time for a
+    #: word grows with the square of its length.
+    AT_ONCE = 16_000
 
     def __init__(self, path: Path) -> None:
         try:
@@ -76,17 +79,14 @@ class _SubwordNMT(Subwords):
         if len(self._bpe.cache) > self.CACHED:
             self._bpe.cache.clear()
         words = line.split(" ")
-        if max(map(len, words)) <= MAX_TOKEN_CHARACTERS:
+        if max(map(len, words)) <= self.AT_ONCE:
             return self._bpe.process_line(line)
-        # In pieces, because the time for a word grows faster than its length.
         return " ".join(
-            "@@ ".join(map(self._bpe.process_line, _pieces(word))) for word in words if word
+            "@@ ".join(map(self._bpe.process_line, self._pieces(word))) for word in words if word
         )
 
-
-def _pieces(word: str) -> list[str]:
-    size = MAX_TOKEN_CHARACTERS
-    return [word[start : start + size] for start in range(0, len(word), size)]
+    def _pieces(self, word: str) -> list[str]:
+        return [word[i : i + self.AT_ONCE] for i in range(0, len(word), self.AT_ONCE)]
 
 
 class _SentencePiece(Subwords):

@@ -1,7 +1,7 @@
 import pytest
+from subword_nmt.apply_bpe import BPE
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.corpora import MAX_TOKEN_CHARACTERS
 from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, learn, remove_subwords
 
 GERMAN = ["der kleine hund läuft .", "die kleinen hunde laufen .", "der hund schläft ."] * 3
@@ -108,15 +108,18 @@ def test_errors_of_loading(name, tmp_path):
         Subwords.load(tmp_path / "other")
 
 
-def test_a_word_that_is_too_long_is_split_in_pieces(texts, tmp_path):
+def test_a_word_that_is_too_long_is_split_in_pieces(texts, tmp_path, monkeypatch):
     path = tmp_path / MODEL_FILES["subword_nmt"]
     learn("subword_nmt", texts, 60, path)
     subwords = Subwords.load(path)
     word = "derhund" * 1000
     line = f"der {word} läuft"
+    with path.open(encoding="utf-8") as stream:
+        assert subwords.encode(line) == BPE(stream).process_line(line)
+    size = 1000
+    monkeypatch.setattr(type(subwords), "AT_ONCE", size)
     found = subwords.encode(line)
     assert subwords.decode(found) == line
-    size = MAX_TOKEN_CHARACTERS
     first = subwords.encode(word[:size])
     assert found.startswith(
         f"{subwords.encode('der')} {first}@@ {subwords.encode(word[size:])[:9]}"

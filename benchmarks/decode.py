@@ -65,16 +65,19 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     samples = [utils.move_to_cuda(s) if settings.device != "cpu" else s for s in samples]
     found: dict[str, list[float]] = {name: [] for name in models}
     alike, farthest = 0, 0.0
-    for i, sample in enumerate(tqdm([samples[0], *samples], leave=False, desc="batches")):
+    # On a GPU something is compiled for some lengths and not for others.
+    warm_up = samples[:1] if settings.device == "cpu" else samples
+    rounds = [*warm_up, *samples]
+    for i, sample in enumerate(tqdm(rounds, leave=False, desc="batches")):
         outputs = {}
         for name, model in models.items():
             start = time.perf_counter()
             outputs[name] = _generate(task, model, sample, shape["trained"])
             if settings.device != "cpu":
                 torch.cuda.synchronize()
-            if i > 0:  # the first one warms up
+            if i >= len(warm_up):
                 found[name].append(time.perf_counter() - start)
-        if i > 0:
+        if i >= len(warm_up):
             pairs = [list(zip(*both, strict=True)) for both in zip(*outputs.values(), strict=True)]
             for hypotheses in pairs:
                 if all(torch.equal(a["tokens"], b["tokens"]) for a, b in hypotheses):

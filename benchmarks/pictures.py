@@ -16,7 +16,7 @@ _MARKS = dict(
 
 def draw(rows: list[dict[str, Any]], out: Path) -> None:
     """Write ``time.png`` (over T, each kernel size) and ``batch.png`` (over B at one length)."""
-    rows = [row for row in rows if row["dtype"] == "float32"]
+    rows = [row for row in rows if row["precision"] == "float32"]
     widest = max(row["kernel_size"] for row in rows)
     by_time: dict[int, dict[str, Any]] = {}
     for row in rows:  # those over T, all of about as many tokens, come before those over B

@@ -28,6 +28,7 @@ from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.environment import describe_machine, versions
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 SECTIONS = {
     "op": "The convolution",
     "step": "Training steps",
@@ -47,7 +48,12 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
     parser.add_argument(
-        "--seconds", type=float, help="for the rounds of one figure of op (1.5; quick: 0.5)"
+        "--precision", choices=PRECISIONS, help="only the rows of this one (all that there are)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="for the rounds of one figure of op and conv (1.5; quick: 0.5; on a GPU 0.2)",
     )
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
     parser.add_argument(
@@ -64,12 +70,15 @@ def main() -> None:
         raise UserError("--device is cuda, but torch sees no GPU")
     if (args.checkpoint is None) != (args.data is None):
         raise UserError("--checkpoint and --data go together")
+    if args.checkpoint is not None and not args.checkpoint.is_file():
+        raise UserError(f"--checkpoint {args.checkpoint} is no file")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     settings = Settings(
         device=args.device,
         quick=args.quick,
-        seconds=args.seconds or (0.5 if args.quick else 1.5),
+        precision=args.precision,
+        seconds=args.seconds or _seconds(args.device, quick=args.quick),
         checkpoint=args.checkpoint,
         data=args.data,
     )
@@ -77,10 +86,18 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     lines = ["# Speed", ""]
+    whole = True
     for section in chosen:
-        rows = measure(section, settings, args.out)
+        rows, whole = measure(section, settings, args.out) if whole else ([], False)
+        if not rows:
+            continue
         lines += [f"## {SECTIONS[section]}", "", *_module(section).table(rows), ""]
-        if args.out is not None and section == "op" and not args.quick:
+        if (
+            args.out is not None
+            and section == "op"
+            and whole
+            and not (args.quick or args.precision)
+        ):
             from pictures import draw
 
             draw(rows, args.out)
@@ -92,10 +109,18 @@ def main() -> None:
     if args.out is not None:
         (args.out / "README.md").write_text(text, encoding="utf-8")
     print(f"{time.monotonic() - started:.0f} s in all", file=sys.stderr)
+    if not whole:
+        raise KeyboardInterrupt
 
 
-def measure(section: str, settings: Settings, out: Path | None) -> list[dict[str, Any]]:
-    """The rows of a section: those that ``out`` has from an earlier run, and the others now."""
+def measure(
+    section: str, settings: Settings, out: Path | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of a section: those that ``out`` has from an earlier run, and the others now.
+
+    Returns:
+        The rows, and whether these are all: what was measured before Ctrl-C makes a table too.
+    """
     module = _module(section)
     path = out / f"{section}.json" if out is not None else None
     key = {"machine": describe_machine(cpu=settings.device == "cpu"), **versions()}
@@ -104,17 +129,30 @@ def measure(section: str, settings: Settings, out: Path | None) -> list[dict[str
     if path is not None and path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         rows = kept["rows"] if kept["key"] == key else []
-    shapes = list(module.shapes(settings))
+    shapes = [
+        shape
+        for shape in module.shapes(settings)
+        if settings.precision in (None, shape["precision"])
+    ]
     done = [row for row in rows if any(shape.items() <= row.items() for shape in shapes)]
     missing = [shape for shape in shapes if not any(shape.items() <= row.items() for row in done)]
     for shape in tqdm(missing, unit="row", desc=section):
-        done.append({**shape, **module.measure(shape, settings)})
+        try:
+            done.append({**shape, **module.measure(shape, settings)})
+        except KeyboardInterrupt:
+            return done, False
         if path is not None:
             partial = path.with_name(f".{path.name}.partial")
             content = {"date": str(date.today()), "key": key, "rows": done}
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             partial.replace(path)
-    return done
+    return done, True
+
+
+def _seconds(device: str, *, quick: bool) -> float:
+    if device == "cuda":
+        return 0.2
+    return 0.5 if quick else 1.5
 
 
 def _module(section: str) -> Any:

@@ -14,6 +14,8 @@ class Settings:
     """"cpu" or "cuda"."""
     quick: bool
     """Few and small rows."""
+    precision: str | None
+    """The only one of the rows, if any."""
     seconds: float
     """For the rounds of one figure, about."""
     checkpoint: Path | None

@@ -1,8 +1,13 @@
-"""Side-by-side measurements: interleaved rounds, medians with quartiles, peak memory."""
+"""Side-by-side measurements: interleaved rounds, medians with quartiles, peak memory.
+
+On a GPU there are two kinds of time: that of a call among others of its kind (:func:`interleave`),
+which is the program's where it is the slower of the two, and the GPU's alone (:func:`gpu_times`).
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import statistics
 import time
@@ -15,6 +20,8 @@ import torch
 
 # A GPU runs behind the program: so long a burst that waiting for its end does not count.
 BURST_SECONDS = 0.01
+# What is written between two runs so that no cache holds their data: more than any GPU's has.
+FLUSHED_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,50 @@ def interleave(
     return {name: summary(values) for name, values in found.items()}
 
 
+def gpu_times(
+    contenders: Mapping[str, Callable[[], object]], *, seconds: float, least: int = 10
+) -> dict[str, Times]:
+    """The time that a GPU needs for each contender, nothing of its data in a cache.
+
+    Before a run the GPU is given other work, so long that the run's has been handed over before
+    the GPU comes to it: the program's own time does not count.
+
+    Args:
+        contenders: name -> what to run.
+        seconds: for all rounds together, about.
+        least: rounds at least.
+    """
+    flushed = torch.empty(FLUSHED_BYTES, dtype=torch.uint8, device="cuda")
+    flush_seconds = _seconds(flushed.zero_, 10, "cuda")
+    flushes = {}
+    for name, run in contenders.items():
+        run()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        flushes[name] = 1 + math.ceil(2 * (time.perf_counter() - start) / flush_seconds)
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < least or time.perf_counter() < end:
+        for name, run in contenders.items():
+            events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            torch.cuda.synchronize()
+            for _ in range(flushes[name]):
+                flushed.zero_()
+            events[0].record()
+            run()
+            events[1].record()
+            events[1].synchronize()
+            found[name].append(events[0].elapsed_time(events[1]) / 1000)
+        rounds += 1
+    return {name: summary(values) for name, values in found.items()}
+
+
 def summary(values: list[float]) -> Times:
-    """Median and quartiles of two or more values."""
+    """Median and quartiles of one or more values."""
+    if len(values) == 1:
+        return Times(*values * 3)
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Times(median, low, high)
 

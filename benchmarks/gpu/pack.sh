@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Gather what a GPU machine without network needs, on a machine with network.
 #
-#   bash benchmarks/gpu/pack.sh [--data DIR] [--reference FILE] [--iwslt DIR] [FOLDER]
+#   bash benchmarks/gpu/pack.sh [--data DIR] [--reference FILE] [--iwslt DIR]
+#                               [--fairseq-kernel FILE] [FOLDER]
 #
 #   --data DIR        Multi30k as released with BPE, for training; binarised here, English to German
 #   --reference FILE  raw German text of its test set (.gz too), for sacreBLEU and chrF
 #   --iwslt DIR       binarised IWSLT'14 valid and test sets, to decode
+#   --fairseq-kernel FILE  fairseq's lightconv_cuda.so, by build_fairseq_kernel.sh, to compare with
 #   FOLDER            what travels (gpu-kit, which git ignores); made anew if it is there
 #
 # Run it in an environment that has this package (PYTHON=... chooses the interpreter).
@@ -17,16 +19,17 @@ limit_mib=60
 say() { printf '[pack] %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-data='' reference='' iwslt='' folder=''
+data='' reference='' iwslt='' fairseq_kernel='' folder=''
 while (($#)); do
   case "$1" in
-    --data | --reference | --iwslt)
+    --data | --reference | --iwslt | --fairseq-kernel)
       [ $# -ge 2 ] || die "$1 needs a value"
-      declare "${1#--}=$2"
+      name=${1#--}
+      declare "${name//-/_}=$2"
       shift
       ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit ;;
-    -*) die "unknown option '$1'; allowed: --data, --reference, --iwslt" ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit ;;
+    -*) die "unknown option '$1'; allowed: --data, --reference, --iwslt, --fairseq-kernel" ;;
     *) [ -z "$folder" ] || die "two folders, '$folder' and '$1'"; folder=$1 ;;
   esac
   shift
@@ -45,6 +48,9 @@ if [ -n "$reference" ]; then
 fi
 if [ -n "$iwslt" ] && ! [ -f "$iwslt/test.de-en.de.bin" ]; then
   die "--iwslt $iwslt has no test.de-en.de.bin: not binarised IWSLT'14 German-English"
+fi
+if [ -n "$fairseq_kernel" ] && ! [ -f "$fairseq_kernel" ]; then
+  die "--fairseq-kernel $fairseq_kernel is no file"
 fi
 if [ -e "$folder" ] && ! [ -f "$folder/SHA256SUMS" ]; then
   die "$folder exists, but is no packed kit; it is not overwritten"
@@ -84,6 +90,10 @@ if [ -n "$iwslt" ]; then
   mkdir "$partial/iwslt14"
   cp "$iwslt"/dict.*.txt "$iwslt"/*.bin "$iwslt"/*.idx "$partial/iwslt14"
   chmod -R u+w "$partial/iwslt14"
+fi
+if [ -n "$fairseq_kernel" ]; then
+  mkdir "$partial/fairseq-kernel"
+  cp "$fairseq_kernel" "$partial/fairseq-kernel/lightconv_cuda.so"
 fi
 (cd "$partial" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum) \
   >"$partial.sums"

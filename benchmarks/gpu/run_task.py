@@ -5,7 +5,7 @@
 
     ... tests                               pytest: what needs a GPU, then the tests of the core
     ... op --quick                          benchmarks/run.py --sections op --device cuda --quick
-    ... step                                likewise; and decode
+    ... step                                likewise; and decode, conv
     ... train lightconv,cgc 1,2,3 --jobs 6  scripts/reproduce.py multi30k: systems, seeds, options
 
 Exit status: 0 done, 75 time over and more to do, anything else an error. Results are in --out;
@@ -25,7 +25,8 @@ import sys
 import tarfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -53,16 +54,23 @@ class Task:
     """``time.monotonic()`` at which this program must have ended."""
     models: bool
     """Whether averaged models are among the results of ``train``."""
+    mps: bool
+    """Whether the runs of ``train`` shall share the GPU by NVIDIA's MPS."""
 
-    def run(self, command: list[str]) -> int:
+    def run(self, command: list[str], variables: Mapping[str, str] | None = None) -> int:
         """Run a Python program from the repository's folder; show its output and keep it.
+
+        Args:
+            command: what ``python`` gets.
+            variables: added to this process's environment.
 
         Returns:
             Its exit status, :data:`UNFINISHED` if it was ended because time was over.
         """
         words = [sys.executable, *command]
-        paths = [str(ROOT), f"{self.kit}-site", os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment = {**os.environ, **(variables or {})}
+        paths = [str(ROOT), f"{self.kit}-site", environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         environment["PYTHONUNBUFFERED"] = "1"
         environment["TQDM_MININTERVAL"] = "30"  # seconds: the bars go to a file
         print(f"$ {shlex.join(words)}", flush=True)
@@ -146,7 +154,10 @@ def parse_args(started: float) -> Task:
     )
     parser.add_argument("--minutes", type=float, default=8.5, help="time at most (%(default)s)")
     parser.add_argument("--models", action="store_true", help="train: the averaged models in --out")
-    parser.add_argument("task", choices=["tests", "op", "step", "decode", "train"])
+    parser.add_argument(
+        "--mps", action="store_true", help="train: share the GPU by NVIDIA's MPS, if it is there"
+    )
+    parser.add_argument("task", choices=["tests", "op", "step", "decode", "conv", "train"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the task")
     args = parser.parse_args()
     least = 2 * (_ASKED + _TABLE) / 60
@@ -160,21 +171,20 @@ def parse_args(started: float) -> Task:
         out=args.out.resolve(),
         end=started + 60 * args.minutes,
         models=args.models,
+        mps=args.mps,
     )
 
 
 def run_tests(task: Task) -> int:
-    """The tests on the GPU one after another, then the core's side by side."""
+    """The tests on the GPU, then the core's; side by side: each compiles its own kernels."""
     workers = str(max(1, (os.cpu_count() or 1) // 2))
-    kinds = {
-        "gpu": ["-m", "gpu"],
-        "core": ["-m", "not gpu", "-n", workers, "--dist", "loadgroup", "tests/core"],
-    }
+    kinds = {"gpu": ["-m", "gpu"], "core": ["-m", "not gpu", "tests/core"]}
     record, statuses = {}, []
     for kind, options in kinds.items():
         path = task.work / f"tests-{kind}.xml"
         path.unlink(missing_ok=True)
-        command = ["-m", "pytest", *options, "--junitxml", str(path), *task.arguments]
+        options += ["-n", workers, "--dist", "loadgroup", "--junitxml", str(path)]
+        command = ["-m", "pytest", *options, *task.arguments]
         status = task.run(command)
         record[kind] = {"command": ["python", *command], "status": status, **count_tests(path)}
         statuses.append(0 if status == _NO_TESTS else status)
@@ -196,7 +206,12 @@ def run_benchmark(task: Task) -> int:
     """One section of ``benchmarks/run.py``, which keeps every finished row."""
     kept = task.work / task.name
     options = ["--sections", task.name, "--device", "cuda", "--out", str(kept)]
-    status = task.run(["benchmarks/run.py", *options, *task.arguments])
+    # fairseq's kernel is there for the convolution alone: its models would take it unasked.
+    variables = {}
+    if task.name == "op":
+        paths = (str(task.kit / "fairseq-kernel"), os.environ.get("PYTHONPATH", ""))
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    status = task.run(["benchmarks/run.py", *options, *task.arguments], variables)
     if kept.is_dir():
         shutil.copytree(kept, task.out / task.name, dirs_exist_ok=True)
     return status
@@ -219,11 +234,59 @@ def run_train(task: Task) -> int:
     ]
     references = ["--reference", str(reference)] if reference.exists() else []
     begun = time.time()
-    status = task.run([*command, *references, *options, *_minutes(task)])
-    if status == 0:
-        status = task.run([*command, *options, "--split", "valid", *_minutes(task)])
+    with sharing(task) as variables:
+        status = task.run([*command, *references, *options, *_minutes(task)], variables)
+        if status == 0:  # one beam is enough to choose by
+            command += ["--beam", "5", *options, "--split", "valid"]
+            status = task.run([*command, *_minutes(task)], variables)
     collect_training(kept, task.out, begun, models=task.models)
     return status
+
+
+@contextmanager
+def sharing(task: Task) -> Iterator[dict[str, str]]:
+    """What lets several programs use the GPU at once, and not in turn: variables for each of them.
+
+    That is the work of a daemon of the user's own, which changes no setting of the GPU. Where there
+    is none, or it does not work, there are no variables.
+    """
+    control = shutil.which("nvidia-cuda-mps-control")
+    if not task.mps or control is None:
+        if task.mps:
+            print("without MPS: there is no nvidia-cuda-mps-control")
+        yield {}
+        return
+    folder = task.work / "mps"
+    folder.mkdir(exist_ok=True)
+    names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
+    variables = dict.fromkeys(names, str(folder))
+    environment = {**os.environ, **variables}
+    try:
+        trial = [sys.executable, "-c", "import torch; torch.ones(2, device='cuda').sum().item()"]
+        _quietly([control, "-d"], environment)  # fails where it runs already: the trial says
+        works = _quietly(trial, environment)
+        print("with MPS" if works else "without MPS: a trial failed")
+        yield variables if works else {}
+    finally:
+        _quietly([control], environment, given=b"quit\n", seconds=3)
+
+
+def _quietly(
+    command: list[str], environment: dict[str, str], *, given: bytes = b"", seconds: float = 60
+) -> bool:
+    """Whether a command ends well, and in time."""
+    try:
+        status = subprocess.run(
+            command,
+            env=environment,
+            input=given,
+            timeout=seconds,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+    return status == 0
 
 
 def _minutes(task: Task) -> list[str]:

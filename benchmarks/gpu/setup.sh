@@ -38,6 +38,7 @@ cd "$root"
 "$python" - <<'END'
 import importlib
 import os
+import shutil
 import sys
 
 missing = []
@@ -71,6 +72,9 @@ if torch.cuda.is_available():
     torch.ones(2, device="cuda").sum().item()
 else:
     print("torch sees no GPU: only what runs on a CPU will run")
+for folder in (".", "/dev/shm"):
+    if os.path.isdir(folder):
+        print(f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free in {os.path.abspath(folder)}")
 END
 say "done in $((SECONDS - started)) s; for your own commands:"
 printf 'export PYTHONPATH=%q\n' "$root:$site"

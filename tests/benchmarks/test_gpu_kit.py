@@ -37,7 +37,7 @@ def make_task(kit: ModuleType, tmp_path: Path, name: str = "op", left: float = 6
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
     end = time.monotonic() + left
-    return kit.Task(name=name, arguments=list(words), end=end, models=False, **folders)
+    return kit.Task(name=name, arguments=list(words), end=end, models=False, mps=False, **folders)
 
 
 class TestRun:
@@ -90,8 +90,9 @@ class TestTrain:
         found: list[list[str]] = []
         statuses = [0, 0]
 
-        def run(task: object, command: list[str]) -> int:
+        def run(task: object, command: list[str], variables: dict[str, str]) -> int:
             found.append(command)
+            self.variables = variables
             return statuses[len(found) - 1]
 
         monkeypatch.setattr(kit.Task, "run", run)
@@ -117,11 +118,13 @@ class TestTrain:
             assert options["--data"] == str(task.kit / "multi30k")
             assert options["--out"] == str(task.work / "train")
             assert (options["--systems"], options["--seeds"]) == ("lightconv,cgc", "1,2,3")
-            assert (options["--jobs"], options["--beam"]) == ("4", "5,6")
+            assert options["--jobs"] == "4"
             assert options["--max-update"] == "9"
             assert float(options["--minutes"]) == pytest.approx((600 - 4 - 6) / 60, abs=0.5)
         assert "--reference" in test and "--split" not in test
         assert "--reference" not in valid and "valid" in valid
+        assert "5,6" in test and "--beam 5 --max-update" in " ".join(valid)
+        assert self.variables == {}
 
     def test_valid_waits_for_all_trainings(
         self, kit: ModuleType, tmp_path: Path, commands: list[list[str]]
@@ -129,6 +132,25 @@ class TestTrain:
         self.statuses[0] = kit.UNFINISHED
         assert kit.run_train(self.prepare(kit, tmp_path, "cgc", "1")) == kit.UNFINISHED
         assert len(commands) == 1 and "--reference" not in commands[0]
+
+    def test_mps_is_started_for_the_trainings_and_ended(
+        self,
+        kit: ModuleType,
+        tmp_path: Path,
+        commands: list[list[str]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        daemon, said = tmp_path / "nvidia-cuda-mps-control", tmp_path / "said"
+        daemon.write_text(f'#!/bin/sh\necho "$1" "$(cat)" "$CUDA_MPS_PIPE_DIRECTORY" >>{said}\n')
+        daemon.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        task = dataclasses.replace(self.prepare(kit, tmp_path, "cgc", "1"), mps=True)
+        for interpreter, variables in (("true", 2), ("false", 0)):
+            monkeypatch.setattr(kit.sys, "executable", interpreter)  # of the trial
+            commands.clear()
+            assert kit.run_train(task) == 0
+            assert list(self.variables.values()) == [str(task.work / "mps")] * variables
+        assert said.read_text() == f"-d  {task.work / 'mps'}\n quit {task.work / 'mps'}\n" * 2
 
     def test_systems_and_seeds_must_be_given(self, kit: ModuleType, tmp_path: Path) -> None:
         with pytest.raises(SystemExit, match="error: train needs systems and seeds"):
@@ -166,8 +188,9 @@ def test_a_benchmark_continues_in_the_work_folder_and_is_copied(
     task = make_task(kit, tmp_path, "step", 600, "--quick", "--device", "cpu")
     commands = []
 
-    def run(task: object, command: list[str]) -> int:
+    def run(task: object, command: list[str], variables: dict[str, str]) -> int:
         commands.append(command)
+        assert variables == {}
         folder = Path(command[command.index("--out") + 1])
         folder.mkdir()
         (folder / "step.json").write_text("{}")
@@ -181,6 +204,21 @@ def test_a_benchmark_continues_in_the_work_folder_and_is_copied(
         "--out", str(task.work / "step"), "--quick", "--device", "cpu",
     ]  # fmt: skip
     assert (task.out / "step" / "step.json").read_text() == "{}"
+
+
+def test_fairseqs_kernel_is_there_for_the_convolution_alone(
+    kit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "of-the-user")
+    for name, shown in (("op", True), ("conv", False)):
+        task = make_task(kit, tmp_path, name, 60)
+        kit.ROOT = tmp_path
+        (tmp_path / "benchmarks").mkdir(exist_ok=True)
+        program = "import os; print(os.environ['PYTHONPATH'])"
+        (tmp_path / "benchmarks" / "run.py").write_text(program)
+        assert kit.run_benchmark(task) == 0
+        paths = (task.out / f"{name}.log").read_text().strip().split(os.pathsep)
+        assert (str(task.kit / "fairseq-kernel") in paths) == shown and "of-the-user" in paths
 
 
 def test_pytests_numbers_are_read(
@@ -212,7 +250,10 @@ def test_pytests_numbers_are_read(
         ("pack.sh", ["--iwslt", "nowhere"], "--iwslt nowhere has no test.de-en.de.bin"),
         ("pack.sh", ["--reference", "nowhere"], "--reference nowhere is no file"),
         ("pack.sh", ["--data"], "--data needs a value"),
-        ("pack.sh", ["--jobs"], "unknown option '--jobs'; allowed: --data, --reference, --iwslt"),
+        ("pack.sh", ["--jobs"], "unknown option '--jobs'; allowed: --data, --reference, --iwslt,"),
+        ("pack.sh", ["--fairseq-kernel", "k.so"], "--fairseq-kernel k.so is no file"),
+        ("build_fairseq_kernel.sh", ["a"], "two folders must be given, but there are 1 arguments"),
+        ("build_fairseq_kernel.sh", ["a", "b"], "a has no fairseq/modules/lightconv_layer/"),
         ("pack.sh", ["a", "b"], "two folders, 'a' and 'b'"),
         ("pack.sh", ["there"], "there exists, but is no packed kit; it is not overwritten"),
         ("setup.sh", ["nowhere"], "nowhere is no packed kit; make it with benchmarks/gpu/pack.sh"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from typing import Any
 from fairseq_cgc.analysis.figures import new_figure, save_figure
 from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.corpora import write_lines
-from fairseq_cgc.mt.curves import draw_curves, read_log
+from fairseq_cgc.mt.curves import TrainingLog, draw_curves, read_log
 from fairseq_cgc.mt.environment import describe_machine, versions
 from fairseq_cgc.mt.experiments.against_baseline import Tests, compare_with_baseline
-from fairseq_cgc.mt.experiments.experiment import Experiment, RunResult
+from fairseq_cgc.mt.experiments.experiment import Experiment, Run, RunResult
 from fairseq_cgc.mt.experiments.systems import BASELINE, PUBLISHED, SYSTEMS, Published
 from fairseq_cgc.mt.significance import SAMPLES
 from fairseq_cgc.mt.training import LOG
@@ -87,9 +88,16 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     write_lines(experiment.out / f"{name}.md", [*table.splitlines(), "", *notes(record, results)])
     draw_scores(rows, experiment, experiment.out / f"{name}.png")
-    logs = [read_log(result.run.folder / LOG, SYSTEMS[result.run.system]) for result in results]
+    logs = [_finished_log(result.run) for result in results]
     draw_curves(logs, experiment.out / "curves.png")
     return table
+
+
+@functools.cache
+def _finished_log(run: Run) -> TrainingLog:
+    # fairseq writes every line once more with each epoch: one log can take a second to read, and a
+    # report is written whenever a run ends.
+    return read_log(run.folder / LOG, SYSTEMS[run.system])
 
 
 def summarise(results: Sequence[RunResult], tests: Tests) -> list[Row]:

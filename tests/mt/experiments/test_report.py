@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fairseq_cgc.mt import curves
 from fairseq_cgc.mt.corpora import write_lines
-from fairseq_cgc.mt.curves import Speed
-from fairseq_cgc.mt.experiments import against_baseline
+from fairseq_cgc.mt.curves import Speed, TrainingLog
+from fairseq_cgc.mt.experiments import against_baseline, report
 from fairseq_cgc.mt.experiments.against_baseline import compare_with_baseline
 from fairseq_cgc.mt.experiments.experiment import Experiment, Run, RunResult
 from fairseq_cgc.mt.experiments.protocol import load_protocol
@@ -141,3 +142,19 @@ def test_a_comparison_is_kept_until_a_text_changes(
 def test_runs_without_a_baseline_of_their_seed_are_not_compared(tmp_path: Path) -> None:
     results = [result(tmp_path, "lightconv", 1, 30, 10), result(tmp_path, "cgc", 2, 31, 4)]
     assert compare_with_baseline(results, lowercase=True, target_lang="en") == {}
+
+
+def test_the_log_of_a_run_that_has_ended_is_read_once(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def read_log(path: Path, name: str) -> TrainingLog:
+        read.append(path)
+        return curves.read_log(path, name)
+
+    monkeypatch.setattr(report, "read_log", read_log)
+    results = [result(experiment.out, "lightconv", seed, 30.0, 4) for seed in (1, 2)]
+    write_report(experiment, results[:1], "python x")
+    write_report(experiment, results, "python x")
+    assert read == [finished.run.folder / "train.log" for finished in results]

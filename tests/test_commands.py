@@ -22,6 +22,10 @@ from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
 
+#: The first epoch is the best one, and three more are waited for.
+NOTHING_LEARNT = ["--lr", "1e-30", "--patience", "3", "--no-epoch-checkpoints"]
+
+
 def hypotheses(output: str) -> dict[int, tuple[float, str]]:
     """Sentence number to score and words, from the H- lines of fairseq-generate."""
     lines = re.findall(r"^H-(\d+)\t(\S+)\t(.*)$", output, re.MULTILINE)
@@ -147,12 +151,36 @@ def test_a_finished_training_is_not_continued(toy_data, tmp_path):
 
 
 def test_an_interrupted_training_stops_early_at_the_same_epoch(toy_data, tmp_path):
-    # Nothing is learnt: the first epoch is the best one, and three more are waited for.
-    arguments = ["--lr", "1e-30", "--patience", "3", "--no-epoch-checkpoints"]
     for limit in (["--max-epoch", "2"], [], []):
-        toy.succeed(toy.train(toy_data, tmp_path, *arguments, *limit))
+        toy.succeed(toy.train(toy_data, tmp_path, *NOTHING_LEARNT, *limit))
     state = safe_load(tmp_path / "checkpoint_last.pt")["extra_state"]
     assert state["train_iterator"]["epoch"] == 5  # the fifth would have been next
+    assert state["early_stop"]["num_runs"] == 3
+
+
+@pytest.fixture(scope="module")
+def stopped_early(toy_data, tmp_path_factory):
+    """The last checkpoint of a training that --patience has ended."""
+    folder = tmp_path_factory.mktemp("stopped")
+    toy.succeed(toy.train(toy_data, folder, *NOTHING_LEARNT))
+    return folder / "checkpoint_last.pt"
+
+
+@pytest.mark.parametrize(
+    ("options", "next_epoch"),
+    [
+        (["--finetune-from-model", "{}"], 5),
+        (["--restore-file", "{}", "--reset-optimizer"], 9),
+        (["--restore-file", "{}", "--reset-dataloader"], 5),
+    ],
+)
+def test_a_new_training_from_one_that_stopped_early(
+    options, next_epoch, stopped_early, toy_data, tmp_path
+):
+    options = [option.format(stopped_early) for option in options]
+    toy.succeed(toy.train(toy_data, tmp_path, *NOTHING_LEARNT, *options))
+    state = safe_load(tmp_path / "checkpoint_last.pt")["extra_state"]
+    assert state["train_iterator"]["epoch"] == next_epoch
     assert state["early_stop"]["num_runs"] == 3
 
 

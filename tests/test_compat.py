@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import gc
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import warnings
-import weakref
 from importlib.metadata import version
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,8 +18,12 @@ import pytest
 import torch
 from fairseq import checkpoint_utils, options, utils
 from fairseq.data import data_utils
+from fairseq.dataclass.configs import CommonConfig, FairseqConfig
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
 
 import fairseq_cgc.models
 from fairseq_cgc import compat
@@ -151,19 +154,18 @@ def test_no_sentence_is_dropped(number, max_sentences, multiple):
     assert all(len(batch) * max(lengths[batch]) <= 60 for batch in batches)
 
 
-def test_last_epochs_data_loader_is_gone_before_the_next_one_starts_its_workers():
-    class Loader:
-        def __init__(self) -> None:
-            self.itself = self
-
-    gc.disable()
-    try:
-        loader = weakref.ref(Loader())
-        assert loader() is not None
-        Trainer.begin_epoch(Mock(tpu=False), 2)
-        assert loader() is None
-    finally:
-        gc.enable()
+def test_last_epochs_workers_have_ended_before_the_next_epochs_start():
+    loaders = [DataLoader([1, 2], num_workers=1, persistent_workers=True) for _ in range(2)]
+    trainer = Mock()
+    trainer.cfg.dataset.max_tokens, trainer.cfg.common.seed = 10, 1
+    trainer.task.max_positions.return_value = trainer.model.max_positions.return_value = 10
+    trainer.task.get_batch_iterator.side_effect = [Mock(dataloader=loader) for loader in loaders]
+    assert Trainer.get_train_iterator(trainer, 1).dataloader is loaders[0]
+    assert len(list(loaders[0])) == 2
+    (worker,) = loaders[0]._iterator._workers
+    assert worker.is_alive()
+    Trainer.get_train_iterator(trainer, 2)
+    assert worker.exitcode == 0  # by itself; not killed because it was not told to end
 
 
 def test_numpy_aliases_are_back():
@@ -269,6 +271,44 @@ def test_one_line_errors_are_for_fairseqs_commands_only(command):
         assert result.stderr == "error: --beam is 0, but must be positive\n"
     else:
         assert "RuntimeError: wrapped" in result.stderr
+
+
+def test_the_folder_of_the_log_file_is_made(tmp_path):
+    log = tmp_path / "new" / "save" / "train.log"
+    cfg = OmegaConf.structured(FairseqConfig(common=CommonConfig(cpu=True, log_file=str(log))))
+    distributed_utils.call_main(cfg, lambda cfg: logging.FileHandler(cfg.common.log_file).close())
+    assert log.is_file()
+    cfg.common.log_file = str(log / "train.log")
+    with pytest.raises(UserError, match="--log-file is .*, but cannot be written"):
+        distributed_utils.call_main(cfg, Mock(side_effect=AssertionError))
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "expected"),
+    [
+        ("fairseq-generate", None, logging.INFO),
+        ("fairseq-generate", "warning", logging.WARNING),
+        ("fairseq-hydra-train", None, logging.DEBUG),
+        ("my-program", None, logging.DEBUG),
+    ],
+)
+def test_fairseqs_commands_print_no_debug_messages(name, level, expected):
+    result = run_python(
+        f"import logging, os, sys; sys.argv = [{name!r}]; os.environ.pop('LOGLEVEL', None)\n"
+        f"os.environ.update({{'LOGLEVEL': {level!r}}} if {level!r} else {{}})\n"
+        "import fairseq.models; logging.getLogger().setLevel(logging.DEBUG)\n"
+        "import fairseq_cgc; print(logging.getLogger().level)"
+    )
+    assert result.stdout == f"{expected}\n", result.stderr
+
+
+def test_a_mistaken_path_is_one_line():
+    for error, shown in (
+        ("FileNotFoundError(2, 'No such file or directory', 'DATA')", "error: [Errno 2] No such"),
+        ("ConnectionResetError('gone')", "Traceback"),
+    ):
+        code = f"import sys; sys.argv = ['fairseq-train']; import fairseq_cgc; raise {error}"
+        assert run_python(code).stderr.startswith(shown)
 
 
 @pytest.mark.parametrize("value", ["١٢", "[3, 7", "[3, x]", "(" * 5000, "{}[0]"])

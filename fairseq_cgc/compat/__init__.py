@@ -7,6 +7,7 @@ from inside a plugin is listed, with the way around it, in the README.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from fairseq_cgc.compat.checkpoints import (
 )
 from fairseq_cgc.compat.commands import (
     is_fairseq_command,
+    make_folder_of_log,
     repair_options,
     repair_user_dir,
     show_user_errors_in_one_line,
@@ -28,7 +30,9 @@ from fairseq_cgc.compat.commands import (
 from fairseq_cgc.compat.expressions import replace_eval
 from fairseq_cgc.compat.imports import (
     import_without_debug_logging,
+    restore_log_level,
     restore_numpy_aliases,
+    silence_missing_layers,
     silence_warnings,
 )
 from fairseq_cgc.compat.processes import join_processes
@@ -69,6 +73,12 @@ def _always() -> bool:
     return True
 
 
+def _is_command_with_debug_logging() -> bool:
+    # hydra sets the level by itself, and on request to this one.
+    by_hydra = sys.argv and "hydra" in sys.argv[0]
+    return is_fairseq_command() and not by_hydra and logging.getLogger().level == logging.DEBUG
+
+
 FIXES = (
     Fix(
         "logging",
@@ -76,7 +86,19 @@ FIXES = (
         lambda: "fairseq.models" not in sys.modules,
         import_without_debug_logging,
     ),
+    Fix(
+        "log level",
+        "fairseq-preprocess, -generate, -interactive and -validate print debug messages",
+        _is_command_with_debug_logging,
+        restore_log_level,
+    ),
     Fix("warnings", "deprecation warnings at every start", _always, silence_warnings),
+    Fix(
+        "missing layers",
+        "on a GPU, every convolution that is built prints that lightconv_cuda is missing",
+        _always,
+        silence_missing_layers,
+    ),
     Fix(
         "numpy aliases",
         "np.int and np.float in fairseq's speech and span-mask code, gone since numpy 1.24",
@@ -121,6 +143,13 @@ FIXES = (
         "--bf16 sets --tpu; fairseq-validate has no default --task",
         _always,
         repair_options,
+    ),
+    Fix(
+        "log file",
+        "--log-file in a folder that does not exist yet, as --save-dir of a new training, ends in "
+        "a traceback",
+        _always,
+        make_folder_of_log,
     ),
     Fix(
         "processes",

@@ -11,6 +11,9 @@ from typing import Any
 
 from fairseq_cgc.core.errors import UserError
 
+#: What fairseq raises for data, checkpoints and folders that are not there, or not accessible.
+_MISTAKEN_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
 
 def repair_options() -> None:
     from fairseq import options
@@ -52,6 +55,28 @@ def _explain_unreadable_lists() -> None:
     utils.eval_str_list = eval_str_list
 
 
+def make_folder_of_log() -> None:
+    """Make the folder of ``--log-file``: fairseq opens the file before it makes ``--save-dir``."""
+    from fairseq.distributed import utils
+
+    call = utils.call_main
+
+    @functools.wraps(call)
+    def call_main(cfg: Any, main: Any, **kwargs: Any) -> None:
+        if cfg.common.log_file:
+            path = Path(cfg.common.log_file)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.open("a").close()
+            except OSError as error:
+                raise UserError(
+                    f"--log-file is {path}, but cannot be written ({error.strerror})"
+                ) from error
+        call(cfg, main, **kwargs)
+
+    utils.call_main = call_main
+
+
 def repair_user_dir() -> None:
     from fairseq import utils
     from fairseq.models import import_models
@@ -89,6 +114,8 @@ def show_user_errors_in_one_line() -> None:
         reason: BaseException | None = error
         while reason is not None and not isinstance(reason, UserError):
             reason = reason.__cause__ or reason.__context__
+        if reason is None and isinstance(error, _MISTAKEN_PATHS):
+            reason = error
         if reason is None:
             show(kind, error, traceback)
         else:
@@ -97,4 +124,5 @@ def show_user_errors_in_one_line() -> None:
     sys.excepthook = excepthook
     # hydra handles exceptions itself and prints those of this class in one line.
     hydra_utils: Any = importlib.import_module("hydra._internal.utils")
-    hydra_utils.CompactHydraException = (hydra_utils.CompactHydraException, UserError)
+    compact = hydra_utils.CompactHydraException
+    hydra_utils.CompactHydraException = (compact, UserError, *_MISTAKEN_PATHS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,13 @@ def silence_warnings() -> None:
         warnings.filterwarnings("ignore", message=r"(?s)\s*" + message)
 
 
+def silence_missing_layers() -> None:
+    """fairseq prints for every convolution, into a translation for instance, what it lacks."""
+    for name in ("lightweight_convolution", "dynamic_convolution"):
+        module: Any = importlib.import_module(f"fairseq.modules.{name}")
+        module.print = logging.getLogger(module.__name__).debug
+
+
 def import_without_debug_logging() -> None:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -35,3 +44,8 @@ def import_without_debug_logging() -> None:
     importlib.import_module("fairseq.tasks")
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def restore_log_level() -> None:
+    """Log as much as fairseq's commands mean to; what they import has set another level."""
+    logging.getLogger().setLevel(os.environ.get("LOGLEVEL", "INFO").upper())

@@ -36,8 +36,11 @@ def keep_early_stopping() -> None:
     @functools.wraps(load)
     def load_checkpoint(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         extra_state, epoch_itr = load(cfg, trainer, **kwargs)
-        if extra_state is not None and not cfg.reset_meters:
-            vars(_should_stop_early()).update(extra_state.get(_KEY, {}))
+        if extra_state is not None:
+            # Fine-tuning, or one of the --reset options, begins a training of its own.
+            is_new = cfg.reset_meters or cfg.reset_dataloader or trainer.get_num_updates() == 0
+            if not is_new:
+                vars(_should_stop_early()).update(extra_state.get(_KEY, {}))
             reason = _why_ended(trainer)
             if reason is not None:
                 logger.info("nothing left to train: %s", reason)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import gc
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -44,14 +44,17 @@ def repair_trainer() -> None:
                 _adjust(cfg)
         init(self, cfg, *args, **kwargs)
 
-    begin_epoch = Trainer.begin_epoch
+    get_train_iterator = Trainer.get_train_iterator
+    last: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    @functools.wraps(begin_epoch)
-    def begin_epoch_without_old_workers(self: Any, epoch: int) -> None:
-        # The data loader of the last epoch is garbage in a cycle; the new loader's workers
-        # would inherit it and complain at its end that its processes are not their children.
-        gc.collect()
-        begin_epoch(self, epoch)
+    @functools.wraps(get_train_iterator)
+    def get_train_iterator_without_old_workers(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # The last epoch's data loader is left as garbage in a cycle, which takes its queues apart
+        # before it can tell its workers to end: that is waited for, 5 seconds an epoch. Workers
+        # of the new one would inherit it, and complain that its processes are not their children.
+        _end_workers(last.pop(self, None))
+        last[self] = get_train_iterator(self, *args, **kwargs)
+        return last[self]
 
     step = Trainer.train_step
 
@@ -68,8 +71,17 @@ def repair_trainer() -> None:
             return None
 
     Trainer.__init__ = __init__
-    Trainer.begin_epoch = begin_epoch_without_old_workers
+    Trainer.get_train_iterator = get_train_iterator_without_old_workers
     Trainer.train_step = train_step
+
+
+def _end_workers(epoch_iterator: Any) -> None:
+    """End what an epoch's iterator of fairseq has started to load its data; it may be None."""
+    loader = getattr(epoch_iterator, "dataloader", None)
+    # What torch keeps for the loader's next use, where it has workers; theirs is no public way.
+    workers: Any = getattr(loader, "_iterator", None)
+    if hasattr(workers, "_shutdown_workers"):
+        workers._shutdown_workers()
 
 
 def _adjust(cfg: Any) -> None:

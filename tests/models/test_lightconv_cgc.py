@@ -251,6 +251,13 @@ def test_wrong_switch_is_told_by_argparse(capsys):
     assert "must be true, false, 1 or 0, but is 'maybe'" in capsys.readouterr().err
 
 
+def test_nothing_is_printed_where_fairseqs_cuda_layers_are_missing(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for decoder in ("lightweight", "dynamic"):
+        build("lightconv_cgc_iwslt_de_en", *TINY, "--decoder-conv-type", decoder)
+    assert capsys.readouterr().out == ""
+
+
 def save(model: nn.Module, path: Path) -> str:
     args = argparse.Namespace(arch="lightconv")
     torch.save({"args": args, "model": model.state_dict()}, path)

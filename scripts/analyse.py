@@ -23,7 +23,6 @@ from fairseq_cgc.core import UserError
 from fairseq_cgc.core.files import write_json
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.environment import describe_machine
-from fairseq_cgc.vision.training.subjects import versions
 
 
 def main() -> None:
@@ -38,8 +37,8 @@ def main() -> None:
     if result is not None:
         with_what = {
             "checkpoint": arguments.checkpoint.name,
-            "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions()},
-            "machine": describe_machine(cpu=getattr(arguments, "device", "cpu") == "cpu"),
+            "versions": {"fairseq_cgc": fairseq_cgc.__version__, **arguments.versions()},
+            "machine": describe_machine(cpu=getattr(arguments, "device", "auto") == "cpu"),
         }
         write_json(out.with_suffix(".json"), {**result, **with_what})
         print(out.with_suffix(".json"))
@@ -47,6 +46,20 @@ def main() -> None:
 
 
 # What a command needs is imported there: translation needs no image libraries, and vice versa.
+
+
+def image_versions() -> dict[str, str]:
+    """Of what decides the numbers of cam and kernels."""
+    from fairseq_cgc.vision.training.subjects import versions
+
+    return versions()
+
+
+def text_versions() -> dict[str, str]:
+    """Of what decides the numbers of gates."""
+    from fairseq_cgc.mt.environment import versions
+
+    return versions()
 
 
 def curves(arguments: argparse.Namespace) -> None:
@@ -119,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Any, help_: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=help_, description=help_)
-        found.set_defaults(run=run)
+        found.set_defaults(run=run, versions=image_versions)
         found.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
         return found
 
@@ -167,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     of_gates = command("gates", gates, "what the gates of a translation model depend on")
+    of_gates.set_defaults(versions=text_versions)
     of_gates.add_argument("checkpoint", type=Path, help="a trained model")
     of_gates.add_argument(
         "--data", nargs="+", type=Path, required=True, metavar="DATA_BIN",

@@ -63,8 +63,9 @@ def sentence_gates(
     with record_gates(encoder) as recorded, torch.inference_mode():
         if layer is not None and layer not in recorded:
             raise UserError(f"--layer is {layer!r}, but must be one of {', '.join(recorded)}")
+        device = next(encoder.parameters()).device
         for tokens, of_batch, number in batches:
-            encoder(src_tokens=tokens, src_lengths=of_batch)
+            encoder(src_tokens=tokens.to(device), src_lengths=of_batch.to(device))
             lengths.append(of_batch.cpu())
             corpus.append(torch.full((len(of_batch),), number))
     if not lengths:

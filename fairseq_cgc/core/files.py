@@ -27,10 +27,12 @@ def new_file(path: Path) -> Iterator[Path]:
     What processes left that were killed while they wrote the same file is removed.
 
     Raises:
-        UserError: if the file cannot be written (rights, space).
+        UserError: if the file cannot be written (rights, space), or is a device or a folder.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be written (it is no regular file)")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         yield partial

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +164,17 @@ def test_wrong_images_and_classes_are_told(analyse, gated, tmp_path):
         with pytest.raises(UserError, match="ResNet has no gated convolution"):
             analyse(command, plain, "--data", "digits", "--out", out)
     assert not out.exists()
+
+
+def test_translation_needs_no_image_libraries():
+    code = (
+        "import runpy, sys; sys.modules.update(PIL=None, torchmetrics=None)\n"
+        "sys.argv = ['analyse.py', 'gates', '--help']\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--data DATA_BIN" in done.stdout

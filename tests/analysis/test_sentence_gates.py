@@ -45,6 +45,24 @@ def test_collects_layers_lengths_and_corpora():
     torch.testing.assert_close(alone.points(), found.gates["convs.1"][2:])
 
 
+class Elsewhere(Encoder):
+    """Has its parameters on another device than the batches, as on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("place", nn.Parameter(torch.empty(0, device="meta")))
+
+    def forward(self, src_tokens: Tensor, src_lengths: Tensor) -> Tensor:
+        assert src_tokens.is_meta and src_lengths.is_meta
+        return super().forward(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+
+
+def test_batches_go_where_the_encoder_is():
+    found = sentence_gates(Elsewhere(), ["x"], [(torch.tensor([[5, 6, 2]]), torch.tensor([3]), 0)])
+    assert found.lengths.tolist() == [3]
+    assert found.points().device.type == "cpu"
+
+
 @pytest.mark.parametrize(
     ("layer", "batches", "message"),
     [

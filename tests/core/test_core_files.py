@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import pytest
@@ -33,3 +34,12 @@ def test_reading_runs_no_code(tmp_path):
         read_safely(path)
     with pytest.raises(UserError, match=r"absent\.pt: cannot be read"):
         read_safely(tmp_path / "absent.pt")
+
+
+def test_a_device_or_a_folder_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(UserError, match="no regular file"), new_file(path):
+            pass
+    assert pipe.is_fifo()

@@ -12,33 +12,24 @@ import triton.language as tl
 
 
 @triton.jit
-def count_valid(mask_ptr: tl.tensor, time: tl.tensor, MASKED: tl.constexpr) -> Any:
+def count_valid(mask_ptr: tl.tensor, time: tl.tensor) -> Any:
     """L, the number of valid positions."""
-    length = time
-    if MASKED:
-        valid = tl.zeros((1024,), tl.int32)
-        for start in range(0, time, 1024):
-            t = start + tl.arange(0, 1024)
-            valid += (tl.load(mask_ptr + t, mask=t < time, other=1) == 0).to(tl.int32)
-        length = tl.sum(valid, 0)
-    return length
+    valid = tl.zeros((1024,), tl.int32)
+    for start in range(0, time, 1024):
+        t = start + tl.arange(0, 1024)
+        valid += (tl.load(mask_ptr + t, mask=t < time, other=1) == 0).to(tl.int32)
+    return tl.sum(valid, 0)
 
 
 @triton.jit
-def rank_positions(
-    mask_ptr: tl.tensor, t: tl.tensor, time: tl.tensor, seen: tl.tensor, MASKED: tl.constexpr
-) -> Any:
+def rank_positions(mask_ptr: tl.tensor, t: tl.tensor, time: tl.tensor, seen: tl.tensor) -> Any:
     """Which positions are valid, their indices within the sentence, and how many were seen.
 
     Positions are ranked block after block; ``seen`` is what the last block returned.
     """
-    valid = t < time
-    ranks = t
-    if MASKED:
-        valid = valid & (tl.load(mask_ptr + t, mask=valid, other=1) == 0)
-        ranks = seen + tl.cumsum(valid.to(tl.int32), 0) - 1
-        seen += tl.sum(valid.to(tl.int32), 0)
-    return valid, tl.where(valid, ranks, -1), seen
+    valid = tl.load(mask_ptr + t, mask=t < time, other=1) == 0
+    ranks = seen + tl.cumsum(valid.to(tl.int32), 0) - 1
+    return valid, tl.where(valid, ranks, -1), seen + tl.sum(valid.to(tl.int32), 0)
 
 
 @triton.jit

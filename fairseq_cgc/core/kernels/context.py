@@ -118,7 +118,6 @@ def modulate(
     SIZE: tl.constexpr,
     POOLED: tl.constexpr,
     LATENT: tl.constexpr,
-    MASKED: tl.constexpr,
     SOFTMAX: tl.constexpr,
     GATES_LOGITS: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -132,13 +131,13 @@ def modulate(
     b, h = row // HEADS, row % HEADS
     mask_ptr += b * time
     x_ptr += b.to(tl.int64) * batch_stride + h * WIDTH
-    length = count_valid(mask_ptr, time, MASKED)
+    length = count_valid(mask_ptr, time)
     starts, ends = divide_into_bins(length, POOLED, BLOCK_P)
     pooled = tl.zeros((BLOCK_P,), tl.float32)
     seen = 0
     for start in range(0, time, BLOCK_T):
         t = start + tl.arange(0, BLOCK_T)
-        valid, ranks, seen = rank_positions(mask_ptr, t, time, seen, MASKED)
+        valid, ranks, seen = rank_positions(mask_ptr, t, time, seen)
         places = x_ptr + t.to(tl.int64) * time_stride
         if WIDTH == 1:
             means = tl.load(places, mask=valid, other=0.0).to(tl.float32)
@@ -206,7 +205,6 @@ def modulate_backward(
     SIZE: tl.constexpr,
     POOLED: tl.constexpr,
     LATENT: tl.constexpr,
-    MASKED: tl.constexpr,
     SOFTMAX: tl.constexpr,
     GATES_LOGITS: tl.constexpr,
     WANTS_SHARE: tl.constexpr,
@@ -278,7 +276,7 @@ def modulate_backward(
     if WANTS_SHARE:
         encoder = _load_matrix(encoder_ptr, LATENT, POOLED, BLOCK_D, BLOCK_P)
         mask_ptr += b * time
-        length = count_valid(mask_ptr, time, MASKED)
+        length = count_valid(mask_ptr, time)
         starts, ends = divide_into_bins(length, POOLED, BLOCK_P)
         grad_pooled = tl.sum(encoder * grad_latent[:, None], 0)
         grad_pooled = grad_pooled / ((ends - starts).to(tl.float32) * WIDTH)
@@ -286,7 +284,7 @@ def modulate_backward(
         seen = 0
         for start in range(0, time, BLOCK_T):
             t = start + tl.arange(0, BLOCK_T)
-            valid, ranks, seen = rank_positions(mask_ptr, t, time, seen, MASKED)
+            valid, ranks, seen = rank_positions(mask_ptr, t, time, seen)
             inside = (ranks[None, :] >= starts[:, None]) & (ranks[None, :] < ends[:, None])
             share = tl.sum(tl.where(inside, grad_pooled[:, None], 0.0), 0)
             tl.store(share_ptr + t, share, mask=t < time)

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fairseq_cgc.core.kernels.blocks import power_of_two, time_block
+from fairseq_cgc.core.kernels.blocks import count_blocks, power_of_two, stages, time_block
 from fairseq_cgc.core.kernels.dropconnect import drop_scale, is_kept
 
 
@@ -132,7 +132,7 @@ def convolve(
     block_t = time_block(time, 64 if x.element_size() == 2 and dropout == 0 else 32)
     block_r = min(power_of_two(width), 128 if x.element_size() == 2 else 64)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    grid = (triton.cdiv(time, block_t) * batch * heads * triton.cdiv(width, block_r),)
+    grid = (count_blocks(time, block_t) * batch * heads * count_blocks(width, block_r),)
     _convolve[grid](
         out,
         x,
@@ -159,6 +159,6 @@ def convolve(
         BLOCK_S=min(block_t, 32),
         BLOCK_R=block_r,
         num_warps=4,
-        num_stages=1 if time <= block_t else 3,
+        num_stages=stages(time),
     )
     return out

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fairseq_cgc.core.kernels import context
-from fairseq_cgc.core.kernels.blocks import power_of_two, time_block
+from fairseq_cgc.core.kernels.blocks import power_of_two
 
 #: Positions up to which a program averages its head's channels itself. Beyond, that is work for
 #: more programs than there are heads and sentences.
@@ -47,21 +47,20 @@ class Gate:
     def parameters(self) -> tuple[Tensor, ...]:
         return self.weight, self.encoder, self.norm_weight, self.norm_bias, self.decoder
 
-    def sizes(self, masked: bool, time: int) -> dict[str, Any]:
+    def sizes(self, time: int) -> dict[str, Any]:
         """The constants that kernels forward and backward are compiled for."""
         (heads, size), (latent, pooled) = self.weight.shape, self.encoder.shape
         block_p = power_of_two(pooled)
         # A block of positions with R channels each, or one that keeps P numbers for each.
-        largest = 32 if time <= AVERAGED_AT_ONCE else 8192 // block_p
+        largest = 32 if time <= AVERAGED_AT_ONCE else min(8192 // block_p, AVERAGED_AT_ONCE)
         return {
             "HEADS": heads,
             "SIZE": size,
             "POOLED": pooled,
             "LATENT": latent,
-            "MASKED": masked,
             "SOFTMAX": self.weight_softmax,
             "GATES_LOGITS": self.gates_logits,
-            "BLOCK_T": time_block(time, largest),
+            "BLOCK_T": largest,
             "BLOCK_P": block_p,
             "BLOCK_D": power_of_two(latent),
             "BLOCK_K": power_of_two(size),
@@ -69,7 +68,7 @@ class Gate:
         }
 
 
-def modulate(x: Tensor, padding_mask: Tensor | None, gate: Gate) -> tuple[Tensor, Tensor]:
+def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
     """The modulated kernels and the pooled positions they come from.
 
     Args:
@@ -92,7 +91,7 @@ def modulate(x: Tensor, padding_mask: Tensor | None, gate: Gate) -> tuple[Tensor
         kernel,
         pooled,
         x,
-        x if padding_mask is None else padding_mask,
+        padding_mask,
         *gate.parameters,
         time,
         x.stride(0),
@@ -100,7 +99,7 @@ def modulate(x: Tensor, padding_mask: Tensor | None, gate: Gate) -> tuple[Tensor
         gate.epsilon,
         WIDTH=width,
         BLOCK_R=min(power_of_two(width), 128),
-        **gate.sizes(padding_mask is not None, time),
+        **gate.sizes(time),
     )
     return kernel, pooled
 
@@ -109,7 +108,7 @@ def modulate_backward(
     taps: Tensor,
     scale: float,
     pooled: Tensor,
-    padding_mask: Tensor | None,
+    padding_mask: Tensor,
     gate: Gate,
     time: int,
     width: int,
@@ -145,7 +144,7 @@ def modulate_backward(
         numbers if share is None else share,
         taps,
         pooled,
-        taps if padding_mask is None else padding_mask,
+        padding_mask,
         *gate.parameters,
         time,
         rows,
@@ -153,7 +152,7 @@ def modulate_backward(
         gate.epsilon,
         WIDTH=width,
         WANTS_SHARE=wants_share,
-        **gate.sizes(padding_mask is not None, time),
+        **gate.sizes(time),
     )
     return share, numbers
 

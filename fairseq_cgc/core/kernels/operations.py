@@ -108,7 +108,8 @@ class _LightConvolution(torch.autograd.Function):
         dropout: float,
         seed: int,
     ) -> Tensor:
-        x, kernel, padding_mask = _rows(x), kernel.contiguous(), _bytes(padding_mask)
+        x, kernel = _rows(x), kernel.contiguous()
+        padding_mask = None if padding_mask is None else _bytes(padding_mask)
         ctx.save_for_backward(x, kernel, padding_mask)
         ctx.padding_l, ctx.dropout, ctx.seed = padding_l, dropout, seed
         with torch.cuda.device_of(x):
@@ -150,7 +151,9 @@ class _GatedConvolution(torch.autograd.Function):
         dropout: float,
         seed: int,
     ) -> Tensor:
-        x, padding_mask = _rows(x), _bytes(padding_mask)
+        x = _rows(x)
+        # Where nothing is padded too: half as many kernels have to be compiled.
+        padding_mask = _bytes(_no_padding(x) if padding_mask is None else padding_mask)
         gate = _make_gate((weight, encoder, norm_weight, norm_bias, decoder), options)
         with torch.cuda.device_of(x):
             kernel, pooled = modulate(x, padding_mask, gate)
@@ -201,9 +204,13 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.stride(2) == 1 else x.contiguous()
 
 
-def _bytes(mask: Tensor | None) -> Tensor | None:
+def _bytes(mask: Tensor) -> Tensor:
     """A boolean mask as the kernels read it."""
-    return None if mask is None else mask.contiguous().view(torch.uint8)
+    return mask.contiguous().view(torch.uint8)
+
+
+def _no_padding(x: Tensor) -> Tensor:
+    return torch.zeros(x.shape[1], x.shape[0], dtype=torch.bool, device=x.device)
 
 
 def _make_gate(parameters: Sequence[Tensor], options: tuple[float, bool, bool]) -> Gate:

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fairseq_cgc.core.kernels.blocks import power_of_two, time_block
+from fairseq_cgc.core.kernels.blocks import count_blocks, power_of_two, stages, time_block
 from fairseq_cgc.core.kernels.dropconnect import is_kept
 
 
@@ -119,9 +119,9 @@ def multiply_taps(
     block_t = time_block(time, 32)
     # Long inputs are shared out until there are programs enough for a large GPU, so long as each
     # has a few blocks to add up.
-    splits = max(1, min(1024 // (batch * heads), triton.cdiv(time, 4 * block_t)))
-    span = triton.cdiv(triton.cdiv(time, splits), block_t) * block_t
-    splits = triton.cdiv(time, span)
+    splits = max(1, min(1024 // (batch * heads), count_blocks(time, 4 * block_t)))
+    span = count_blocks(count_blocks(time, splits), block_t) * block_t
+    splits = count_blocks(time, span)
     width = channels // heads
     out = torch.empty(batch, heads, splits * block_t, size, dtype=torch.float32, device=x.device)
     _multiply_taps[(batch * heads * splits,)](
@@ -149,6 +149,6 @@ def multiply_taps(
         BLOCK_S=power_of_two(block_t + size - 1),
         BLOCK_R=min(power_of_two(width), 128 if x.element_size() == 2 else 32),
         num_warps=4,
-        num_stages=1 if time <= block_t else 3,
+        num_stages=stages(time),
     )
     return out

@@ -110,7 +110,7 @@ class Learner:
                 labels,
                 self.classes,
                 share=draw.betavariate(settings.mixup, settings.mixup),
-                partners=order.to(labels.device),
+                partners=order.to(labels.device, non_blocking=True),
             )
         self.optimizer.zero_grad()
         parts = settings.accumulate

@@ -33,6 +33,7 @@ if DEVICE == "cpu":
                 setattr(module, name, triton.jit(value.fn))
 
     # The interpreter keeps bfloat16 in integers and multiplies those; GPUs multiply the numbers.
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, tl
 
     _multiply = InterpreterBuilder.create_dot
@@ -49,6 +50,17 @@ if DEVICE == "cpu":
 
     InterpreterBuilder.create_dot = _multiply_numbers
 
+    # Its numbers are arrays of one element, which numpy no longer takes for numbers since 2.5.
+    _patch_tensor = interpreter._patch_lang_tensor
+
+    def _patch_index(tensor: type, *scope: object) -> None:
+        _patch_tensor(tensor, *scope)
+        tensor.__index__ = lambda self: int(self.handle.data.item())  # type: ignore[attr-defined]
+
+    interpreter._patch_lang_tensor = _patch_index
+
+#: Largest error of a sum of exact products: tensor cores cut digits off where a CPU rounds.
+EXACT = 1e-4 if DEVICE == "cuda" else 1e-5
 #: Largest error of a sum that was rounded to the type, of numbers about 1.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from launching import (
     DEVICE,
+    EXACT,
     ROUNDING,
     assert_close,
     doubles,
@@ -168,7 +169,7 @@ def test_half_precision(dtype, parameters):
     )
     # Gradients of parameters are sums of products that float32 holds; only the result is rounded.
     rtol = 1e-5 if parameters else torch.finfo(dtype).eps
-    compare(got, want, ROUNDING[dtype], 3e-5, rtol)
+    compare(got, want, ROUNDING[dtype], 3 * EXACT, rtol)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

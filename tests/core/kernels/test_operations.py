@@ -5,6 +5,7 @@ import pytest
 import torch
 from launching import (
     DEVICE,
+    EXACT,
     ROUNDING,
     assert_close,
     doubles,
@@ -92,7 +93,7 @@ def test_half_precision(shape, dtype, kernel_dtype):
     assert got[1].dtype == kernel.dtype
     assert_close(got[:1], want[:1], atol=ROUNDING[dtype])
     # Products of the input and the output's gradient are exact: only the result is rounded.
-    assert_close(got[1:], want[1:], atol=1e-5, rtol=torch.finfo(kernel.dtype).eps)
+    assert_close(got[1:], want[1:], atol=EXACT, rtol=torch.finfo(kernel.dtype).eps)
 
 
 @pytest.mark.parametrize("dropout", [0.3, 1.0])

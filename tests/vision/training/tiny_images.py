@@ -37,9 +37,11 @@ def tiny_settings(**changes: object) -> Settings:
     return Settings(**values | changes)
 
 
-def trainer(folder: Path, settings: Settings, **options: object) -> Trainer:
+def trainer(
+    folder: Path, settings: Settings, processes: Processes = ALONE, **options: object
+) -> Trainer:
     folder.mkdir(exist_ok=True)
-    return Trainer(tiny_data(), settings, folder, RunOptions(workers=0, **options), ALONE)
+    return Trainer(tiny_data(), settings, folder, RunOptions(workers=0, **options), processes)
 
 
 def linear(name: str, num_classes: int, **options: object) -> nn.Module:

@@ -3,7 +3,8 @@
     python scripts/average_checkpoints.py SAVE_DIR --last-epochs 10 --output average.pt
     python scripts/average_checkpoints.py a.pt b.pt c.pt --output average.pt
 
-The result is for evaluation and translation: it has no optimizer state.
+The result is for evaluation and translation: it has no optimizer state. An average is replaced,
+any other file is not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.checkpoints import average, select_checkpoints
+from fairseq_cgc.mt.checkpoints import average, check_may_be_replaced, select_checkpoints
 from fairseq_cgc.mt.cli import run_main
 
 
@@ -25,7 +26,9 @@ def main() -> None:
         "inputs", nargs="+", type=Path, metavar="SAVE_DIR_OR_FILE",
         help="one --save-dir of fairseq-train, or the checkpoints themselves",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write"
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--last-epochs", type=int, metavar="N", help="the last N epochs")
     choice.add_argument(
@@ -42,6 +45,7 @@ def main() -> None:
         raise UserError("--last-epochs, --last-updates and --best need one folder of checkpoints")
     else:
         paths = arguments.inputs
+    check_may_be_replaced(arguments.output)
     average(paths, arguments.output)
     print(f"{arguments.output}: average of {', '.join(path.name for path in paths)}")
 

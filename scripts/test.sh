@@ -2,13 +2,13 @@
 # Set up, then check the style, the types and run the tests. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-setup=()
 if [ "${1:-}" = --here ]; then
-  setup=(--here)
+  bash scripts/setup.sh --here
   shift
+else
+  bash scripts/setup.sh
+  export PATH="$PWD/.venv/bin:$PATH"
 fi
-bash scripts/setup.sh "${setup[@]}"
-[ ${#setup[@]} -gt 0 ] || export PATH="$PWD/.venv/bin:$PATH"
 ruff check .
 ruff format --check .
 mypy

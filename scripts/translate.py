@@ -3,7 +3,8 @@
     python scripts/translate.py CHECKPOINT --data DATA_BIN --input text.de --output text.en
     echo "Guten Morgen." | python scripts/translate.py CHECKPOINT --data DATA_BIN
 
-With --input and --output an interrupted run goes on where it stopped.
+With --input and --output an interrupted run goes on where it stopped. One that has ended
+translates again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import print_lines, run_main
-from fairseq_cgc.mt.corpora import decode_lines, read_lines
+from fairseq_cgc.mt.corpora import decode_lines, read_lines, text_lines
 from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.translate_files import (
     check_output,
@@ -22,7 +23,7 @@ from fairseq_cgc.mt.translate_files import (
     translate_file,
     translate_stream,
 )
-from fairseq_cgc.mt.translator import Translator
+from fairseq_cgc.mt.translator import BUFFER_SIZE, Translator, check_buffer_size
 
 
 def main() -> None:
@@ -32,31 +33,43 @@ def main() -> None:
     )
     parser.add_argument("checkpoint", type=Path, help="a trained model")
     parser.add_argument(
-        "--data", type=Path, required=True,
+        "--data", type=Path, required=True, metavar="DATA_BIN",
         help="the folder that it was trained on, with dictionaries and preparation.json",
     )  # fmt: skip
-    parser.add_argument("--input", type=Path, help="UTF-8 text (standard input)")
-    parser.add_argument("--output", type=Path, help="file to write (standard output)")
     parser.add_argument(
-        "--buffer-size", type=int, default=256,
-        help="lines read before any is translated; more is faster (%(default)s)",
+        "--input", type=Path, metavar="FILE", help="UTF-8 text, or .gz (standard input)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="file to write (standard output)"
+    )
+    parser.add_argument(
+        "--buffer-size", type=int, metavar="N",
+        help=f"lines read before any is translated; more is faster ({BUFFER_SIZE}; 1 where they "
+        "are typed)",
     )  # fmt: skip
     SearchOptions.add_arguments(parser)
     arguments = parser.parse_args()
 
     text, output, size = arguments.input, arguments.output, arguments.buffer_size
-    if text is not None and not text.is_file():
+    if text is not None and not text.exists():
         raise UserError(f"--input {text} does not exist")
+    if size is None:
+        size = 1 if text is None and sys.stdin.isatty() else BUFFER_SIZE
+    check_buffer_size(size)
     options = SearchOptions.from_arguments(arguments)
     inputs = [arguments.checkpoint, arguments.data / "preparation.json", *([text] if text else [])]
     if output is not None:
         check_output(output, inputs)
     translator = Translator(arguments.checkpoint, arguments.data, options)
-    if text is not None and output is not None:
+    # A pipe, as of <(...), cannot be read again.
+    if text is not None and text.is_file() and output is not None:
         partial = partial_file(output, inputs, options)
         translate_file(translator, text, output, partial, buffer_size=size)
         return
-    lines = read_lines(text) if text else decode_lines(sys.stdin.buffer, "standard input")
+    if text is not None:
+        lines = read_lines(text)
+    else:
+        lines = text_lines(decode_lines(sys.stdin.buffer, "standard input"))
     if output is not None:
         translate_stream(translator, lines, output, buffer_size=size)
         return

@@ -70,6 +70,7 @@ def select_checkpoints(
         found = f" ({', '.join(path.name for path in ranked)})" if ranked else ""
         raise UserError(
             f"--{option} is {number}, but {save_dir} has {len(ranked)} files named {pattern}{found}"
+            "; ask for fewer, or name the files"
         )
     return ranked[-number:]
 
@@ -114,6 +115,12 @@ def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> No
 def is_average_of(output: Path, paths: Iterable[Path]) -> bool:
     """Whether ``output`` was written by :func:`average` from these files, unchanged since."""
     return output.exists() and safe_load(output).get("averaged") == file_stamps(paths)
+
+
+def check_may_be_replaced(output: Path) -> None:
+    """Raise UserError for an existing file that, unlike an average, cannot be made again."""
+    if output.exists() and "averaged" not in safe_load(output):
+        raise UserError(f"--output {output} exists and is no average; it is not overwritten")
 
 
 def load_model_state(path: Path) -> dict[str, Any]:

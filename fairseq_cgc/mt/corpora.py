@@ -62,6 +62,15 @@ def decode_lines(stream: BinaryIO, name: str) -> Iterator[str]:
             ) from error
 
 
+def text_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Drop what editors put around lines: a byte-order mark at the start, carriage returns."""
+    iterator = iter(lines)
+    for first in itertools.islice(iterator, 1):
+        yield first.removeprefix("\ufeff").removesuffix("\r")
+    for line in iterator:
+        yield line.removesuffix("\r")
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of ``path`` (gzip if its name ends in ``.gz``) without their newline.
 
@@ -73,11 +82,7 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            lines = decode_lines(cast(BinaryIO, stream), str(path))
-            for first in itertools.islice(lines, 1):
-                yield first.removeprefix("\ufeff").removesuffix("\r")
-            for line in lines:
-                yield line.removesuffix("\r")
+            yield from text_lines(decode_lines(cast(BinaryIO, stream), str(path)))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: truncated or damaged gzip file ({error})") from error
     except OSError as error:

@@ -28,7 +28,13 @@ from fairseq_cgc.mt.scoring import (
     tokenized_bleu,
 )
 from fairseq_cgc.mt.search import SearchOptions
-from fairseq_cgc.mt.trained import check_precision_fits, detokenize, find_pipeline, language_pair
+from fairseq_cgc.mt.trained import (
+    check_precision_fits,
+    detokenize,
+    find_pipeline,
+    language_pair,
+    subwords_in,
+)
 
 #: How fairseq writes an unknown word of a reference. Translations have ``<unk>``, which shares
 #: characters and sacreBLEU's tokens with it.
@@ -126,6 +132,10 @@ def evaluate(
     """
     options = options or SearchOptions()
     output = output or default_output(model, split, options)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, but must be a folder")
+    # Read before anything is translated, so that a mistake is told at once.
+    own = None if reference is None else (list(read_lines(reference)), str(reference))
     state = load_model_state(model.path)
     check_precision_fits(state, options.precision)
     pair = language_pair(state, data_dir)
@@ -137,14 +147,14 @@ def evaluate(
         pair,
         split=split,
         options=options,
-        post_process=pipeline.subwords if pipeline else "subword_nmt",
+        post_process=pipeline.subwords if pipeline else subwords_in(data_dir, pair[1]),
         environment=environment,
     )
     if generation.references is None:
         raise UserError(f"{data_dir} has no {pair[1]} side of {split!r} to score against")
     translations = list(detokenize(pipeline, generation.decoded))
     references, name, note = _references(
-        generation.references, pipeline, pair[1], data_dir, split, reference
+        generation.references, pipeline, pair[1], data_dir, split, own
     )
     check_paired(
         translations, references, hypotheses_name=f"the output for {split}", references_name=name
@@ -214,26 +224,26 @@ def _references(
     target_lang: str,
     data_dir: Path,
     split: str,
-    reference: Path | None,
+    own: tuple[list[str], str] | None,
 ) -> tuple[list[str], str, str | None]:
     """What plain translations are scored against, its name, and what a reader must know of it.
 
     Args:
         decoded: the references in the data, subwords joined.
-        reference: the user's own; it goes before all others.
+        own: the user's and their name; they go before all others.
     """
     note = None
     if pipeline is None:
-        note = "no preparation.json in the data: sacreBLEU and chrF are on tokenised translations"
-    if reference is not None:
-        return list(read_lines(reference)), str(reference), note
+        note = "no preparation.json in the data: nothing is detokenised for sacreBLEU and chrF"
+    if own is not None:
+        return *own, note
     name = f"{data_dir} ({split}.{target_lang})"
+    marked = [line.replace(_UNKNOWN, _MATCHES_NOTHING) for line in decoded]
     if pipeline is None:
-        return decoded, name, note
+        return marked, name, note
     raw = pipeline.reference_lines(split, target_lang)
     if raw is not None:
         return raw, name, None
-    marked = [line.replace(_UNKNOWN, _MATCHES_NOTHING) for line in decoded]
     how = "as they are in it" if pipeline.tokenizer == "none" else "detokenised from it"
     note = f"no raw references in the data: sacreBLEU and chrF are against references {how}"
     return list(detokenize(pipeline, marked)), name, note

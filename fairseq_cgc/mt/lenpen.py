@@ -16,7 +16,7 @@ from typing import Any
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.evaluation import Model, default_output, evaluate
 from fairseq_cgc.mt.scoring import Scores
-from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.mt.search import LARGEST_LENPEN, SearchOptions
 
 TUNING_SPLIT = "valid"
 
@@ -91,8 +91,8 @@ def parse_lenpens(text: str) -> list[float]:
     """Read ``0.6,0.8,1.0``.
 
     Raises:
-        UserError: if a value is no finite number, or the same as another to six digits (results
-            are named after that many).
+        UserError: if a value is no number or out of range, or the same as another to six digits
+            (results are named after that many).
     """
     values: dict[str, float] = {}
     for part in text.split(","):
@@ -100,10 +100,10 @@ def parse_lenpens(text: str) -> list[float]:
             value = float(part)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
+        if not -LARGEST_LENPEN <= value <= LARGEST_LENPEN:
             raise UserError(
-                f"--sweep-lenpen has {part.strip()!r}, but must be finite numbers separated by "
-                "commas, for example 0.6,0.8,1.0"
+                f"--sweep-lenpen has {part.strip()!r}, but must be numbers from -{LARGEST_LENPEN} "
+                f"to {LARGEST_LENPEN} separated by commas, for example 0.6,0.8,1.0"
             )
         if f"{value:g}" in values:
             raise UserError(f"--sweep-lenpen has {value:g} twice")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_origin, get_type_hints
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.core.files import new_file
+from fairseq_cgc.core.files import write_json
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder, lower
 from fairseq_cgc.mt.parallel import LineFunction, map_lines
@@ -92,10 +92,7 @@ class TextPipeline:
         """Write the description into ``data_dir``."""
         values = dataclasses.asdict(self)
         del values["data_dir"]
-        with new_file(Path(data_dir) / PREPARATION_FILE) as partial:
-            partial.write_text(
-                json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+        write_json(Path(data_dir) / PREPARATION_FILE, values)
 
     def file(self, name: str) -> Path:
         """Path of a file whose name is relative to the data folder."""

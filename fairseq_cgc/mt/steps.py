@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.files import write_json
 from fairseq_cgc.mt.corpora import new_folder
 
 logger = logging.getLogger(__name__)
@@ -88,9 +89,7 @@ def make_step(
     logger.info("making %s", folder)
     with new_folder(folder) as partial:
         stamp = {"settings": settings, "counts": make(partial)}
-        (partial / _STAMP).write_text(
-            json.dumps(stamp, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        write_json(partial / _STAMP, stamp)
 
 
 def read_counts(folder: Path) -> dict[str, Any]:

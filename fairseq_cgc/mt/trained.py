@@ -12,6 +12,7 @@ from fairseq.data import data_utils
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.models.precision import PRECISIONS
 from fairseq_cgc.mt.checkpoints import read_config
+from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.moses import MosesDecoder
 from fairseq_cgc.mt.pipeline import PREPARATION_FILE, TextPipeline
 
@@ -74,6 +75,14 @@ def find_pipeline(data_dir: Path, pair: tuple[str, str]) -> TextPipeline | None:
             f"but {data_dir} holds {' and '.join(languages)}"
         )
     return dataclasses.replace(pipeline, source_lang=pair[0], target_lang=pair[1])
+
+
+def subwords_in(data_dir: Path, lang: str) -> str:
+    """The kind of subwords in data that does not say it, by the dictionary of a language."""
+    entries = list(read_lines(data_dir / f"dict.{lang}.txt"))
+    begun = sum(entry.startswith("\u2581") for entry in entries)
+    broken_off = sum(entry.partition(" ")[0].endswith("@@") for entry in entries)
+    return "sentencepiece" if begun > broken_off else "subword_nmt"
 
 
 def detokenize(pipeline: TextPipeline | None, lines: Iterable[str]) -> Iterator[str]:

@@ -79,11 +79,13 @@ def check_output(output: Path, inputs: Iterable[Path]) -> None:
     """See that ``output`` may be made, and make its folder.
 
     Raises:
-        UserError: if it is a folder, or one of ``inputs``.
+        UserError: if it is a folder or a device, or one of ``inputs``.
         OSError: if its folder cannot be made.
     """
     if output.is_dir():
         raise UserError(f"--output {output} is a folder, but must be a file")
+    if output.exists() and not output.is_file():  # /dev/null would be replaced by a file
+        raise UserError(f"--output {output} is no regular file; leave it out and redirect")
     for path in inputs:
         if output.exists() and path.exists() and output.samefile(path):
             raise UserError(f"--output {output} would overwrite {path}, which is needed")

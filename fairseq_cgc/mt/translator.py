@@ -24,7 +24,9 @@ from fairseq_cgc.mt.trained import check_precision_fits, find_pipeline, language
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_BUFFER = 1_000_000  # lines
+#: Lines from among which batches of similar length are made.
+BUFFER_SIZE = 256
+_LARGEST_BUFFER = 1_000_000
 _MAX_LENGTH = 200  # subwords of a translation, as in fairseq-generate
 
 
@@ -89,7 +91,7 @@ class Translator:
         return self._model
 
     def translate(
-        self, lines: Iterable[str], *, buffer_size: int = 256, first_line: int = 1
+        self, lines: Iterable[str], *, buffer_size: int = BUFFER_SIZE, first_line: int = 1
     ) -> Iterator[str]:
         """Yield one translation a line, in order; empty lines give empty lines.
 
@@ -103,10 +105,7 @@ class Translator:
         Raises:
             UserError: if ``buffer_size`` is not from 1 to a million.
         """
-        if not 1 <= buffer_size <= _LARGEST_BUFFER:
-            raise UserError(
-                f"--buffer-size must be from 1 to {_LARGEST_BUFFER}, but is {buffer_size}"
-            )
+        check_buffer_size(buffer_size)
         encoded = self.pipeline.encode(lines, self.pipeline.source_lang)
         return self.pipeline.decode(self._translate_subwords(encoded, buffer_size, first_line))
 
@@ -176,6 +175,12 @@ class Translator:
         ]
         order = sample["id"].tolist()  # The collater sorts by length.
         return [text for _, text in sorted(zip(order, texts, strict=True))]
+
+
+def check_buffer_size(lines: int) -> None:
+    """Raise UserError for a number of lines that cannot be right."""
+    if not 1 <= lines <= _LARGEST_BUFFER:
+        raise UserError(f"--buffer-size must be from 1 to {_LARGEST_BUFFER}, but is {lines}")
 
 
 def _set_up_task(config: Any, data_dir: Path) -> Any:

@@ -11,7 +11,13 @@ import torch
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt import checkpoints
-from fairseq_cgc.mt.checkpoints import average, is_average_of, read_config, select_checkpoints
+from fairseq_cgc.mt.checkpoints import (
+    average,
+    check_may_be_replaced,
+    is_average_of,
+    read_config,
+    select_checkpoints,
+)
 
 
 def write(path: Path, model: dict[str, torch.Tensor], **more: Any) -> Path:
@@ -224,6 +230,19 @@ def test_an_average_knows_its_inputs(tmp_path: Path) -> None:
     assert not is_average_of(output, paths)
     write(paths[1], {"w": torch.zeros(1)})
     assert not is_average_of(output, paths[:2])
+
+
+def test_only_an_average_may_be_replaced(tmp_path: Path) -> None:
+    checkpoint, output = write(tmp_path / "a.pt", {"w": torch.ones(1)}), tmp_path / "out.pt"
+    check_may_be_replaced(output)
+    average([checkpoint], output, progress=False)
+    check_may_be_replaced(output)
+    with pytest.raises(UserError, match=r"--output \S+a\.pt exists and is no average"):
+        check_may_be_replaced(checkpoint)
+    output.write_text("notes")
+    for path in (output, Path("/dev/null"), tmp_path):
+        with pytest.raises(UserError):
+            check_may_be_replaced(path)
 
 
 def test_read_config_of_both_formats() -> None:

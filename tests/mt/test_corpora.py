@@ -19,6 +19,7 @@ from fairseq_cgc.mt.corpora import (
     new_folder,
     read_lines,
     read_pairs,
+    text_lines,
     write_lines,
 )
 
@@ -73,6 +74,8 @@ def test_damaged_gzip(tmp_path, content):
 def test_decoding_a_stream():
     stream = io.BytesIO("\ufeffa\u2028b\r\n\nc".encode())
     assert list(decode_lines(stream, "input")) == ["\ufeffa\u2028b\r", "", "c"]
+    stream.seek(0)
+    assert list(text_lines(decode_lines(stream, "input"))) == ["a\u2028b", "", "c"]
     lines = decode_lines(io.BytesIO(b"a\nb\xe4\n"), "input")
     assert next(lines) == "a"
     with pytest.raises(UserError, match=r"^input, line 2: not UTF-8 \(byte 0xe4, number 2 of"):

@@ -123,6 +123,17 @@ def test_references(run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
+def test_mistakes_are_told_before_anything_is_translated(run: TinyRun, tmp_path: Path) -> None:
+    model = prepare_model(run.save_dir / "checkpoint_last.pt", None)
+    with pytest.raises(UserError, match="absent: cannot be read"):
+        evaluate(model, run.data_dir, reference=tmp_path / "absent", output=tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--output .*file is a file, but must be a folder"):
+        evaluate(model, run.data_dir, output=tmp_path / "file")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.slow
 def test_references_from_the_data_are_detokenised(run: TinyRun, tmp_path: Path) -> None:
     """Data that says how it was prepared but has no raw text, as a released corpus has none."""
     model = prepare_model(run.save_dir / "checkpoint_last.pt", None)
@@ -158,4 +169,6 @@ def test_unknown_words_of_references_match_nothing(
     )
     assert references == [text, "\ufffd c"]
     assert name.endswith("(test.en)") and note is not None
+    bare, _, _ = evaluation._references(["<<unk>> c"], None, "en", tmp_path, "test", None)
+    assert bare == ["\ufffd c"]
     assert chrf_score(["<unk>"], ["\ufffd"]).score == 0 < chrf_score(["<unk>"], ["<<unk>>"]).score

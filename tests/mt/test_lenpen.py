@@ -40,11 +40,12 @@ def test_values_are_read() -> None:
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "--sweep-lenpen has '', but must be finite numbers separated by commas"),
+        ("", "--sweep-lenpen has '', but must be numbers from -10 to 10 separated by"),
         ("0.6,,1", "--sweep-lenpen has ''"),
         ("0.6,long", "--sweep-lenpen has 'long'"),
         ("0.6,nan", "--sweep-lenpen has 'nan'"),
         ("inf", "--sweep-lenpen has 'inf'"),
+        ("1,10.5", "--sweep-lenpen has '10.5'"),
         ("1,0.5,1.0", "--sweep-lenpen has 1 twice"),
         ("1,1.0000001", "--sweep-lenpen has 1 twice"),
     ],

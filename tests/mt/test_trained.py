@@ -12,6 +12,7 @@ from fairseq_cgc.mt.trained import (
     detokenize,
     find_pipeline,
     language_pair,
+    subwords_in,
 )
 
 
@@ -78,3 +79,17 @@ def test_detokenize_takes_joined_subwords(tmp_path: Path) -> None:
     assert list(moses) == ['he said: "hello, world!"', ""]
     assert list(detokenize(make_pipeline(tmp_path, "none"), lines)) == lines
     assert list(detokenize(None, lines)) == lines
+
+
+@pytest.mark.parametrize(
+    "entries, kind",
+    [
+        (["the", "ca@@", "t", "\u2581"], "subword_nmt"),
+        (["the", "cat"], "subword_nmt"),
+        (["\u2581the", "\u2581ca", "t", "@@"], "sentencepiece"),
+    ],
+)
+def test_subwords_by_the_dictionary(tmp_path: Path, entries: list[str], kind: str) -> None:
+    text = "".join(f"{entry} 7\n" for entry in entries)
+    (tmp_path / "dict.en.txt").write_text(text, encoding="utf-8")
+    assert subwords_in(tmp_path, "en") == kind

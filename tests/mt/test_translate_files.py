@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from tinyrun import TinyRun, run_script, tiny_run
+from tinyrun import REPOSITORY, TinyRun, run_script, tiny_run
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.search import SearchOptions
@@ -80,24 +84,57 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     model = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam", 2]
     source = tmp_path / "in.de"
     source.write_text("Der Hund sieht den Ball.\n\nDer Mann sucht den Baum.\n", encoding="utf-8")
-    piped = run_script("translate.py", *model, input=source.read_bytes())
+    marked = b"\xef\xbb\xbf\r\n" + source.read_bytes().replace(b"\n", b"\r\n")
+    piped = run_script("translate.py", *model, input=marked)
     assert piped.returncode == 0, piped.stderr.decode()
-    assert piped.stdout.startswith(b"the ") and piped.stdout.count(b"\n") == 3
-    assert piped.stdout.split(b"\n")[1] == b""
+    empty, translations = piped.stdout[:1], piped.stdout[1:]
+    assert empty == b"\n"  # a line of nothing but a byte-order mark is empty
+    assert translations.startswith(b"the ") and translations.count(b"\n") == 3
+    assert translations.split(b"\n")[1] == b""
 
     output = tmp_path / "new" / "out.en"
     written = run_script("translate.py", *model, "--input", source, "--output", output)
     assert written.returncode == 0 and written.stdout == b""
     assert b"3/3" in written.stderr  # progress
-    assert output.read_bytes() == piped.stdout
+    assert output.read_bytes() == translations
     assert list(output.parent.iterdir()) == [output]
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["cp", source, pipe])
+    through = run_script("translate.py", *model, "--input", pipe, "--output", output)
+    assert writer.wait() == 0 == through.returncode
+    assert output.read_bytes() == translations
 
     source.write_bytes(b"Der Hund.\nDer B\xe4r.\n")
     broken = run_script("translate.py", *model, "--input", source, "--output", output)
     message = broken.stderr.decode().strip().splitlines()[-1]
     assert broken.returncode == 1 and "in.de, line 2: not UTF-8" in message
     assert b"Traceback" not in broken.stderr
-    assert output.read_bytes() == piped.stdout
+    assert output.read_bytes() == translations
+
+
+@pytest.mark.slow
+def test_typed_lines_are_translated_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    run: TinyRun = tiny_run(tmp_path_factory)
+    script = REPOSITORY / "scripts" / "translate.py"
+    arguments = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam=2"]
+    keyboard, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        os.write(keyboard, b"Der Hund sieht den Ball.\n")
+        assert select.select([process.stdout], [], [], 100)[0]
+        assert process.stdout.readline().startswith(b"the ")
+        assert process.poll() is None
+        os.write(keyboard, b"\x04")
+    assert process.returncode == 0
+    os.close(keyboard)
+    os.close(terminal)
 
 
 def test_two_processes_do_not_write_into_one_output(tmp_path: Path, text: Path) -> None:
@@ -124,6 +161,8 @@ def test_what_is_needed_is_not_overwritten(tmp_path: Path, text: Path) -> None:
     for output in (text, link, tmp_path / "new" / ".." / "text"):
         with pytest.raises(UserError, match="would overwrite .*text, which is needed"):
             check_output(output, [text])
+    with pytest.raises(UserError, match="--output /dev/null is no regular file"):
+        check_output(Path("/dev/null"), [text])
     for output in (tmp_path, Path()):
         with pytest.raises(UserError, match="is a folder, but must be a file"):
             check_output(output, [text])

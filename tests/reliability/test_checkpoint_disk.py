@@ -86,7 +86,7 @@ def test_limit_on_the_size_of_files(trained: Trained, tmp_path: Path) -> None:
 
 def test_average_on_a_full_disk(trained: Trained, small_disk: Path) -> None:
     output = small_disk / "average.pt"
-    save_tensors(output, {"what": "was there before"})
+    save_tensors(output, {"averaged": [], "what": "was there before"})
     before = output.read_bytes()
     (small_disk / "filling").write_bytes(bytes(44 * 2**20))
     arguments = [trained.last, trained.last, "--output", output]

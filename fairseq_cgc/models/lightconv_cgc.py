@@ -32,7 +32,7 @@ from fairseq_cgc.models.lightconv_cgc_config import (
 from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
 from fairseq_cgc.models.lightconv_state import check_state, load_lightconv
 from fairseq_cgc.models.precision import precision_from_environment, set_precision
-from fairseq_cgc.models.source_attention import EncoderOut, reorder_lazily
+from fairseq_cgc.models.source import EncoderOut, reorder_lazily
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,13 @@ from fairseq.modules import FairseqDropout
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from torch import Tensor, nn
 
-from fairseq_cgc.models.incremental_conv import IncrementalLightConv
-from fairseq_cgc.models.source_attention import (
+from fairseq_cgc.models.decoder_layer import (
+    DecoderLightConv,
+    Generation,
+    LightConvCGCDecoderLayer,
+)
+from fairseq_cgc.models.source import (
     EncoderOut,
-    SharedSourceAttention,
     one_row_a_hypothesis,
     one_row_a_sentence,
 )
@@ -40,12 +43,12 @@ class LightConvCGCDecoder(LightConvDecoder):
         super().__init__(args, dictionary, embed_tokens)
         # --retain-dropout-modules goes by the names of fairseq's classes.
         self.dropout_module.module_name = LightConvDecoder.__name__
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             # Only methods change: building other modules would draw other random numbers, and
             # name their dropouts otherwise. A dynamic or CUDA convolution stays what it is.
+            layer.__class__, layer.number = LightConvCGCDecoderLayer, number
             if type(layer.conv) is LightweightConv1dTBC:
-                layer.conv.__class__ = IncrementalLightConv
-            layer.encoder_attn.__class__ = SharedSourceAttention
+                layer.conv.__class__ = DecoderLightConv
 
     def forward(
         self,
@@ -66,52 +69,68 @@ class LightConvCGCDecoder(LightConvDecoder):
             Scores N x T x words (T = 1 with ``incremental_state``), and attention and hidden
             states by name.
         """
-        beam = 1
+        if incremental_state is not None:
+            if Generation.of(incremental_state) is not None:
+                return self._step(prev_output_tokens, incremental_state)
+            if encoder_out is not None and self._can_generate(incremental_state):
+                return self._first_step(prev_output_tokens, encoder_out, incremental_state)
         if encoder_out is not None:
-            if incremental_state is None:
-                encoder_out = one_row_a_hypothesis(encoder_out)
-            elif not self.layers[0].encoder_attn.has_source(incremental_state):
-                encoder_out, beam = one_row_a_sentence(encoder_out)
-        if incremental_state is None:
-            return super().forward(prev_output_tokens, encoder_out)
-        if beam > 1 and self._begins_alike(prev_output_tokens, beam):
-            scores, extra = super().forward(
-                prev_output_tokens[::beam], encoder_out, incremental_state
-            )
-            scores, extra = self._repeat(scores, extra, incremental_state, beam)
-        else:
-            scores, extra = super().forward(prev_output_tokens, encoder_out, incremental_state)
-        return scores, {**extra, "incremental": True}
+            encoder_out = one_row_a_hypothesis(encoder_out)
+        return super().forward(prev_output_tokens, encoder_out, incremental_state)
 
-    def _begins_alike(self, tokens: Tensor, beam: int) -> bool:
-        """Whether all hypotheses of a sentence are the same still: one stands for all."""
+    def _can_generate(self, incremental_state: dict[str, Any]) -> bool:
+        """Whether a generation begins, without gradients and dropout (--retain-dropout)."""
         dropouts = (module for module in self.modules() if isinstance(module, FairseqDropout))
-        return not any(
-            dropout.training or dropout.apply_during_inference for dropout in dropouts
-        ) and torch.equal(tokens, tokens[::beam].repeat_interleave(beam, 0))
+        return (
+            not incremental_state
+            and not torch.is_grad_enabled()
+            and not any(d.p > 0 and (d.training or d.apply_during_inference) for d in dropouts)
+        )
 
-    def _repeat(
-        self, scores: Tensor, extra: dict[str, Any], incremental_state: dict[str, Any], beam: int
+    def _first_step(
+        self, tokens: Tensor, encoder_out: EncoderOut, incremental_state: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Results and state of a step on S rows, for S x beam rows."""
-        order = torch.arange(len(scores), device=scores.device).repeat_interleave(beam)
+        encoder_out, beam = one_row_a_sentence(encoder_out)
+        rows = len(tokens)
+        if beam > 1 and torch.equal(tokens, tokens[::beam].repeat_interleave(beam, 0)):
+            tokens = tokens[::beam]  # one hypothesis of a sentence stands for all
+        generation = Generation.begin(self.layers, encoder_out, len(tokens), rows)
+        generation.keep_in(incremental_state)
+        scores, extra = self._step(tokens, incremental_state)
+        if len(tokens) == rows:
+            return scores, extra
+        order = torch.arange(len(tokens), device=tokens.device).repeat_interleave(beam)
         self.reorder_incremental_state_scripting(incremental_state, order)
         attention = [None if a is None else a.index_select(0, order) for a in extra["attn"]]
         states = [state.index_select(1, order) for state in extra["inner_states"]]
-        return scores.index_select(0, order), {"attn": attention, "inner_states": states}
+        return scores.index_select(0, order), {**extra, "attn": attention, "inner_states": states}
+
+    def _step(
+        self, tokens: Tensor, incremental_state: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        generation = Generation.of(incremental_state)
+        assert generation is not None
+        generation.begin_step()
+        scores, extra = super().forward(tokens, None, incremental_state)
+        return scores, {**extra, "incremental": True}
 
     def reorder_incremental_state_scripting(
         self, incremental_state: dict[str, Any], new_order: Tensor
     ) -> None:
-        """Reorder the hypotheses; fairseq would ask every module of the decoder at every step.
+        """Reorder the hypotheses.
 
         Args:
             incremental_state: of this generation; changed in place.
             new_order: row i goes on from what was row ``new_order[i]``.
         """
-        for layer in self.layers:
-            layer.conv.reorder_incremental_state(incremental_state, new_order)
-            layer.encoder_attn.reorder_incremental_state(incremental_state, new_order)
+        generation = Generation.of(incremental_state)
+        if generation is None:
+            super().reorder_incremental_state_scripting(incremental_state, new_order)
+            return
+        generation.reorder(new_order)
+        if generation.windows is None:
+            for layer in self.layers:
+                layer.conv.reorder_incremental_state(incremental_state, new_order)
 
     def get_normalized_probs(
         self,

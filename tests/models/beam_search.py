@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
-from fairseq.modules import MultiheadAttention
+from fairseq.models.lightconv import LightConvDecoder, LightConvDecoderLayer, LightConvEncoder
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from test_lightconv_cgc import TINY, build, dictionary
@@ -34,7 +33,7 @@ def as_fairseq(model: nn.Module) -> nn.Module:
     model.encoder.__class__ = FairseqsEncoder
     model.decoder.__class__ = LightConvDecoder
     for layer in model.decoder.layers:
-        layer.encoder_attn.__class__ = MultiheadAttention
+        layer.__class__ = LightConvDecoderLayer
         if isinstance(layer.conv, LightweightConv1dTBC):
             layer.conv.__class__ = LightweightConv1dTBC
     return model

@@ -186,6 +186,50 @@ def test_several_steps_at_once_equal_one_by_one_after_reordering():
             torch.testing.assert_close(one[0], all_[t], atol=1e-4, rtol=1e-4)
 
 
+def test_two_generations_do_not_mix_and_see_new_weights():
+    model = lively()
+    first = hypotheses([model])
+    for parameter in model.decoder.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    second = hypotheses([model])
+    assert_alike(second, hypotheses([as_fairseq(model)]))
+    assert first[0][0]["score"] != second[0][0]["score"]
+
+
+def outputs_word_by_word(model: nn.Module, tokens: torch.Tensor, no_grad_from: int) -> list[Any]:
+    """Scores of each step; beams change places after it."""
+    inputs = sample()["net_input"]
+    encoded = model.encoder(inputs["src_tokens"], inputs["src_lengths"])
+    order = torch.tensor([1, 1, 0, 0, 2, 2])
+    encoded = model.encoder.reorder_encoder_out(encoded, order)
+    state: dict[str, Any] = {}
+    found = []
+    for t in range(tokens.shape[1]):
+        with torch.set_grad_enabled(t < no_grad_from):
+            found.append(model.decoder(tokens[:, : t + 1], encoded, state)[0])
+        order = torch.tensor([1, 0, 2, 2, 5, 4])
+        model.decoder.reorder_incremental_state_scripting(state, order)
+        encoded = model.encoder.reorder_encoder_out(encoded, order)
+    return found
+
+
+@pytest.mark.parametrize("no_grad_from", [0, 1, 5])
+def test_gradients_flow_word_by_word_as_in_fairseq(no_grad_from):
+    """And who began a generation ends it."""
+    model = lively()
+    tokens = torch.randint(4, 20, (6, 5))
+    found = []
+    for m in (model, as_fairseq(model)):
+        m.zero_grad()
+        outputs = outputs_word_by_word(m, tokens, no_grad_from)
+        for output in outputs[:no_grad_from]:
+            output.square().sum().backward(retain_graph=True)
+        found.append([o.detach() for o in outputs])
+        found[-1] += [p.grad for p in m.decoder.parameters() if p.grad is not None]
+    assert len(found[0]) > 20 or no_grad_from == 0
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_log_probabilities_of_a_step_replace_its_scores(monkeypatch):
     monkeypatch.setattr(lightconv_decoder, "_CHUNK", 45)  # two rows of 20 words at a time

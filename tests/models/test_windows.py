@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
+from tools import TOLERANCE
+
+from fairseq_cgc.models.windows import Windows
+
+CHANNELS, HEADS = 12, 3
+# Rows that go on after each step: as many, permuted, chosen twice, fewer, more, one, more again.
+ORDERS = [
+    [0, 1, 2, 3], [3, 1, 0, 2], [1, 1, 3, 3], [0, 2], [1, 0, 0, 1, 1, 0], [4, 4, 5, 1, 0, 2, 3],
+    [6], [0, 0, 0], [2, 1, 0], [0, 1, 2],
+]  # fmt: skip
+
+
+def fairseqs(kernel_size: int, **options: object) -> LightweightConv1dTBC:
+    options = {"weight_softmax": True, "padding_l": kernel_size - 1, **options}
+    return LightweightConv1dTBC(CHANNELS, kernel_size, num_heads=HEADS, **options).eval()
+
+
+def kernel_of(conv: LightweightConv1dTBC) -> torch.Tensor:
+    weight = conv.weight.detach().flatten(1)
+    return weight.softmax(1, torch.float32).to(weight.dtype) if conv.weight_softmax else weight
+
+
+def random_inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    rows = [len(order) for order in ORDERS]
+    return [torch.randn(n, CHANNELS).to(dtype) for n in [4, *rows[:-1]]]
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("kernel_sizes", [[1], [2], [3, 7, 3], [31, 1]], ids=str)
+@pytest.mark.parametrize("room", [1, 4, 9])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_rows_that_come_and_go_are_convolved_as_by_fairseq(kernel_sizes, softmax, room, dtype):
+    convs = [fairseqs(size, weight_softmax=softmax).to(dtype) for size in kernel_sizes]
+    windows = Windows([kernel_of(conv) for conv in convs], CHANNELS, 4, max(4, room))
+    state: dict = {}
+    for x, order in zip(random_inputs(dtype), map(torch.tensor, ORDERS), strict=True):
+        windows.begin_step()
+        for number, conv in enumerate(convs):
+            inputs = x * (number + 1)
+            got = windows.convolve(number, inputs)
+            want = conv(inputs.unsqueeze(0), incremental_state=state)[0]
+            torch.testing.assert_close(got, want, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+            conv.reorder_incremental_state(state, order)
+        windows.reorder(order)
+
+
+@torch.no_grad()
+def test_inputs_stay_where_they_are():
+    windows = Windows([torch.rand(HEADS, 5), torch.rand(HEADS, 2)], CHANNELS, 4, 6)
+    for _ in range(7):
+        windows.begin_step()
+        for number in range(2):
+            windows.convolve(number, torch.randn(4, CHANNELS))
+    before = [(x.clone(), x.data_ptr()) for x in windows.inputs]
+    windows.reorder(torch.tensor([3, 3, 1]))
+    for x, (values, storage) in zip(windows.inputs, before, strict=True):
+        assert x.data_ptr() == storage and torch.equal(x, values)
+    assert windows.rows.shape == (3, 5)
+    assert [len(x) for x in windows.inputs] == [5, 2]  # of seven steps

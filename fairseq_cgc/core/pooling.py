@@ -140,16 +140,35 @@ def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None 
     if is_autocast_on(heads.device.type):  # which would take the sums in half precision
         with torch.autocast(heads.device.type, enabled=False):
             return pool_positions(heads, pooled_size, padding_mask)
+    time = len(heads)
     if padding_mask is None:
-        lengths = torch.full((1,), len(heads), device=heads.device)
-        ranks = torch.arange(len(heads), device=heads.device).unsqueeze(0)
+        lengths = torch.full((1,), time, device=heads.device)
+        ranks = torch.arange(time, device=heads.device).unsqueeze(0)
     else:
         valid = ~padding_mask
         lengths = valid.sum(1)
         ranks = torch.where(valid, valid.cumsum(1) - 1, -1)
+    heads = heads.permute(1, 2, 0)  # B x H x T
+    if time <= pooled_size:
+        return _keep_positions(heads, ranks, pooled_size)
     matrix = sentence_pooling_matrix(lengths, ranks, pooled_size, heads.dtype)  # B or 1 x P x T
-    # B x H x T times B x T x P
-    return heads.permute(1, 2, 0) @ matrix.transpose(1, 2)
+    return heads @ matrix.transpose(1, 2)
+
+
+def _keep_positions(heads: Tensor, ranks: Tensor, pooled_size: int) -> Tensor:
+    """What :func:`sentence_pooling_matrix` does with T <= P: every value has a bin of its own.
+
+    Args:
+        heads: B x H x T.
+        ranks: B or 1 x T, -1 at padding.
+        pooled_size: P.
+    """
+    batch, num_heads, time = heads.shape
+    # Padding goes to bins beyond the last one, each value to another: the order does not matter.
+    beyond = torch.arange(pooled_size, pooled_size + time, device=ranks.device)
+    bins = torch.where(ranks < 0, beyond, ranks).unsqueeze(1).expand_as(heads)
+    kept = heads.new_zeros(batch, num_heads, pooled_size + time).scatter(2, bins, heads)
+    return kept[:, :, :pooled_size]
 
 
 def pool_heads(

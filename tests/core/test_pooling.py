@@ -10,13 +10,17 @@ LENGTHS = [1, 2, 8, 9, 10, 17, 27, 40]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("side", ["left", "right", "anywhere", "none"])
 @pytest.mark.parametrize("num_heads", [1, 2, 6])
-def test_equals_reference_in_outputs_and_gradients(dtype, side, num_heads):
-    mask = padding_mask(LENGTHS, side)
+@pytest.mark.parametrize("pooled_size", [9, 39, 40, 93])
+def test_equals_reference_in_outputs_and_gradients(dtype, side, num_heads, pooled_size):
+    if side in ("left", "right"):
+        mask = padding_mask(LENGTHS, side)
+    else:
+        mask = torch.rand(len(LENGTHS), max(LENGTHS)) < 0.3 if side == "anywhere" else None
     x = torch.randn(max(LENGTHS), len(LENGTHS), 12, dtype=dtype, requires_grad=True)
-    got = pool_heads(x, num_heads, 9, mask)
-    want = reference.pool_heads(x, num_heads, 9, mask)
+    got = pool_heads(x, num_heads, pooled_size, mask)
+    want = reference.pool_heads(x, num_heads, pooled_size, mask)
     torch.testing.assert_close(got, want, atol=TOLERANCE[dtype], rtol=0)
     torch.testing.assert_close(
         gradients(got, [x]), gradients(want, [x]), atol=TOLERANCE[dtype], rtol=0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
-import warnings
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
+
+logger = logging.getLogger(__name__)
 
 #: Environment variable that sets the precision in fairseq-generate and fairseq-interactive.
 VARIABLE = "FAIRSEQ_CGC_PRECISION"
 PRECISIONS = ("float32", "bfloat16", "int8")
+_LARGEST = 127  # the range is symmetric, so -128 is not used
 
 
 def check_precision(precision: str, name: str = VARIABLE) -> None:
@@ -24,15 +28,13 @@ def check_precision(precision: str, name: str = VARIABLE) -> None:
 def set_precision(model: nn.Module, precision: str) -> None:
     """Change a loaded model's weights, for generation only.
 
-    ``int8`` quantises the weights of linear layers, and their inputs with a scale for the whole
-    batch: a translation then depends a little on what it is batched with.
-
     Args:
         model: a ``LightConvCGCModel``; changed in place.
-        precision: one of :data:`PRECISIONS`; ``float32`` leaves the model as it is.
+        precision: one of :data:`PRECISIONS`; ``float32`` leaves the model as it is, ``int8``
+            replaces its linear layers by :class:`Int8Linear`.
 
     Raises:
-        UserError: for int8 on a GPU, or on a torch or CPU without it.
+        UserError: for an unknown precision, and for int8 on a GPU.
     """
     check_precision(precision)
     if precision == "bfloat16":
@@ -48,13 +50,78 @@ def precision_from_environment() -> str:
     return os.environ.get(VARIABLE, PRECISIONS[0])
 
 
+class Int8Linear(nn.Module):
+    """A linear layer with 8-bit weights and inputs and 32-bit sums, for inference.
+
+    Every row of the input and every row of the weight has its own scale, so the output for a
+    sentence does not depend on what it is batched with.
+
+    Args:
+        linear: the layer to replace, in any floating-point dtype.
+    """
+
+    scale: Tensor
+    values: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        values, scale = _quantize_rows(linear.weight.detach().float())
+        self.register_buffer("values", values)  # out_features x in_features, int8
+        self.register_buffer("scale", scale.squeeze(1))  # out_features
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().float())
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight in float32, for code that reads it instead of calling the layer."""
+        return self.values * self.scale.unsqueeze(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``... x in_features`` to ``... x out_features`` in x's dtype."""
+        rows, scale = _quantize_rows(x.reshape(-1, self.in_features))
+        sums = _matmul(rows, self.values.t())
+        out = sums.view(torch.float32)  # in place: fresh memory costs more than the arithmetic
+        out.copy_(sums).mul_(scale)
+        if self.bias is None:
+            out.mul_(self.scale)
+        else:
+            torch.addcmul(self.bias, out, self.scale, out=out)
+        return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
 def _quantize(model: nn.Module) -> None:
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Linear:
+                setattr(module, name, Int8Linear(child))
+
+
+def _quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``x``, rows x columns, as int8 and the scale of each row (rows x 1, float32)."""
+    x = x.float()
+    # A row of zeros stays one.
+    scale = x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / _LARGEST
+    return (x / scale).round_().to(torch.int8), scale
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The product of int8 matrices, in int32."""
+    if _has_int8_matmul():
+        return torch._int_mm(a, b)
+    return (a.double() @ b.double()).int()
+
+
+@functools.cache
+def _has_int8_matmul() -> bool:
+    """Whether torch multiplies int8 matrices on this CPU (a function that it does not document)."""
     try:
-        with warnings.catch_warnings():  # torch announces a successor, which is another package
-            warnings.simplefilter("ignore")
-            torch.ao.quantization.quantize_dynamic(
-                model, {nn.Linear}, dtype=torch.qint8, inplace=True
-            )
-    except (AttributeError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"precision int8 does not work with this torch or CPU: {reason}") from error
+        probe = torch.ones(2, 3, dtype=torch.int8)
+        if torch.equal(torch._int_mm(probe, probe.t()), torch.full((2, 2), 3)):
+            return True
+    except (AttributeError, RuntimeError):
+        pass
+    logger.warning("this torch multiplies no int8 matrices on a CPU: int8 saves memory, not time")
+    return False

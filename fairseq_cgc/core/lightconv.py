@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ class LightConv(nn.Module):
 
     Attributes:
         weight: H x 1 x K.
+        weight_dropout_module: holds the probability ``p`` of DropConnect and whether it is active.
 
     Raises:
         UserError: for an even kernel, heads that do not divide the channels, or a dropout
@@ -55,7 +58,8 @@ class LightConv(nn.Module):
         if not 0.0 <= weight_dropout <= 1.0:
             raise UserError(f"weight_dropout must be from 0 to 1, but is {weight_dropout}")
         self.channels, self.kernel_size, self.num_heads = channels, kernel_size, num_heads
-        self.weight_dropout, self.weight_softmax = weight_dropout, weight_softmax
+        self.weight_softmax = weight_softmax
+        self.weight_dropout_module: nn.Module = nn.Dropout(weight_dropout)
         self.weight = nn.Parameter(torch.empty(num_heads, 1, kernel_size))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
         nn.init.xavier_uniform_(self.weight)
@@ -87,7 +91,18 @@ class LightConv(nn.Module):
 
     def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         x, kernel = self._input_and_kernel(x, padding_mask)
-        return light_convolution(x, kernel, dropout=self.weight_dropout, training=self.training)
+        return light_convolution(x, kernel, dropout=self._active_dropout(), training=True)
+
+    @property
+    def weight_dropout(self) -> float:
+        """DropConnect probability."""
+        return self.weight_dropout_module.p  # type: ignore[return-value]
+
+    def _active_dropout(self) -> float:
+        module: Any = self.weight_dropout_module
+        # fairseq's FairseqDropout may stay active during inference (--retain-dropout).
+        active = module.training or getattr(module, "apply_during_inference", False)
+        return module.p if active else 0.0
 
     def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """x, zero at padding, and the kernel, B or 1 x H x K."""
@@ -207,7 +222,7 @@ class CGLightConv(LightConv):
             norm_eps=gate.in_norm.eps,
             weight_softmax=self.weight_softmax,
             gate_target=self.gate_target,
-            dropout=self.weight_dropout if self.training else 0.0,
+            dropout=self._active_dropout(),
         )
 
     def extra_repr(self) -> str:

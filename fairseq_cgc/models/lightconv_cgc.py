@@ -17,6 +17,7 @@ from fairseq.models.lightconv import (
     LightConvEncoderLayer,
     LightConvModel,
 )
+from fairseq.modules import FairseqDropout
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
@@ -56,6 +57,7 @@ class LightConvCGCEncoderLayer(LightConvEncoderLayer):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, ())))
             self.conv: nn.Module = _convolution(args, kernel_size)
+        self.conv.weight_dropout_module = plain.weight_dropout_module  # obeys --retain-dropout
         # fairseq's CUDA layer, where it was compiled, stores H x K.
         self.conv.weight = nn.Parameter(plain.weight.detach().view_as(self.conv.weight))
 
@@ -135,6 +137,13 @@ class LightConvCGCModel(LightConvModel):
         encoder: the :class:`LightConvCGCEncoder`.
         decoder: the :class:`LightConvCGCDecoder`.
     """
+
+    def __init__(self, encoder: LightConvCGCEncoder, decoder: LightConvCGCDecoder) -> None:
+        super().__init__(encoder, decoder)
+        for module in self.modules():
+            # --retain-dropout-modules goes by the names of fairseq's classes.
+            if isinstance(module, FairseqDropout) and module.module_name is not None:
+                module.module_name = module.module_name.replace("LightConvCGC", "LightConv")
 
     @classmethod
     def hub_models(cls) -> dict[str, Any]:

@@ -41,8 +41,6 @@ class LightConvCGCDecoder(LightConvDecoder):
 
     def __init__(self, args: Namespace, dictionary: Any, embed_tokens: nn.Embedding) -> None:
         super().__init__(args, dictionary, embed_tokens)
-        # --retain-dropout-modules goes by the names of fairseq's classes.
-        self.dropout_module.module_name = LightConvDecoder.__name__
         for number, layer in enumerate(self.layers):
             # Only methods change: building other modules would draw other random numbers, and
             # name their dropouts otherwise. A dynamic or CUDA convolution stays what it is.

@@ -10,6 +10,7 @@ from fairseq import options, tasks
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from fairseq.modules import FairseqDropout
 from omegaconf import OmegaConf
 from tools import padding_mask
 from torch import nn
@@ -78,12 +79,14 @@ def test_same_seed_gives_lightconvs_own_weights_and_options(arch):
     assert {key for key in ours if key not in theirs} == {key for key in ours if ".gate." in key}
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     dropouts = [
-        [(name, module.p) for name, module in m.named_modules() if name.endswith("dropout_module")]
+        {
+            (name, module.module_name, module.p)
+            for name, module in m.named_modules()
+            if isinstance(module, FairseqDropout)
+        }
         for m in (model, lightconv)
     ]
-    assert [d for d in dropouts[1] if "encoder" not in d[0] or "conv" not in d[0]] == dropouts[0]
-    for layer, other in zip(model.encoder.layers, lightconv.encoder.layers, strict=True):
-        assert layer.conv.weight_dropout == other.conv.weight_dropout_module.p
+    assert dropouts[0] == dropouts[1]
 
 
 def test_without_gates_it_is_lightconv():
@@ -104,6 +107,42 @@ def test_without_gates_it_is_lightconv():
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="is not in this model"):
         model.load_state_dict(build("lightconv_cgc_iwslt_de_en", *options).state_dict())
+
+
+def encode_twice(model: nn.Module) -> list[torch.Tensor]:
+    """The encoder's output for two random seeds, sentences padded and without padding."""
+    outputs = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        for lengths in ([9, 5], [9, 9]):
+            tokens = torch.arange(18).view(2, 9).add(4).masked_fill(padding_mask(lengths, "left"), 1)
+            x = model.encoder(tokens, torch.tensor(lengths))["encoder_out"][0]
+            outputs.append(x.masked_fill(tokens.eq(1).t().unsqueeze(2), 0))
+    return outputs
+
+
+NAMES = ["LightConvEncoder", "LightConvEncoderLayer", "LightweightConv1dTBC", "LightConvDecoder"]
+
+
+@pytest.mark.parametrize("gate_target", ["none", "kernel"])
+@pytest.mark.parametrize("names", [None, NAMES, *([name] for name in NAMES)], ids=str)
+def test_retained_dropout_is_that_of_fairseqs_encoder(names, gate_target):
+    options = ["--weight-dropout", "0.3", "--relu-dropout", "0.2", *TINY]
+    options += ["--encoder-layers", "2", "--encoder-kernel-size-list", "[3,7]"]
+    lightconv = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *options)
+    model = build("lightconv_cgc_iwslt_de_en", *options, "--encoder-gate-target", gate_target)
+    retained, outputs = [], []
+    for net in (model, lightconv):
+        net.make_generation_fast_(retain_dropout=True, retain_dropout_modules=names)
+        modules = net.named_modules()
+        retained.append({name for name, m in modules if getattr(m, "apply_during_inference", 0)})
+        outputs.append(encode_twice(net))
+    assert retained[0] == retained[1] != set()
+    assert any("encoder" in name for name in retained[0]) == (names != ["LightConvDecoder"])
+    for first, second in (output[::2] for output in outputs):
+        assert torch.equal(first, second) == (names == ["LightConvDecoder"])
+    if gate_target == "none":
+        torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
 
 
 def test_gates_do_not_repeat_the_random_numbers_of_other_parameters():

@@ -27,6 +27,7 @@ from fairseq_cgc.compat.commands import (
     repair_user_dir,
     show_user_errors_in_one_line,
 )
+from fairseq_cgc.compat.convolution import normalize_whole_dynamic_kernels
 from fairseq_cgc.compat.expressions import replace_eval
 from fairseq_cgc.compat.imports import (
     import_without_debug_logging,
@@ -137,6 +138,13 @@ FIXES = (
         "generation where its size is no multiple of --required-batch-size-multiple (8)",
         _always,
         keep_the_last_batch,
+    ),
+    Fix(
+        "dynamic convolution",
+        "training a dynamic decoder on fewer positions than its kernel has cuts the kernel before "
+        "its softmax; generation does not",
+        _always,
+        normalize_whole_dynamic_kernels,
     ),
     Fix(
         "options",

@@ -9,8 +9,8 @@ import torch
 from fairseq import options, tasks
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq.modules import FairseqDropout
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf
 from tools import padding_mask
 from torch import nn
@@ -115,7 +115,9 @@ def encode_twice(model: nn.Module) -> list[torch.Tensor]:
     for seed in (3, 4):
         torch.manual_seed(seed)
         for lengths in ([9, 5], [9, 9]):
-            tokens = torch.arange(18).view(2, 9).add(4).masked_fill(padding_mask(lengths, "left"), 1)
+            tokens = (
+                torch.arange(18).view(2, 9).add(4).masked_fill(padding_mask(lengths, "left"), 1)
+            )
             x = model.encoder(tokens, torch.tensor(lengths))["encoder_out"][0]
             outputs.append(x.masked_fill(tokens.eq(1).t().unsqueeze(2), 0))
     return outputs

@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--lowercase", action="store_true", help="disregard case")
     parser.add_argument(
         "--target-lang", default="", metavar="LANG",
-        help="language code; sacreBLEU tokenises zh, ja and ko in their own way",
+        help="language code, such as de or zh_CN; BLEU splits Chinese, Japanese and Korean in "
+        "their own way",
     )  # fmt: skip
     parser.add_argument(
         "--tokenized", action="store_true", help="do not warn that the text is tokenised"

@@ -26,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--lang", required=True, help="language of the text, such as de")
+    parser.add_argument(
+        "--lang", required=True, help="language of the text, such as de, deu or de_DE"
+    )
     parser.add_argument(
         "--lowercase", action="store_true", help="lower-case first (lowercase.perl)"
     )

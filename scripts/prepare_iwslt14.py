@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
+from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.iwslt.campaign import TEST_SETS_2014, Campaign
 from fairseq_cgc.mt.iwslt.counts import compare_counts, counts_table
@@ -25,8 +27,12 @@ from fairseq_cgc.mt.moses import check_language
 def main() -> None:
     """Parse the arguments, prepare, print where the data is and what it counts."""
     args = parse_args()
-    check_language(args.source_lang, "--source-lang")
-    check_language(args.target_lang, "--target-lang")
+    for option, lang in (("--source-lang", args.source_lang), ("--target-lang", args.target_lang)):
+        if not re.fullmatch("[a-z]{2,3}", lang):  # the files are named after it
+            raise UserError(
+                f"{option} is {lang}, but must be a two- or three-letter code such as de"
+            )
+        check_language(lang, option)
     campaign = Campaign(args.source_lang, args.target_lang, args.year, tuple(args.test_sets))
     options = iwslt_options(
         campaign,

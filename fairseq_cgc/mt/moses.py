@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import regex
-from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
+from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from sacremoses.corpus import NonbreakingPrefixes
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.languages import is_language_code, short_code
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +56,18 @@ def check_language(lang: str, option: str) -> None:
     """Check a language code; log a line if Moses has no list of abbreviations for it.
 
     Args:
-        lang: two or three lower-case letters.
+        lang: see :mod:`fairseq_cgc.mt.languages`.
         option: its name for messages, ``--lang``.
 
     Raises:
-        UserError: if it is not such a code.
+        UserError: if it does not look like a language code.
     """
-    if not re.fullmatch(r"[a-z]{2,3}", lang):
-        raise UserError(f"{option} is {lang}, but must be a two- or three-letter code, such as de")
-    if lang not in NonbreakingPrefixes().available_langs:
+    if not is_language_code(lang):
+        raise UserError(
+            f"{option} is {lang}, but must be a two- or three-letter code such as de, "
+            "or one with a region or script such as zh_CN"
+        )
+    if short_code(lang) not in NonbreakingPrefixes().available_langs:
         logger.info("Moses has no list of abbreviations for %s; English's is used", lang)
 
 
@@ -72,8 +75,8 @@ class MosesEncoder:
     """Raw text to tokens, one line at a time.
 
     Args:
-        lang: two-letter language code; it selects the rules for quotes, numbers, apostrophes
-            and the list of abbreviations (English's where Moses has none).
+        lang: language code in any of the usual forms; it selects the rules for quotes, numbers,
+            apostrophes and the list of abbreviations (English's where Moses has none).
         lowercase: lower-case the text first.
         normalize: normalise punctuation as ``normalize-punctuation.perl`` does.
         tokenize: tokenise, with XML escapes (``&apos;``) and without splitting dashes.
@@ -86,6 +89,7 @@ class MosesEncoder:
     def __init__(
         self, lang: str, *, lowercase: bool, normalize: bool, tokenize: bool, strict: bool = False
     ) -> None:
+        lang = short_code(lang)
         self.lowercase = lowercase
         self.strict = strict
         self._normalize = _punctuation_rules(lang) if normalize else []
@@ -110,18 +114,6 @@ class MosesEncoder:
             )
         # str.split() also removes the separators that would break a line for fairseq's reader.
         return line if self.strict else " ".join(line.split())
-
-
-class MosesDecoder:
-    """Tokens back to text: undoes the XML escapes and glues punctuation to its word."""
-
-    def __init__(self, lang: str) -> None:
-        self._detokenizer = MosesDetokenizer(lang)
-
-    def __call__(self, line: str) -> str:
-        """Text of a line of tokens separated by spaces."""
-        tokens: Sequence[str] = line.split()
-        return self._detokenizer.detokenize(tokens, return_str=True, unescape=True)
 
 
 class _Tokenizer(MosesTokenizer):

@@ -18,7 +18,8 @@ from typing import get_origin, get_type_hints
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import write_json
 from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder, lower
+from fairseq_cgc.mt.detokenizer import MosesDecoder
+from fairseq_cgc.mt.moses import MosesEncoder, lower
 from fairseq_cgc.mt.parallel import LineFunction, map_lines
 from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, remove_subwords
 

@@ -11,6 +11,8 @@ German do; that raises BLEU.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +23,12 @@ from fairseq.scoring.bleu import BleuConfig, Scorer
 from sacrebleu.metrics import BLEU, CHRF
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.languages import short_code
 
+_log = logging.getLogger(__name__)
+
+#: Languages besides Chinese whose words stand without spaces, in Chinese characters.
+_WRITTEN_IN_CHINESE = ("lzh", "wuu", "yue")
 _RESULT = re.compile(
     r"BLEU4 = (?P<score>[\d.]+), (?P<precisions>[\d./]+) \(BP=(?P<brevity>[\d.]+), "
     r"ratio=[\d.]+, syslen=(?P<system>\d+), reflen=(?P<reference>\d+)\)"
@@ -107,14 +114,24 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Toke
 def bleu_metric(*, lowercase: bool = False, target_lang: str = "", tokenized: bool = False) -> BLEU:
     """sacreBLEU's BLEU as every score and test here uses it.
 
-    Raises:
-        UserError: if the language's tokeniser is not installed (Japanese, Korean).
+    Chinese, Japanese and Korean have tokenisers of their own. Without MeCab, Japanese and Korean
+    are scored by character, with a warning; the signature says which tokeniser it was.
     """
+    lang = short_code(target_lang)
+    lang = "zh" if lang in _WRITTEN_IN_CHINESE else lang
     try:
-        return BLEU(lowercase=lowercase, trg_lang=target_lang, force=tokenized)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"sacreBLEU cannot tokenise {target_lang!r}: {reason}") from error
+        return BLEU(lowercase=lowercase, trg_lang=lang, force=tokenized)
+    except RuntimeError:
+        _warn_of_missing_mecab(lang)
+        return BLEU(lowercase=lowercase, tokenize="char", force=tokenized)
+
+
+@functools.cache
+def _warn_of_missing_mecab(lang: str) -> None:
+    _log.warning(
+        "MeCab is not installed: BLEU is over characters (tok:char), not over words (tok:%s-mecab);"
+        " for those, pip install 'sacrebleu[%s]'", lang, lang,
+    )  # fmt: skip
 
 
 def chrf_metric(*, lowercase: bool = False) -> CHRF:
@@ -140,7 +157,7 @@ def sacrebleu_score(
         tokenized: the text is known to be tokenised, so do not warn about it.
 
     Raises:
-        UserError: if the numbers of lines differ, or as :func:`bleu_metric`.
+        UserError: if the numbers of lines differ.
     """
     check_paired(hypotheses, references)
     metric = bleu_metric(lowercase=lowercase, target_lang=target_lang, tokenized=tokenized)

@@ -13,7 +13,7 @@ from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.models.precision import PRECISIONS
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.moses import MosesDecoder
+from fairseq_cgc.mt.detokenizer import MosesDecoder
 from fairseq_cgc.mt.pipeline import PREPARATION_FILE, TextPipeline
 
 

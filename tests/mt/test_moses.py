@@ -7,7 +7,9 @@ from tools import SHARED
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.moses import MosesDecoder, MosesEncoder, check_language, lower
+from fairseq_cgc.mt.detokenizer import MosesDecoder
+from fairseq_cgc.mt.languages import short_code
+from fairseq_cgc.mt.moses import MosesEncoder, check_language, lower
 
 DATA = SHARED / "data"
 
@@ -121,10 +123,63 @@ def test_lower_case_is_that_of_perl():
     assert lower("ΟΔΟΣ Σ İI ǅ ẞ") == "οδοσ σ i\u0307i ǆ ß"
 
 
-@pytest.mark.parametrize("lang", ["", "d", "DE", "deu1", "german", "de_DE", "../x"])
+@pytest.mark.parametrize("lang", ["", "d", "deu1", "german", "de_", "de_DE/x", "../x"])
 def test_wrong_languages(lang):
     with pytest.raises(UserError, match=f"--lang is {lang}, but must be a two- or three-letter"):
         check_language(lang, "--lang")
+
+
+@pytest.mark.parametrize(
+    ("lang", "code"),
+    [
+        *[(lang, "de") for lang in ("de", "DE", "deu", "ger", "de-AT", "de_DE.UTF-8", "deu_Latn")],
+        *[(lang, "zh") for lang in ("zh", "zho", "chi", "cmn", "zh-tw", "zh_Hans_CN", "zho_Hant")],
+        *[(lang, "ja") for lang in ("ja_XX", "jpn", "jpn_Jpan")],
+        *[(lang, "cs") for lang in ("cs_CZ", "ces", "cze", "cz")],
+        *[(lang, "fr") for lang in ("fra", "fre", "fr_XX", "FRA_Latn")],
+        *[("ko_KR", "ko"), ("kor_Hang", "ko"), ("eng_Latn", "en"), ("en_XX", "en")],
+        *[("yue_Hant", "yue"), ("tdt", "tdt"), ("xho_Latn", "xho"), ("", "")],
+    ],
+)
+def test_codes_of_one_language_have_its_rules(lang, code):
+    assert short_code(lang) == code
+
+
+def test_tokeniser_and_detokeniser_take_any_code():
+    assert encoder("fra_Latn", normalize=False, strict=True)("l'homme") == "l&apos; homme"
+    assert encoder("fr_XX", normalize=True, tokenize=False)('"a",') == encoder(
+        "fr", normalize=True, tokenize=False
+    )('"a",')
+    assert MosesDecoder("fra")("l&apos; homme") == "l'homme"
+
+
+# What detokenizer.perl of mosesdecoder 3445289 prints with Perl 5.36.
+@pytest.mark.parametrize(
+    ("lang", "tokens", "text"),
+    [
+        ("cs", "je to 3 , 14 nebo 2 . 5 .", "je to 3,14 nebo 2.5."),
+        ("cs", "víš - li to , pošli e - mail mi", "víš-li to, pošli e-mail mi"),
+        ("cs", "přijde - li", "přijde - li"),  # not at the end of a line
+        ("cs", "„ Ano “ , řekl “ a „ b", "„Ano“, řekl“ a „b"),
+        ("de", "„ Ja “ , 3 , 14", "„Ja“, 3, 14"),
+        ("en", "it &apos;s the Jones &apos; house !", "it's the Jones' house!"),
+        ("en", "&apos; ok &apos; , he said", "'ok', he said"),
+        ("en", "( 't ) 's $ 5 %", "('t) 's $5%"),
+        ("fi", "EU : n ja USA : SSA , EU : Ssa", "EU:n ja USA: SSA, EU:ssa"),
+        ("fi", "klo 12 : 30 , EU : han", "klo 12: 30, EU:han"),
+        ("fr", "l&apos; homme , quoi ? oui : 5 %", "l'homme, quoi ? oui : 5 %"),
+        ("it", "dell&apos; arte è &apos; bella &apos;", "dell'arte è 'bella'"),
+        ("ga", "d&apos; fhág", "d' fhág"),
+        ("zh", "我 爱 你 。 abc 中", "我爱你。 abc 中"),
+        ("ko", "나 는 학생", "나 는 학생"),
+        ("de", "T @-@ Shirt &amp;lt; &#91; x &#93;", "T-Shirt &lt; [x]"),
+        ("de", "<p> a , b </p>", "<p> a , b </p>"),
+        ("de", "a  ,\u00a0b , ", "a ,\u00a0b,"),
+        ("de", "", ""),
+    ],
+)  # fmt: skip
+def test_detokenisation_is_that_of_moses(lang, tokens, text):
+    assert MosesDecoder(lang)(tokens) == text
 
 
 def test_languages_without_abbreviations_are_told(caplog):

@@ -92,18 +92,23 @@ def test_lowercase_is_in_score_and_signature() -> None:
         assert "version:" in cased.signature
 
 
-def test_chinese_has_its_own_tokeniser() -> None:
-    assert "tok:zh" in sacrebleu_score(["你好"], ["你好"], target_lang="zh").signature
-    assert "tok:13a" in sacrebleu_score(["you"], ["you"], target_lang="en").signature
+@pytest.mark.parametrize("code", ["zh", "zh_CN", "zh-tw", "zho", "chi", "ZHO_Hant", "yue_Hant"])
+def test_chinese_has_its_own_tokeniser(code: str) -> None:
+    assert "tok:zh" in sacrebleu_score(["你好"], ["你好"], target_lang=code).signature
+    assert "tok:13a" in sacrebleu_score(["you"], ["you"], target_lang="eng_Latn").signature
 
 
-def test_a_tokeniser_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(**_: object) -> None:
-        raise RuntimeError("\nPlease install it:\n\n pip install ...")
-
-    monkeypatch.setattr(scoring, "BLEU", missing)
-    with pytest.raises(UserError, match="cannot tokenise 'ja': Please install it: pip install"):
-        sacrebleu_score(["a"], ["a"], target_lang="ja")
+@pytest.mark.parametrize("code", ["ja", "ja_XX", "jpn_Jpan", "ko", "ko_KR", "kor_Hang"])
+def test_without_mecab_characters_are_scored(
+    code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in ("ja", "ko"):
+        monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{module}_mecab.MeCab", None)
+    scoring._warn_of_missing_mecab.cache_clear()
+    for _ in range(2):
+        score = sacrebleu_score(["これは本です。"], ["これは本です。"], target_lang=code)
+    assert score.score == pytest.approx(100) and "tok:char" in score.signature
+    assert len(caplog.messages) == 1 and "MeCab is not installed" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("score", [tokenized_bleu, sacrebleu_score, chrf_score])

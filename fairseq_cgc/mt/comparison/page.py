@@ -207,7 +207,8 @@ def _pair(sentence: Sentence, comparison: Comparison, target_lang: str) -> str:
     names = dict(zip("ab", map(_text, comparison.names), strict=True))
     scores = {"a": sentence.score_a, "b": sentence.score_b}
     marked = mark(sentence.reference, sentence.a, sentence.b, lowercase=comparison.lowercase)
-    language = f' lang="{_text(target_lang)}"' if target_lang else ""
+    tag = target_lang.replace("_", "-")  # HTML writes zh-CN
+    language = f' lang="{_text(tag)}"' if tag else ""
     texts = [
         (
             "Reference",

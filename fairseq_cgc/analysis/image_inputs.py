@@ -11,10 +11,11 @@ from torch import Tensor
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.augment import test_view
 from fairseq_cgc.vision.training.batches import Standardise, evaluation_batches, load_batches
-from fairseq_cgc.vision.training.folder import STATISTICS, SUFFIXES, read_image
+from fairseq_cgc.vision.training.folder import STATISTICS, read_image
 from fairseq_cgc.vision.training.images import Images, MemoryImages
 from fairseq_cgc.vision.training.processes import Processes, progress_bar
 from fairseq_cgc.vision.training.subjects import Subject
+from fairseq_cgc.vision.training.tree import SUFFIXES, entries, is_file, is_folder
 
 _SHOWN = 10  # images of a data set, if no others are asked for
 
@@ -54,19 +55,23 @@ def chosen_numbers(images: Images, words: Sequence[str]) -> list[int]:
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files, and those in folders among them, which are not searched deeper.
+    """The files, and the images in folders among them, which are not searched deeper.
 
     Raises:
-        UserError: if one is missing, or there are none.
+        UserError: if one is missing or cannot be read, or there are none.
     """
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        if is_folder(path):
+            found = [
+                Path(entry)
+                for entry in entries(path)
+                if entry.name.lower().endswith(SUFFIXES) and is_file(entry.path)
+            ]
             if not found:
                 raise UserError(f"{path} holds no images ({' '.join(SUFFIXES)})")
             files += found
-        elif path.is_file():
+        elif is_file(path):
             files.append(path)
         else:
             raise UserError(f"{path}: there is no such image; numbers of images need --data")

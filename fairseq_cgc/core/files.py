@@ -49,7 +49,9 @@ def new_file(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, all or nothing."""
     with new_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # Names of files need not be UTF-8; Python's escape for what is not is JSON's too.
+        partial.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def save_tensors(path: Path, content: Any) -> None:

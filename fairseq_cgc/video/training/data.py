@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fairseq_cgc.video.training.sampling import create_sampling
 from fairseq_cgc.video.training.settings import VideoSettings
 from fairseq_cgc.video.training.videos import FrameVideos, Videos, Views
 from fairseq_cgc.vision.training.data import Data, crops_of
+from fairseq_cgc.vision.training.tree import is_folder
 
 CLASSES_FILE = "category.txt"
 
@@ -46,7 +48,7 @@ class Source:
         if self.classes is not None:
             return read_classes(self.classes)
         usual = Path(self.data) / CLASSES_FILE
-        return read_classes(usual) if usual.is_file() else None
+        return read_classes(usual) if os.path.lexists(usual) else None
 
 
 def preset_for(source: str) -> str:
@@ -109,7 +111,7 @@ def open_evaluation(
 
 
 def _demand_folder(source: Source) -> None:
-    if not Path(source.data).is_dir():
+    if not is_folder(source.data):
         raise UserError(f"--data is {source.data}, which is neither a folder nor {MOTION!r}")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.training.tree import read_text
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,6 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
+    # Not splitlines(), to which a name may hold ends of lines.
+    lines = read_text(path).split("\n")
+    return lines if lines[-1] else lines[:-1]

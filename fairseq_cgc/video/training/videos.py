@@ -24,6 +24,7 @@ from fairseq_cgc.vision.training.augment import (
 )
 from fairseq_cgc.vision.training.folder import STATISTICS, read_image
 from fairseq_cgc.vision.training.samples import Batch, MemorySamples, Samples
+from fairseq_cgc.vision.training.tree import demand_file
 
 CROPS = (1, 3)
 
@@ -160,11 +161,15 @@ class FrameVideos(Videos):
         frames: dict[int, Image.Image] = {}
         for number in dict.fromkeys(numbers):
             path = self.root / video.path / self.template.format(number + 1)
-            if not path.is_file():
+            try:
+                demand_file(path)
+            except UserError as error:
+                if not isinstance(error.__cause__, FileNotFoundError) or path.is_symlink():
+                    raise
                 raise UserError(
                     f"{path}: there is no such frame; {video.where} says that there are "
                     f"{video.frames} (--template is {self.template})"
-                )
+                ) from None
             frames[number] = frame = read_image(str(path))
             first = frames[numbers[0]]
             if frame.size != first.size:

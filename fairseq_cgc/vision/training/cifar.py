@@ -11,6 +11,7 @@ from torch import Tensor
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.augment import Crops
 from fairseq_cgc.vision.training.images import MemoryImages, Statistics
+from fairseq_cgc.vision.training.tree import demand_file, is_file
 
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"
@@ -33,9 +34,10 @@ def find_cifar(path: Path) -> Path | None:
         UserError: if these are the pickled files, which could run code.
     """
     for folder in (path, path / _FOLDER):
-        if any((folder / name).is_file() for name in (*TRAIN_FILES, TEST_FILE)):
+        if any(is_file(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
             return folder
-    if any((folder / "data_batch_1").is_file() for folder in (path, path / "cifar-10-batches-py")):
+    python_version = (path, path / "cifar-10-batches-py")
+    if any(is_file(folder / "data_batch_1") for folder in python_version):
         raise UserError(
             f"{path} holds the Python version of CIFAR-10, which is pickled and not read; "
             "use the binary version (cifar-10-binary.tar.gz)"
@@ -65,6 +67,7 @@ def open_cifar(folder: Path, crops: Crops) -> tuple[MemoryImages, MemoryImages]:
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:
     """Images, uint8, N x 3 x 32 x 32, and labels, N."""
+    demand_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -14,6 +14,7 @@ from fairseq_cgc.vision.training.folder import FolderImages, same_classes
 from fairseq_cgc.vision.training.images import Images
 from fairseq_cgc.vision.training.samples import Samples
 from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.tree import is_folder
 
 DIGITS = "digits"
 SPLITS = ("train", "val")
@@ -80,13 +81,13 @@ def open_data(source: str, crops: Crops) -> Data[Images]:
     if source == DIGITS:
         return Data(*open_digits(crops))
     path = Path(source)
-    if not path.is_dir():
+    if not is_folder(path):
         raise UserError(f"--data is {source}, which is neither a folder nor {DIGITS!r}")
     cifar = find_cifar(path)
     if cifar is not None:
         return Data(*open_cifar(cifar, crops))
     for name in SPLITS:
-        if not (path / name).is_dir():
+        if not is_folder(path / name):
             raise UserError(
                 f"--data is {source}, which has no folder {name}; it must have train and val, "
                 "each with a folder of images for every class, or CIFAR-10's binary files"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import warnings
@@ -16,15 +17,20 @@ from torch import Tensor
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.augment import Crops, test_view, training_view
 from fairseq_cgc.vision.training.images import Images, Statistics
+from fairseq_cgc.vision.training.tree import SUFFIXES, entries, find_images, is_folder
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+logger = logging.getLogger(__name__)
+
 #: Of ImageNet; what models trained on it expect.
 STATISTICS = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _MORE_THAN_8_BITS = ("I", "F")
 
 
 class FolderImages(Images):
-    """The images below ``root/CLASS/`` for every class.
+    """The images below ``root/CLASS/`` for every class, as :func:`find_images` finds them.
+
+    Classes and images may be links. What looks like an image and cannot be one is left out with
+    a warning.
 
     Args:
         root: the folder of class folders.
@@ -33,14 +39,29 @@ class FolderImages(Images):
             names if left out.
 
     Raises:
-        UserError: if there are no class folders, or one of them is missing or empty.
+        UserError: if there are no class folders, or one of them is missing, empty, not to be
+            read, or a link to another one.
     """
 
     in_memory = False
 
     def __init__(self, root: Path, crops: Crops, classes: Sequence[str] | None = None) -> None:
         classes = class_folders(root) if classes is None else classes
-        files = [_image_files(root / name) for name in classes]
+        files: list[list[str]] = []
+        left_out: list[str] = []
+        closed = _real_folders(root, classes)
+        for name in classes:
+            images, others = find_images(root / name, closed)
+            if not images:
+                raise UserError(f"{root / name} holds no images ({' '.join(SUFFIXES)})")
+            files.append(images)
+            left_out += others
+        if left_out:
+            logger.warning(
+                "%d links and special files under %s are left out: they lead nowhere, in a circle, "
+                "to another class or to no regular file; the first is %s",
+                *(len(left_out), root, left_out[0]),
+            )
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(list(map(len, files))))
         super().__init__(classes, labels, STATISTICS, crops)
         self.root = root
@@ -60,16 +81,20 @@ class FolderImages(Images):
 
 
 def class_folders(root: Path) -> list[str]:
-    """The names of the folders in ``root``, sorted; hidden ones are left out.
+    """The names of the folders in ``root``, sorted, but for hidden ones.
+
+    A link to a folder is one too, but for a link to ``root`` or to what encloses it.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are none, or ``root`` cannot be read.
     """
-    try:
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    except OSError as error:
-        raise UserError(f"{root}: cannot be read ({error.strerror or error})") from error
-    names = [name for name in names if not name.startswith(".")]
+    real = os.path.realpath(root)
+    names = [
+        entry.name
+        for entry in entries(root)
+        if is_folder(entry.path)
+        and not (entry.is_symlink() and Path(real).is_relative_to(os.path.realpath(entry.path)))
+    ]
     if not names:
         raise UserError(f"{root} holds no folders; each class must have one, with its images")
     return names
@@ -130,16 +155,16 @@ def read_image(path: str, *, border: int = 0) -> Image.Image:
     return rgb
 
 
-def _image_files(folder: Path) -> list[str]:
-    """The images in a folder and the folders in it, sorted."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such class folder")
-    files = sorted(
-        str(Path(where, name))
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    )
-    if not files:
-        raise UserError(f"{folder} holds no images ({' '.join(SUFFIXES)})")
-    return files
+def _real_folders(root: Path, classes: Sequence[str]) -> dict[str, str]:
+    """The real paths of the class folders, with the classes' names."""
+    folders: dict[str, str] = {}
+    for name in classes:
+        if not is_folder(root / name):
+            raise UserError(f"{root / name}: there is no such class folder")
+        real = os.path.realpath(root / name)
+        if real in folders:
+            raise UserError(
+                f"{root}: {folders[real]} and {name} are the same folder, but classes must differ"
+            )
+        folders[real] = name
+    return folders

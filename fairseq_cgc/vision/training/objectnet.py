@@ -18,6 +18,7 @@ from torch import Tensor
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.augment import Crops
 from fairseq_cgc.vision.training.folder import FolderImages, class_folders
+from fairseq_cgc.vision.training.tree import read_text
 
 BORDER = 2
 
@@ -33,8 +34,8 @@ def read_mapping(path: Path, outputs: int) -> dict[str, list[int]]:
         UserError: if the file is missing or of another form.
     """
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        mapping = json.loads(read_text(path))
+    except ValueError as error:  # UserError too
         raise UserError(f"--objectnet {path}: cannot be read as JSON ({error})") from error
     if not isinstance(mapping, Mapping) or not mapping:
         raise UserError(f"--objectnet {path} must map names of folders to lists of numbers")

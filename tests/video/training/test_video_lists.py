@@ -48,6 +48,16 @@ def test_unreadable_lists_are_named(tmp_path):
             read_list(tmp_path / name)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_byte_order_marks_and_other_ends_of_lines(mark, end, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(f"{mark}v1 8 0{end}v2\x85\u2028x 3 1{end}".encode())
+    assert [video.path for video in read_list(path)] == ["v1", "v2\x85\u2028x"]
+    path.write_bytes(f"{mark}Fall{end}Rise\x0b\u2028 up{end}".encode())
+    assert read_classes(path) == ("Fall", "Rise\x0b\u2028 up")
+
+
 def test_names_of_classes(tmp_path):
     path = tmp_path / "category.txt"
     path.write_text("Closing something \nOpening something\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import re
 
@@ -120,6 +121,42 @@ def test_broken_frames_are_named(tmp_path):
         open_videos(root).batch([0], seed=None)
     tiny_videos.frame(0, 3, (20, 24)).save(frames / "img_00004.png")
     with pytest.raises(UserError, match="img_00004.png has 20 x 24 pixels, but other frames of"):
+        open_videos(root).batch([0], seed=None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links and fifos")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.symlink_to("img_00001.png"), None),
+        (lambda path: path.symlink_to("gone"), r"cannot be read \(a broken link\)"),
+        (lambda path: path.symlink_to("/dev/zero"), r"cannot be read \(not a regular file\)"),
+        (os.mkfifo, r"cannot be read \(not a regular file\)"),
+        (lambda path: path.mkdir(), r"cannot be read \(not a regular file\)"),
+    ],
+)
+def test_frames_that_are_no_files_are_not_opened(make, message, tmp_path):
+    root = write_videos(tmp_path, lengths=(2,))
+    path = root / "train" / "video 0" / "img_00002.png"
+    path.unlink()
+    make(path)
+    videos = open_videos(root, num_frames=2)
+    if message is None:
+        assert numbers(videos.batch([0], seed=None)) == [[0, 0]]
+        return
+    with pytest.raises(UserError, match=f"img_00002.png: {message}"):
+        videos.batch([0], seed=None)
+
+
+def test_a_folder_of_frames_may_be_a_link_and_not_a_file(tmp_path):
+    root = write_videos(tmp_path, lengths=(2,))
+    folder = root / "train" / "video 0"
+    folder.rename(root / "elsewhere")
+    folder.symlink_to(root / "elsewhere")
+    assert len(open_videos(root).batch([0], seed=None)) == 1
+    folder.unlink()
+    folder.write_text("a video")
+    with pytest.raises(UserError, match=r"img_00001.png: cannot be read \(Not a directory\)"):
         open_videos(root).batch([0], seed=None)
 
 

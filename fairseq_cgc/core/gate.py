@@ -45,7 +45,8 @@ class ContextGate(nn.Module):
         branches: ``"both"``, or ``"in"`` (G1 only) or ``"out"`` (G2 only) as in Table 3a.
         combine: ``"sum"`` or ``"product"`` of the branches before the sigmoid.
         norm: ``"batch"`` (a scale and a shift per channel, statistics over batch and latent
-            positions) or ``"layer"`` (over the d latent numbers).
+            positions), ``"layer"`` (over the d latent numbers of each channel) or ``"heads"``
+            (one LayerNorm over the c x d, or o x d, numbers of an input).
         shared_norm: one normalisation of the encoded context for both branches.
         shared_encoder: one E for both branches.
         shared_decoder: one D for both branches.
@@ -83,7 +84,7 @@ class ContextGate(nn.Module):
         for name, value, allowed in (
             ("branches", branches, ("both", "in", "out")),
             ("combine", combine, ("sum", "product")),
-            ("norm", norm, ("batch", "layer")),
+            ("norm", norm, ("batch", "layer", "heads")),
             ("pool", pool, tuple(_POOLS)),
             ("init", init, ("kaiming", "xavier")),
             ("len(kernel_size)", len(self.kernel_size), (1, 2, 3)),
@@ -107,7 +108,9 @@ class ContextGate(nn.Module):
         has_out = channel_interaction and branches != "in"
 
         def make_norm(channels: int) -> nn.Module:
-            return _BatchNorm(channels) if norm == "batch" else nn.LayerNorm(latent)
+            if norm == "batch":
+                return _BatchNorm(channels)
+            return nn.LayerNorm((channels, latent) if norm == "heads" else latent)
 
         def matrix(outputs: int, inputs: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(outputs, inputs))
@@ -133,9 +136,7 @@ class ContextGate(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise every linear map, none of which has a bias, as section 4.1 says."""
-        for parameter in self.parameters():
-            if parameter.dim() < 2:
-                continue
+        for parameter in self.parameters(recurse=False):  # not those of the norms
             if self.init == "kaiming":
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             else:

@@ -15,6 +15,7 @@ from fairseq_cgc.core.gate import ContextGate
 from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
 
 GATE_TARGETS = ("kernel", "logits")
+GATE_NORMS = ("latent", "heads")
 
 
 class LightConv(nn.Module):
@@ -139,6 +140,8 @@ class CGLightConv(LightConv):
         weight_dropout: DropConnect probability.
         weight_softmax: normalise each kernel by a softmax.
         gate_target: ``"kernel"`` or ``"logits"``.
+        gate_norm: the gate's LayerNorm is over the d latent numbers of each head (``"latent"``, as
+            in the paper) or over all H x d of the sentence (``"heads"``).
         bias: add a bias of C.
 
     Attributes:
@@ -146,7 +149,7 @@ class CGLightConv(LightConv):
         gate: the :class:`ContextGate`, H x 3K to H x 1 x K.
 
     Raises:
-        UserError: for an unknown gate target, or what :class:`LightConv` refuses.
+        UserError: for an unknown gate target or gate norm, or what :class:`LightConv` refuses.
     """
 
     def __init__(
@@ -158,6 +161,7 @@ class CGLightConv(LightConv):
         weight_dropout: float = 0.0,
         weight_softmax: bool = True,
         gate_target: str = "kernel",
+        gate_norm: str = "latent",
         bias: bool = False,
     ) -> None:
         super().__init__(
@@ -170,16 +174,8 @@ class CGLightConv(LightConv):
         )
         if gate_target not in GATE_TARGETS:
             raise UserError(f"gate_target must be one of {GATE_TARGETS}, but is {gate_target!r}")
-        self.gate_target = gate_target
-        self.gate = ContextGate(
-            num_heads,
-            num_heads,
-            kernel_size,
-            channel_interaction=False,
-            grid_size=(3 * kernel_size,),
-            norm="layer",
-            init="xavier",
-        )
+        self.gate_target, self.gate_norm = gate_target, gate_norm
+        self.gate = make_sentence_gate(num_heads, kernel_size, gate_norm)
 
     def sentence_kernels(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """The modulated kernels, B x H x K in x's dtype, before DropConnect."""
@@ -188,13 +184,8 @@ class CGLightConv(LightConv):
     def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """x, zero at padding, and the kernels, B x H x K."""
         x, heads = mask_and_average(x, self.num_heads, padding_mask)
-        if x.device.type == "cpu":
-            # A LayerNorm over two or three numbers enlarges the rounding of sums whose order
-            # depends on the batch; nothing is noticed of the cost of float64 here.
-            heads = heads.double()
-        context = pool_positions(heads, 3 * self.kernel_size, padding_mask)
         weight = self._weight()
-        gate = self.gate(context).to(weight.dtype)  # B x H x 1 x K
+        gate = gate_sentences(self.gate, heads, self.kernel_size, padding_mask).to(weight.dtype)
         if self.gate_target == "logits":
             weight = self._normalise(weight * gate)
         else:
@@ -226,4 +217,52 @@ class CGLightConv(LightConv):
         )
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, gate_target={self.gate_target!r}"
+        return (
+            f"{super().extra_repr()}, gate_target={self.gate_target!r}, "
+            f"gate_norm={self.gate_norm!r}"
+        )
+
+
+def make_sentence_gate(num_heads: int, kernel_size: int, gate_norm: str) -> ContextGate:
+    """The gate of H kernels, H x 3K to H x 1 x K (section 4.4).
+
+    Args:
+        num_heads: H.
+        kernel_size: K.
+        gate_norm: one of :data:`GATE_NORMS`.
+
+    Raises:
+        UserError: for another gate norm.
+    """
+    if gate_norm not in GATE_NORMS:
+        raise UserError(f"gate_norm must be one of {GATE_NORMS}, but is {gate_norm!r}")
+    return ContextGate(
+        num_heads,
+        num_heads,
+        kernel_size,
+        channel_interaction=False,
+        grid_size=(3 * kernel_size,),
+        norm="layer" if gate_norm == "latent" else gate_norm,
+        init="xavier",
+    )
+
+
+def gate_sentences(
+    gate: nn.Module, heads: Tensor, kernel_size: int, padding_mask: Tensor | None
+) -> Tensor:
+    """Pool each sentence and compute its gate.
+
+    Args:
+        gate: from :func:`make_sentence_gate`.
+        heads: T x B x H, zero at padding, from :func:`mask_and_average`.
+        kernel_size: K.
+        padding_mask: B x T, True at padding.
+
+    Returns:
+        B x H x 1 x K.
+    """
+    if heads.device.type == "cpu":
+        # A LayerNorm over two or three numbers enlarges the rounding of sums whose order depends
+        # on the batch; the cost of float64 here is not noticeable.
+        heads = heads.double()
+    return gate(pool_positions(heads, 3 * kernel_size, padding_mask))

@@ -72,20 +72,23 @@ def context_gate(gate: ContextGate, pooled: Tensor) -> Tensor:
     g1 = g2 = None
     if gate.branches != "out":
         assert gate.in_norm is not None and gate.in_decoder is not None
-        g1 = torch.einsum("bcd,kd->bck", gate.in_norm(encoded).relu(), gate.in_decoder)
+        g1 = torch.einsum(
+            "bcd,kd->bck", _normalise(gate.in_norm, encoded, gate.norm).relu(), gate.in_decoder
+        )
     if gate.interaction is not None:
         if gate.out_encoder is not None:
             encoded = torch.einsum("bcp,dp->bcd", context, gate.out_encoder)
         norm = gate.out_norm if gate.out_norm is not None else gate.in_norm
         decoder = gate.out_decoder if gate.out_decoder is not None else gate.in_decoder
         assert norm is not None and decoder is not None and gate.interaction_norm is not None
-        inputs = norm(encoded).relu()
+        inputs = _normalise(norm, encoded, gate.norm).relu()
         rows, width = gate.interaction.shape
         outputs = [
             gate.interaction[o % rows] @ inputs[:, (o // rows) * width : (o // rows + 1) * width]
             for o in range(gate.out_channels)
         ]  # each B x d
-        latent = gate.interaction_norm(torch.stack(outputs, 1)).relu()
+        mixed = torch.stack(outputs, 1)  # B x o x d
+        latent = _normalise(gate.interaction_norm, mixed, gate.norm).relu()
         g2 = torch.einsum("bod,kd->bok", latent, decoder)
     if not gate.channel_interaction:
         assert g1 is not None
@@ -96,6 +99,16 @@ def context_gate(gate: ContextGate, pooled: Tensor) -> Tensor:
     g2 = torch.full(shape, zero_or_one) if g2 is None else g2.unsqueeze(2).expand(shape)
     logits = g1 + g2 if gate.combine == "sum" else g1 * g2
     return torch.sigmoid(logits).view(*shape[:3], *gate.kernel_size)
+
+
+def _normalise(norm: nn.Module, encoded: Tensor, kind: str) -> Tensor:
+    """B x channels x d by batch statistics, over d (``"layer"``) or channels x d (``"heads"``)."""
+    if not isinstance(norm, nn.LayerNorm):
+        return norm(encoded)
+    dims = (2,) if kind == "layer" else (1, 2)
+    centred = encoded - encoded.mean(dims, keepdim=True)
+    variance = centred.square().mean(dims, keepdim=True)
+    return centred / (variance + norm.eps).sqrt() * norm.weight + norm.bias
 
 
 def cg_light_conv(module: CGLightConv, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:

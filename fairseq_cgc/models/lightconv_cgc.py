@@ -95,7 +95,12 @@ def _convolution(args: Namespace, kernel_size: int) -> LightConv:
     options = {"weight_dropout": args.weight_dropout, "weight_softmax": args.weight_softmax}
     if args.encoder_gate_target == NO_GATE:
         return LightConv(*shape, **options)
-    return CGLightConv(*shape, gate_target=args.encoder_gate_target, **options)
+    return CGLightConv(
+        *shape,
+        gate_target=args.encoder_gate_target,
+        gate_norm=args.encoder_gate_norm,
+        **options,
+    )
 
 
 class LightConvCGCEncoder(LightConvEncoder):

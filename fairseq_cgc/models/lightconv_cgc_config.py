@@ -16,7 +16,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from omegaconf import II
 
-from fairseq_cgc.core import GATE_TARGETS, UserError
+from fairseq_cgc.core import GATE_NORMS, GATE_TARGETS, UserError
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
 #: The gate target of a plain LightConv.
@@ -62,6 +62,11 @@ class LightConvCGCConfig(FairseqDataclass):
         "kernel",
         "what the context gate multiplies: 'kernel' (after the softmax), 'logits' (before it), or "
         "'none': no gate, fairseq's LightConv on this package's convolution",
+    )
+    encoder_gate_norm: str = _option(
+        "latent",
+        "what the gate's layer norm spans: 'latent' (the latent numbers of each head, as in the "
+        "paper) or 'heads' (those of all heads of the sentence)",
     )
     decoder_embed_path: Optional[str] = _option(None, "file of pre-trained decoder embeddings")
     decoder_embed_dim: Optional[int] = _option(None, "decoder width (default: --encoder-embed-dim)")
@@ -183,6 +188,7 @@ def resolve(cfg: Any) -> argparse.Namespace:
                     f"--{side}-{dim.replace('_', '-')}, which is {width}"
                 )
     _check_choice("--encoder-gate-target", args.encoder_gate_target, (*GATE_TARGETS, NO_GATE))
+    _check_choice("--encoder-gate-norm", args.encoder_gate_norm, GATE_NORMS)
     _check_choice("--decoder-conv-type", args.decoder_conv_type, DECODER_CONV_TYPES)
     if args.share_all_embeddings:
         _check_shared_embeddings(args)

@@ -18,6 +18,7 @@ SWITCHES = [
     {"shared_encoder": False},
     {"shared_decoder": True},
     {"norm": "layer", "init": "xavier"},
+    {"norm": "heads", "init": "xavier"},
     {"branches": "out", "shared_norm": True, "shared_decoder": True},
 ]
 
@@ -26,6 +27,9 @@ SWITCHES = [
 @pytest.mark.parametrize("kernel_size", [(3,), (3, 2), (2, 3, 3)], ids=str)
 def test_equals_reference_in_outputs_and_gradients(kernel_size, switches):
     gate = ContextGate(6, 4, kernel_size, **switches).double()
+    for name, parameter in gate.named_parameters():
+        if "norm" in name:  # another scale and shift for each number
+            nn.init.normal_(parameter)
     x = torch.randn(3, 6, *kernel_size, dtype=torch.float64, requires_grad=True)
     inputs = [x, *gate.parameters()]
     got, want = gate(x), reference.context_gate(gate, x)

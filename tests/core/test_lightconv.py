@@ -3,7 +3,7 @@ import torch
 from tools import TOLERANCE, gradients, padding_mask
 from torch import Tensor, nn
 
-from fairseq_cgc.core import CGLightConv, LightConv, UserError, reference
+from fairseq_cgc.core import GATE_NORMS, CGLightConv, LightConv, UserError, reference
 
 # C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
 CASES = [
@@ -23,13 +23,18 @@ class Open(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
 @pytest.mark.parametrize("gate_target", ["kernel", "logits"])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, dtype):
+def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, gate_norm, dtype):
     channels, num_heads, kernel_size, lengths = case
-    conv = CGLightConv(channels, kernel_size, num_heads, gate_target=gate_target, bias=True)
+    conv = CGLightConv(
+        channels, kernel_size, num_heads, gate_target=gate_target, gate_norm=gate_norm, bias=True
+    )
     conv.to(dtype)
+    for parameter in conv.gate.in_norm.parameters():
+        nn.init.normal_(parameter)  # another scale and shift for each number
     mask = padding_mask(lengths, side, max(lengths) + 1)
     x = torch.randn(max(lengths) + 1, len(lengths), channels, dtype=dtype, requires_grad=True)
     got = conv(x, mask).masked_fill(mask.t().unsqueeze(2), 0)
@@ -40,10 +45,12 @@ def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, dtyp
     torch.testing.assert_close(gradients(got, inputs), gradients(want, inputs), **tolerance)
 
 
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
 @pytest.mark.parametrize("gate_target", ["kernel", "logits"])
 @pytest.mark.parametrize("weight_softmax", [True, False])
-def test_gradcheck(gate_target, weight_softmax):
-    conv = CGLightConv(4, 3, 2, gate_target=gate_target, weight_softmax=weight_softmax).double()
+def test_gradcheck(gate_target, weight_softmax, gate_norm):
+    options = {"weight_softmax": weight_softmax, "gate_norm": gate_norm}
+    conv = CGLightConv(4, 3, 2, gate_target=gate_target, **options).double()
     mask = padding_mask([3, 12], "left")
     x = torch.randn(12, 2, 4, dtype=torch.float64, requires_grad=True)
     parameters = dict(conv.named_parameters())
@@ -102,10 +109,11 @@ def test_drops_the_connections_that_fairseq_drops(make):
     torch.testing.assert_close(*outputs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
 @pytest.mark.parametrize("gate_target", ["kernel", "logits"])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_sentence_does_not_depend_on_its_batch(side, gate_target):
-    conv = CGLightConv(16, 7, 4, gate_target=gate_target).eval()
+def test_sentence_does_not_depend_on_its_batch(side, gate_target, gate_norm):
+    conv = CGLightConv(16, 7, 4, gate_target=gate_target, gate_norm=gate_norm).eval()
     lengths = [1 + 37 * i % 50 for i in range(64)]
     sentences = [torch.randn(length, 1, 16) for length in lengths]
     mask = padding_mask(lengths, side)
@@ -123,6 +131,20 @@ def test_gate_sees_the_whole_sentence():
     far = x.clone()
     far[25:] += 1.0
     assert not torch.allclose(conv(x)[:5], conv(far)[:5])
+
+
+def test_norms_span_a_head_or_all_heads():
+    """What is added to all numbers of one head is seen only by a norm over all heads."""
+    x = torch.randn(12, 1, 6)
+    for gate_norm, shape in (("latent", (4,)), ("heads", (3, 4))):
+        conv = CGLightConv(6, 7, 3, gate_norm=gate_norm)
+        assert conv.gate.in_norm.weight.shape == shape
+        with torch.no_grad():
+            conv.gate.encoder.fill_(0.1)  # every latent number is the same
+            conv.gate.encoder[0, 0] = 0.2
+        kernels = [conv.sentence_kernels(x + torch.tensor([t, t, 0, 0, 0, 0])) for t in (0.0, 9.0)]
+        changed = ~torch.isclose(*kernels, atol=1e-4).all(2)[0]
+        assert changed.tolist() == [True, gate_norm == "heads", gate_norm == "heads"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -167,6 +189,7 @@ def test_state_has_fairseqs_names_beside_the_gate():
         ((8, 4, 2), {}, "kernel_size must be odd and positive, but is 4"),
         ((8, 3, 3), {}, r"num_heads must divide channels \(8\), but is 3"),
         ((8, 3, 2), {"gate_target": "weights"}, "gate_target must be one of .*, but is 'weights'"),
+        ((8, 3, 2), {"gate_norm": "batch"}, "gate_norm must be one of .*, but is 'batch'"),
         ((8, 3, 2), {"weight_dropout": 1.5}, "weight_dropout must be from 0 to 1, but is 1.5"),
     ],
 )

@@ -11,7 +11,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
 from fairseq.modules import FairseqDropout
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from tools import padding_mask
 from torch import nn
 
@@ -210,10 +210,13 @@ def test_open_gates_give_lightconvs_encoder(glu, normalize_before):
     torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize(
+    ("gate_target", "gate_norm"), [("kernel", "latent"), ("logits", "latent"), ("kernel", "heads")]
+)
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_sentence_is_encoded_alike_alone_and_in_a_batch(side, gate_target):
-    arguments = ["--encoder-gate-target", gate_target, "--encoder-embed-dim", "64"]
+def test_sentence_is_encoded_alike_alone_and_in_a_batch(side, gate_target, gate_norm):
+    arguments = ["--encoder-gate-target", gate_target, "--encoder-gate-norm", gate_norm]
+    arguments += ["--encoder-embed-dim", "64"]
     # In float64, where nothing hides behind rounding; float32 differs in its seventh digit.
     model = build("lightconv_cgc_iwslt_de_en", *arguments).double().eval()
     lengths = [1 + 29 * i % 60 for i in range(64)]
@@ -258,6 +261,7 @@ WRONG = [
     (["--encoder-kernel-size-list", "[4]"], "entries must be odd; 4 is even"),
     (["--encoder-kernel-size-list", "[-1]"], "entries must be at least 1"),
     (["--encoder-gate-target", "weight"], "is 'weight', but must be one of kernel, logits, none"),
+    (["--encoder-gate-norm", "layer"], "is 'layer', but must be one of latent, heads"),
     (["--decoder-conv-type", "cgc"], "--decoder-conv-type is 'cgc', but must be one of"),
     (["--encoder-layers", "0"], "--encoder-layers is 0, but must be at least 1"),
     (["--dropout", "1.5"], "--dropout is 1.5, but must be from 0 to 1"),
@@ -317,6 +321,22 @@ def test_initialised_from_lightconv_only_the_gates_are_new(tmp_path):
     theirs = lightconv.state_dict()
     for key, value in loaded.items():
         assert torch.equal(value, fresh[key] if ".gate." in key else theirs[key]), key
+
+
+def test_gate_norm_is_latent_where_an_older_checkpoint_says_nothing():
+    """And weights of one norm do not load into a model of the other."""
+    cfg = parse("lightconv_cgc_iwslt_de_en", *TINY)
+    with open_dict(cfg.model):
+        del cfg.model["encoder_gate_norm"]
+    merged = merge_with_parent(LightConvCGCConfig(), cfg.model)
+    task = TranslationTask(cfg.task, dictionary(30), dictionary(20))
+    model = task.build_model(merged)
+    latent = build("lightconv_cgc_iwslt_de_en", *TINY)
+    model.load_state_dict(latent.state_dict())
+    heads = build("lightconv_cgc_iwslt_de_en", *TINY, "--encoder-gate-norm", "heads")
+    assert heads.encoder.layers[0].conv.gate.in_norm.weight.shape == (4, 2)
+    with pytest.raises(UserError, match=r"gate.in_norm.weight is \(2,\), but must be \(4, 2\)"):
+        heads.load_state_dict(latent.state_dict())
 
 
 def test_initialised_from_lightconv_of_the_cuda_layer_and_of_old_fairseq(tmp_path):

@@ -10,7 +10,16 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor, nn
 
-from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, CGLightConv, ContextGate, LightConv
+from fairseq_cgc.core import (
+    GATE_NORMS,
+    GATE_TARGETS,
+    CGConv1d,
+    CGConv2d,
+    CGConv3d,
+    CGLightConv,
+    ContextGate,
+    LightConv,
+)
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
 from fairseq_cgc.models.lightconv_cgc_config import (
     LightConvCGCConfig,
@@ -81,6 +90,7 @@ def sentence_modules() -> dict[str, Callable[[], nn.Module]]:
     return {
         "CGLightConv kernel": lambda: CGLightConv(CHANNELS, KERNEL, HEADS),
         "CGLightConv logits": lambda: CGLightConv(CHANNELS, KERNEL, HEADS, gate_target="logits"),
+        "CGLightConv heads": lambda: CGLightConv(CHANNELS, KERNEL, HEADS, gate_norm="heads"),
         "LightConv": lambda: LightConv(CHANNELS, KERNEL, HEADS),
     }
 
@@ -226,7 +236,8 @@ def _of_convolution(draw: random.Random, lengths: list[int], mask: Tensor) -> fl
         heads * draw.choice([1, 4]),
         draw.choice([1, 3, 7, 15, 31]),
         heads,
-        gate_target=draw.choice(["kernel", "logits"]),
+        gate_target=draw.choice(GATE_TARGETS),
+        gate_norm=draw.choice(GATE_NORMS),
     ).eval()
     scale = draw.choice([1e-3, 1.0, 1e3])
     sentences = [torch.randn(length, 1, module.channels) * scale for length in lengths]

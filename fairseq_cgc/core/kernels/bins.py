@@ -1,6 +1,6 @@
-"""The bins that context pooling averages, as the kernels that pool see them.
+"""Context pooling within a kernel: a head of a sentence to its bins, and a gradient back.
 
-P pooled positions, L valid positions of a sentence.
+T time, R channels of the head, P pooled positions, L valid positions of the sentence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import triton.language as tl
 
 
 @triton.jit
-def count_valid(mask_ptr: tl.tensor, time: tl.tensor) -> Any:
+def _count_valid(mask_ptr: tl.tensor, time: tl.tensor) -> Any:
     """L, the number of valid positions."""
     valid = tl.zeros((1024,), tl.int32)
     for start in range(0, time, 1024):
@@ -22,7 +22,7 @@ def count_valid(mask_ptr: tl.tensor, time: tl.tensor) -> Any:
 
 
 @triton.jit
-def rank_positions(mask_ptr: tl.tensor, t: tl.tensor, time: tl.tensor, seen: tl.tensor) -> Any:
+def _rank_positions(mask_ptr: tl.tensor, t: tl.tensor, time: tl.tensor, seen: tl.tensor) -> Any:
     """Which positions are valid, their indices within the sentence, and how many were seen.
 
     Positions are ranked block after block; ``seen`` is what the last block returned.
@@ -33,7 +33,7 @@ def rank_positions(mask_ptr: tl.tensor, t: tl.tensor, time: tl.tensor, seen: tl.
 
 
 @triton.jit
-def divide_into_bins(length: tl.tensor, POOLED: tl.constexpr, BLOCK_P: tl.constexpr) -> Any:
+def _divide_into_bins(length: tl.tensor, POOLED: tl.constexpr, BLOCK_P: tl.constexpr) -> Any:
     """The first rank of each bin and the first after it; beyond POOLED no rank is inside."""
     p = tl.arange(0, BLOCK_P)
     starts, ends = p, p + 1
@@ -41,3 +41,66 @@ def divide_into_bins(length: tl.tensor, POOLED: tl.constexpr, BLOCK_P: tl.conste
     starts = tl.where(is_long, p * length // POOLED, starts)
     ends = tl.where(is_long, ((p + 1) * length + POOLED - 1) // POOLED, ends)
     return starts, ends
+
+
+@triton.jit
+def pool_head(
+    x_ptr: tl.tensor,  # T x R: the head's channels at each position
+    mask_ptr: tl.tensor,  # T, not 0 at padding
+    time: tl.tensor,
+    time_stride: tl.tensor,
+    WIDTH: tl.constexpr,
+    POOLED: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+) -> Any:
+    """Average the R channels of every position, and the positions of every bin: P numbers."""
+    length = _count_valid(mask_ptr, time)
+    starts, ends = _divide_into_bins(length, POOLED, BLOCK_P)
+    pooled = tl.zeros((BLOCK_P,), tl.float32)
+    seen = 0
+    for start in range(0, time, BLOCK_T):
+        t = start + tl.arange(0, BLOCK_T)
+        valid, ranks, seen = _rank_positions(mask_ptr, t, time, seen)
+        places = x_ptr + t.to(tl.int64) * time_stride
+        if WIDTH == 1:
+            means = tl.load(places, mask=valid, other=0.0).to(tl.float32)
+        else:
+            means = tl.zeros((BLOCK_T,), tl.float32)
+            for r_start in range(0, WIDTH, BLOCK_R):
+                r = r_start + tl.arange(0, BLOCK_R)
+                x = tl.load(
+                    places[:, None] + r[None, :],
+                    mask=valid[:, None] & (r < WIDTH)[None, :],
+                    other=0.0,
+                )
+                means += tl.sum(x.to(tl.float32), 1)
+            means = means / WIDTH
+        inside = (ranks[None, :] >= starts[:, None]) & (ranks[None, :] < ends[:, None])
+        pooled += tl.sum(tl.where(inside, means[None, :], 0.0), 1)
+    return pooled / (ends - starts).to(tl.float32)
+
+
+@triton.jit
+def share_out(
+    share_ptr: tl.tensor,  # T, written: the gradient of each channel at each position
+    grad_pooled: tl.tensor,  # P
+    mask_ptr: tl.tensor,
+    time: tl.tensor,
+    WIDTH: tl.constexpr,
+    POOLED: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+) -> None:
+    """From the gradient of what :func:`pool_head` returned to its input's."""
+    length = _count_valid(mask_ptr, time)
+    starts, ends = _divide_into_bins(length, POOLED, BLOCK_P)
+    grad_pooled = grad_pooled / ((ends - starts).to(tl.float32) * WIDTH)
+    seen = 0
+    for start in range(0, time, BLOCK_T):
+        t = start + tl.arange(0, BLOCK_T)
+        valid, ranks, seen = _rank_positions(mask_ptr, t, time, seen)
+        inside = (ranks[None, :] >= starts[:, None]) & (ranks[None, :] < ends[:, None])
+        share = tl.sum(tl.where(inside, grad_pooled[:, None], 0.0), 0)
+        tl.store(share_ptr + t, share, mask=t < time)

@@ -4,6 +4,9 @@ One program per head and sentence averages the head's channels, pools the senten
 positions, encodes, normalises and decodes them, and modulates the head's kernel, all in float32.
 The backward pass keeps only the pooled positions and computes the rest again.
 
+Where one LayerNorm spans all heads of a sentence (NORMS_HEADS) its moments are needed first:
+``encode`` runs before ``modulate``, and ``encode_backward`` after ``modulate_backward``.
+
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head, K kernel,
 P pooled positions, d latent size.
 """
@@ -15,7 +18,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from fairseq_cgc.core.kernels.bins import count_valid, divide_into_bins, rank_positions
+from fairseq_cgc.core.kernels.bins import pool_head, share_out
 
 
 @triton.jit
@@ -51,24 +54,48 @@ def _store_vector(
 def _encode(
     pooled: tl.tensor,
     encoder_ptr: tl.tensor,
-    norm_weight_ptr: tl.tensor,
-    norm_bias_ptr: tl.tensor,
-    epsilon: tl.tensor,
     POOLED: tl.constexpr,
     LATENT: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ) -> Any:
-    """Encode, normalise, ReLU; also what was normalised, and 1 / its deviation."""
+    """d numbers; zeros follow."""
     encoder = _load_matrix(encoder_ptr, LATENT, POOLED, BLOCK_D, BLOCK_P)
-    latent = tl.sum(encoder * pooled[None, :], 1)
+    return tl.sum(encoder * pooled[None, :], 1)
+
+
+@triton.jit
+def _standardise(
+    latent: tl.tensor,
+    moments_ptr: tl.tensor,
+    epsilon: tl.tensor,
+    LATENT: tl.constexpr,
+    NORMS_HEADS: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> Any:
+    """Subtract the mean and divide by the deviation; also 1 / the deviation."""
     is_latent = tl.arange(0, BLOCK_D) < LATENT
-    centred = tl.where(is_latent, latent - tl.sum(latent, 0) / LATENT, 0.0)
-    rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 0) / LATENT + epsilon)
-    normed = centred * rstd
+    if NORMS_HEADS:
+        centred = tl.where(is_latent, latent - tl.load(moments_ptr), 0.0)
+        rstd = tl.load(moments_ptr + 1)
+    else:
+        centred = tl.where(is_latent, latent - tl.sum(latent, 0) / LATENT, 0.0)
+        rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 0) / LATENT + epsilon)
+    return centred * rstd, rstd
+
+
+@triton.jit
+def _activate(
+    normed: tl.tensor,
+    norm_weight_ptr: tl.tensor,
+    norm_bias_ptr: tl.tensor,
+    LATENT: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> Any:
+    """Scale, shift, ReLU."""
     scale = _load_vector(norm_weight_ptr, LATENT, BLOCK_D)
     shift = _load_vector(norm_bias_ptr, LATENT, BLOCK_D)
-    return tl.maximum(normed * scale + shift, 0.0), normed, rstd
+    return tl.maximum(normed * scale + shift, 0.0)
 
 
 @triton.jit
@@ -98,16 +125,48 @@ def _normalise(
     return logits
 
 
+@triton.jit(do_not_specialize=["time", "time_stride", "batch_stride"])
+def encode(
+    latent_ptr: tl.tensor,  # B x H x d
+    pooled_ptr: tl.tensor,  # B x H x P
+    x_ptr: tl.tensor,
+    mask_ptr: tl.tensor,
+    encoder_ptr: tl.tensor,
+    time: tl.tensor,
+    time_stride: tl.tensor,
+    batch_stride: tl.tensor,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    POOLED: tl.constexpr,
+    LATENT: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> None:
+    """Pool and encode one head of one sentence; arguments as for :func:`modulate`."""
+    row = tl.program_id(0)
+    b, h = row // HEADS, row % HEADS
+    x_ptr += b.to(tl.int64) * batch_stride + h * WIDTH
+    pooled = pool_head(
+        x_ptr, mask_ptr + b * time, time, time_stride, WIDTH, POOLED, BLOCK_T, BLOCK_R, BLOCK_P
+    )
+    _store_vector(pooled_ptr + row * POOLED, pooled, POOLED, BLOCK_P)
+    latent = _encode(pooled, encoder_ptr, POOLED, LATENT, BLOCK_P, BLOCK_D)
+    _store_vector(latent_ptr + row * LATENT, latent, LATENT, BLOCK_D)
+
+
 @triton.jit(do_not_specialize=["time", "batch"])
 def modulate(
     kernel_ptr: tl.tensor,  # B x H x K
-    pooled_ptr: tl.tensor,  # B x H x P
+    pooled_ptr: tl.tensor,  # B x H x P, written unless NORMS_HEADS, which reads it
     x_ptr: tl.tensor,  # T x B x C with the strides below; the last is 1
     mask_ptr: tl.tensor,  # B x T, not 0 at padding
+    moments_ptr: tl.tensor,  # B x 2, for NORMS_HEADS: mean and 1 / deviation over H x d
     weight_ptr: tl.tensor,  # H x K
     encoder_ptr: tl.tensor,  # d x P
-    norm_weight_ptr: tl.tensor,  # d
-    norm_bias_ptr: tl.tensor,  # d
+    norm_weight_ptr: tl.tensor,  # d, or H x d for NORMS_HEADS
+    norm_bias_ptr: tl.tensor,  # likewise
     decoder_ptr: tl.tensor,  # K x d
     time: tl.tensor,
     time_stride: tl.tensor,
@@ -120,6 +179,7 @@ def modulate(
     LATENT: tl.constexpr,
     SOFTMAX: tl.constexpr,
     GATES_LOGITS: tl.constexpr,
+    NORMS_HEADS: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -129,44 +189,19 @@ def modulate(
     """The kernel of one head of one sentence."""
     row = tl.program_id(0)
     b, h = row // HEADS, row % HEADS
-    mask_ptr += b * time
-    x_ptr += b.to(tl.int64) * batch_stride + h * WIDTH
-    length = count_valid(mask_ptr, time)
-    starts, ends = divide_into_bins(length, POOLED, BLOCK_P)
-    pooled = tl.zeros((BLOCK_P,), tl.float32)
-    seen = 0
-    for start in range(0, time, BLOCK_T):
-        t = start + tl.arange(0, BLOCK_T)
-        valid, ranks, seen = rank_positions(mask_ptr, t, time, seen)
-        places = x_ptr + t.to(tl.int64) * time_stride
-        if WIDTH == 1:
-            means = tl.load(places, mask=valid, other=0.0).to(tl.float32)
-        else:
-            means = tl.zeros((BLOCK_T,), tl.float32)
-            for r_start in range(0, WIDTH, BLOCK_R):
-                r = r_start + tl.arange(0, BLOCK_R)
-                x = tl.load(
-                    places[:, None] + r[None, :],
-                    mask=valid[:, None] & (r < WIDTH)[None, :],
-                    other=0.0,
-                )
-                means += tl.sum(x.to(tl.float32), 1)
-            means = means / WIDTH
-        inside = (ranks[None, :] >= starts[:, None]) & (ranks[None, :] < ends[:, None])
-        pooled += tl.sum(tl.where(inside, means[None, :], 0.0), 1)
-    pooled = pooled / (ends - starts).to(tl.float32)
-    _store_vector(pooled_ptr + row * POOLED, pooled, POOLED, BLOCK_P)
-    active, _, _ = _encode(
-        pooled,
-        encoder_ptr,
-        norm_weight_ptr,
-        norm_bias_ptr,
-        epsilon,
-        POOLED,
-        LATENT,
-        BLOCK_P,
-        BLOCK_D,
-    )
+    if NORMS_HEADS:
+        pooled = _load_vector(pooled_ptr + row * POOLED, POOLED, BLOCK_P)
+        norm_weight_ptr += h * LATENT
+        norm_bias_ptr += h * LATENT
+    else:
+        x_ptr += b.to(tl.int64) * batch_stride + h * WIDTH
+        pooled = pool_head(
+            x_ptr, mask_ptr + b * time, time, time_stride, WIDTH, POOLED, BLOCK_T, BLOCK_R, BLOCK_P
+        )
+        _store_vector(pooled_ptr + row * POOLED, pooled, POOLED, BLOCK_P)
+    latent = _encode(pooled, encoder_ptr, POOLED, LATENT, BLOCK_P, BLOCK_D)
+    normed, _ = _standardise(latent, moments_ptr + 2 * b, epsilon, LATENT, NORMS_HEADS, BLOCK_D)
+    active = _activate(normed, norm_weight_ptr, norm_bias_ptr, LATENT, BLOCK_D)
     gate = _decode(active, decoder_ptr, LATENT, SIZE, BLOCK_D, BLOCK_K)
     weight = _load_vector(weight_ptr + h * SIZE, SIZE, BLOCK_K)
     if GATES_LOGITS:
@@ -184,6 +219,36 @@ def _unnormalise(values: tl.tensor, grad: tl.tensor, SOFTMAX: tl.constexpr) -> A
     return grad
 
 
+@triton.jit
+def _encode_backward(
+    grad_latent_ptr: tl.tensor,  # d, written
+    share_ptr: tl.tensor,
+    grad_normed: tl.tensor,
+    normed: tl.tensor,
+    rstd: tl.tensor,
+    average: tl.tensor,  # of the gradient, over what the norm spans
+    along: tl.tensor,  # average of the gradient times what was normalised
+    encoder_ptr: tl.tensor,
+    mask_ptr: tl.tensor,
+    time: tl.tensor,
+    WIDTH: tl.constexpr,
+    POOLED: tl.constexpr,
+    LATENT: tl.constexpr,
+    WANTS_SHARE: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> None:
+    """From the gradient of what :func:`_standardise` returned to those of its input and of x."""
+    is_latent = tl.arange(0, BLOCK_D) < LATENT
+    grad_latent = tl.where(is_latent, (grad_normed - average - normed * along) * rstd, 0.0)
+    _store_vector(grad_latent_ptr, grad_latent, LATENT, BLOCK_D)
+    if WANTS_SHARE:
+        encoder = _load_matrix(encoder_ptr, LATENT, POOLED, BLOCK_D, BLOCK_P)
+        grad_pooled = tl.sum(encoder * grad_latent[:, None], 0)
+        share_out(share_ptr, grad_pooled, mask_ptr, time, WIDTH, POOLED, BLOCK_T, BLOCK_P)
+
+
 @triton.jit(do_not_specialize=["time", "rows"])
 def modulate_backward(
     numbers_ptr: tl.tensor,  # B H x (2K + 4d): gradients and numbers that the parameters' come from
@@ -191,6 +256,7 @@ def modulate_backward(
     tap_ptr: tl.tensor,  # B x H x rows x K, summed over rows and scaled: the kernel's gradient
     pooled_ptr: tl.tensor,  # B x H x P
     mask_ptr: tl.tensor,
+    moments_ptr: tl.tensor,
     weight_ptr: tl.tensor,
     encoder_ptr: tl.tensor,
     norm_weight_ptr: tl.tensor,
@@ -207,6 +273,7 @@ def modulate_backward(
     LATENT: tl.constexpr,
     SOFTMAX: tl.constexpr,
     GATES_LOGITS: tl.constexpr,
+    NORMS_HEADS: tl.constexpr,
     WANTS_SHARE: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -217,10 +284,13 @@ def modulate_backward(
 
     A row of ``numbers`` holds the gradients of the weight (K) and of the gate's logits (K), the
     decoder's input (d), and the gradients of the encoder's output, the norm's scale and shift (d
-    each).
+    each). For NORMS_HEADS :func:`encode_backward` writes the encoder's output's, and ``share``.
     """
     row = tl.program_id(0)
     b, h = row // HEADS, row % HEADS
+    if NORMS_HEADS:
+        norm_weight_ptr += h * LATENT
+        norm_bias_ptr += h * LATENT
     k = tl.arange(0, BLOCK_K)
     is_tap = k < SIZE
     grad = tl.zeros((BLOCK_K,), tl.float32)
@@ -232,17 +302,9 @@ def modulate_backward(
     grad = grad * scale
 
     pooled = _load_vector(pooled_ptr + row * POOLED, POOLED, BLOCK_P)
-    active, normed, rstd = _encode(
-        pooled,
-        encoder_ptr,
-        norm_weight_ptr,
-        norm_bias_ptr,
-        epsilon,
-        POOLED,
-        LATENT,
-        BLOCK_P,
-        BLOCK_D,
-    )
+    latent = _encode(pooled, encoder_ptr, POOLED, LATENT, BLOCK_P, BLOCK_D)
+    normed, rstd = _standardise(latent, moments_ptr + 2 * b, epsilon, LATENT, NORMS_HEADS, BLOCK_D)
+    active = _activate(normed, norm_weight_ptr, norm_bias_ptr, LATENT, BLOCK_D)
     gate = _decode(active, decoder_ptr, LATENT, SIZE, BLOCK_D, BLOCK_K)
     weight = _load_vector(weight_ptr + h * SIZE, SIZE, BLOCK_K)
     if GATES_LOGITS:
@@ -257,34 +319,84 @@ def modulate_backward(
     decoder = _load_matrix(decoder_ptr, SIZE, LATENT, BLOCK_K, BLOCK_D)
     grad_shift = tl.where(active > 0.0, tl.sum(decoder * grad_logits[:, None], 0), 0.0)
     grad_scale = grad_shift * normed
-    grad_normed = grad_shift * _load_vector(norm_weight_ptr, LATENT, BLOCK_D)
-    average = tl.sum(grad_normed, 0) / LATENT
-    along = tl.sum(grad_normed * normed, 0) / LATENT
-    grad_latent = (grad_normed - average - normed * along) * rstd
-    is_latent = tl.arange(0, BLOCK_D) < LATENT
-    grad_latent = tl.where(is_latent, grad_latent, 0.0)
 
     numbers_ptr += row.to(tl.int64) * (2 * SIZE + 4 * LATENT)
     _store_vector(numbers_ptr, grad_weight, SIZE, BLOCK_K)
     _store_vector(numbers_ptr + SIZE, grad_logits, SIZE, BLOCK_K)
     numbers_ptr += 2 * SIZE
     _store_vector(numbers_ptr, active, LATENT, BLOCK_D)
-    _store_vector(numbers_ptr + LATENT, grad_latent, LATENT, BLOCK_D)
     _store_vector(numbers_ptr + 2 * LATENT, grad_scale, LATENT, BLOCK_D)
     _store_vector(numbers_ptr + 3 * LATENT, grad_shift, LATENT, BLOCK_D)
 
-    if WANTS_SHARE:
-        encoder = _load_matrix(encoder_ptr, LATENT, POOLED, BLOCK_D, BLOCK_P)
-        mask_ptr += b * time
-        length = count_valid(mask_ptr, time)
-        starts, ends = divide_into_bins(length, POOLED, BLOCK_P)
-        grad_pooled = tl.sum(encoder * grad_latent[:, None], 0)
-        grad_pooled = grad_pooled / ((ends - starts).to(tl.float32) * WIDTH)
-        share_ptr += row.to(tl.int64) * time
-        seen = 0
-        for start in range(0, time, BLOCK_T):
-            t = start + tl.arange(0, BLOCK_T)
-            valid, ranks, seen = rank_positions(mask_ptr, t, time, seen)
-            inside = (ranks[None, :] >= starts[:, None]) & (ranks[None, :] < ends[:, None])
-            share = tl.sum(tl.where(inside, grad_pooled[:, None], 0.0), 0)
-            tl.store(share_ptr + t, share, mask=t < time)
+    if not NORMS_HEADS:
+        grad_normed = grad_shift * _load_vector(norm_weight_ptr, LATENT, BLOCK_D)
+        _encode_backward(
+            numbers_ptr + LATENT,
+            share_ptr + row.to(tl.int64) * time,
+            grad_normed,
+            normed,
+            rstd,
+            tl.sum(grad_normed, 0) / LATENT,
+            tl.sum(grad_normed * normed, 0) / LATENT,
+            encoder_ptr,
+            mask_ptr + b * time,
+            time,
+            WIDTH,
+            POOLED,
+            LATENT,
+            WANTS_SHARE,
+            BLOCK_T,
+            BLOCK_P,
+            BLOCK_D,
+        )
+
+
+@triton.jit(do_not_specialize=["time"])
+def encode_backward(
+    numbers_ptr: tl.tensor,
+    share_ptr: tl.tensor,
+    grad_moments_ptr: tl.tensor,  # B x 2: averages of the gradient times the normalised, and of it
+    pooled_ptr: tl.tensor,
+    mask_ptr: tl.tensor,
+    moments_ptr: tl.tensor,
+    encoder_ptr: tl.tensor,
+    norm_weight_ptr: tl.tensor,
+    time: tl.tensor,
+    epsilon: tl.tensor,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SIZE: tl.constexpr,
+    POOLED: tl.constexpr,
+    LATENT: tl.constexpr,
+    WANTS_SHARE: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> None:
+    """What :func:`modulate_backward` leaves open; its arguments, and all heads' averages."""
+    row = tl.program_id(0)
+    b, h = row // HEADS, row % HEADS
+    numbers_ptr += row.to(tl.int64) * (2 * SIZE + 4 * LATENT) + 2 * SIZE
+    pooled = _load_vector(pooled_ptr + row * POOLED, POOLED, BLOCK_P)
+    latent = _encode(pooled, encoder_ptr, POOLED, LATENT, BLOCK_P, BLOCK_D)
+    normed, rstd = _standardise(latent, moments_ptr + 2 * b, epsilon, LATENT, True, BLOCK_D)
+    grad_shift = _load_vector(numbers_ptr + 3 * LATENT, LATENT, BLOCK_D)
+    _encode_backward(
+        numbers_ptr + LATENT,
+        share_ptr + row.to(tl.int64) * time,
+        grad_shift * _load_vector(norm_weight_ptr + h * LATENT, LATENT, BLOCK_D),
+        normed,
+        rstd,
+        tl.load(grad_moments_ptr + 2 * b + 1),
+        tl.load(grad_moments_ptr + 2 * b),
+        encoder_ptr,
+        mask_ptr + b * time,
+        time,
+        WIDTH,
+        POOLED,
+        LATENT,
+        WANTS_SHARE,
+        BLOCK_T,
+        BLOCK_P,
+        BLOCK_D,
+    )

@@ -26,8 +26,8 @@ class Gate:
     Attributes:
         weight: H x K; a kernel for each head.
         encoder: d x P.
-        norm_weight: d.
-        norm_bias: d.
+        norm_weight: d; or H x d, for one LayerNorm over all heads of a sentence.
+        norm_bias: likewise.
         decoder: K x d.
         epsilon: of the LayerNorm.
         weight_softmax: normalise the kernels.
@@ -47,29 +47,40 @@ class Gate:
     def parameters(self) -> tuple[Tensor, ...]:
         return self.weight, self.encoder, self.norm_weight, self.norm_bias, self.decoder
 
+    @property
+    def norms_heads(self) -> bool:
+        return self.norm_weight.dim() == 2
+
     def sizes(self, time: int) -> dict[str, Any]:
-        """The constants that kernels forward and backward are compiled for."""
-        (heads, size), (latent, pooled) = self.weight.shape, self.encoder.shape
+        """The constants that all kernels are compiled for."""
+        latent, pooled = self.encoder.shape
         block_p = power_of_two(pooled)
         # A block of positions with R channels each, or one that keeps P numbers for each.
         largest = 32 if time <= AVERAGED_AT_ONCE else min(8192 // block_p, AVERAGED_AT_ONCE)
         return {
-            "HEADS": heads,
-            "SIZE": size,
+            "HEADS": len(self.weight),
             "POOLED": pooled,
             "LATENT": latent,
-            "SOFTMAX": self.weight_softmax,
-            "GATES_LOGITS": self.gates_logits,
             "BLOCK_T": largest,
             "BLOCK_P": block_p,
             "BLOCK_D": power_of_two(latent),
+            "num_warps": 8 if time > AVERAGED_AT_ONCE or self.weight.shape[1] > 31 else 4,
+        }
+
+    def modulation(self) -> dict[str, Any]:
+        """The constants that ``modulate`` and its backward are compiled for as well."""
+        size = self.weight.shape[1]
+        return {
+            "SIZE": size,
+            "SOFTMAX": self.weight_softmax,
+            "GATES_LOGITS": self.gates_logits,
+            "NORMS_HEADS": self.norms_heads,
             "BLOCK_K": power_of_two(size),
-            "num_warps": 8 if time > AVERAGED_AT_ONCE or size > 31 else 4,
         }
 
 
-def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
-    """The modulated kernels and the pooled positions they come from.
+def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The modulated kernels, and what they come from.
 
     Args:
         x: T x B x C, the last stride 1.
@@ -77,37 +88,52 @@ def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tenso
         gate: whose parameters are contiguous.
 
     Returns:
-        B x H x K and B x H x P, float32.
+        The kernels, B x H x K; the pooled positions, B x H x P; and where the LayerNorm is over all
+        heads, its mean and 1 / deviation, B x 2. All in float32.
     """
     time, batch, channels = x.shape
-    heads = len(gate.weight)
+    heads, (latent, pooled_size) = len(gate.weight), gate.encoder.shape
     if time > AVERAGED_AT_ONCE:
         # Whatever stands at padding is averaged too, but the kernel does not read that.
         x = x.unflatten(2, (heads, -1)).mean(-1, dtype=torch.float32)
-    kernel = torch.empty(batch, *gate.weight.shape, dtype=torch.float32, device=x.device)
-    pooled = torch.empty(batch, heads, gate.encoder.shape[1], dtype=torch.float32, device=x.device)
+    options: dict[str, Any] = {"dtype": torch.float32, "device": x.device}
+    kernel = torch.empty(batch, *gate.weight.shape, **options)
+    pooled = torch.empty(batch, heads, pooled_size, **options)
     width = x.shape[2] // heads
+    sizes = {
+        "WIDTH": width,
+        "BLOCK_R": min(power_of_two(width), 128),
+        **gate.sizes(time),
+    }
+    strides = (time, x.stride(0), x.stride(1))
+    moments = None
+    if gate.norms_heads:
+        encoded = torch.empty(batch, heads * latent, **options)
+        context.encode[(batch * heads,)](
+            encoded, pooled, x, padding_mask, gate.encoder, *strides, **sizes
+        )
+        variance, mean = torch.var_mean(encoded, 1, correction=0)
+        moments = torch.stack([mean, torch.rsqrt(variance + gate.epsilon)], 1)
     context.modulate[(batch * heads,)](
         kernel,
         pooled,
         x,
         padding_mask,
+        kernel if moments is None else moments,
         *gate.parameters,
-        time,
-        x.stride(0),
-        x.stride(1),
+        *strides,
         gate.epsilon,
-        WIDTH=width,
-        BLOCK_R=min(power_of_two(width), 128),
-        **gate.sizes(time),
+        **sizes,
+        **gate.modulation(),
     )
-    return kernel, pooled
+    return kernel, pooled, moments
 
 
 def modulate_backward(
     taps: Tensor,
     scale: float,
     pooled: Tensor,
+    moments: Tensor | None,
     padding_mask: Tensor,
     gate: Gate,
     time: int,
@@ -120,6 +146,7 @@ def modulate_backward(
         taps: B x H x rows x K, float32, contiguous; the gradient is its sum over the rows ...
         scale: ... times this.
         pooled: B x H x P, from :func:`modulate`.
+        moments: likewise.
         padding_mask: as for :func:`modulate`.
         gate: as for :func:`modulate`.
         time: T.
@@ -139,21 +166,40 @@ def modulate_backward(
     numbers = torch.empty(
         batch * heads, 2 * size + 4 * latent, dtype=torch.float32, device=taps.device
     )
+    written = numbers, numbers if share is None else share
+    sizes = {"WIDTH": width, "WANTS_SHARE": wants_share, **gate.sizes(time)}
     context.modulate_backward[(batch * heads,)](
-        numbers,
-        numbers if share is None else share,
+        *written,
         taps,
         pooled,
         padding_mask,
+        numbers if moments is None else moments,
         *gate.parameters,
         time,
         rows,
         scale,
         gate.epsilon,
-        WIDTH=width,
-        WANTS_SHARE=wants_share,
-        **gate.sizes(time),
+        **sizes,
+        **gate.modulation(),
     )
+    if moments is not None:
+        # Averages over all that the norm spans: of the gradient, and of the gradient times what was
+        # normalised. The norm's scale's is the latter without the scale, the shift's the former.
+        of_norm = numbers[:, -2 * latent :].view(batch, heads, 2, latent)
+        grad_moments = (of_norm * gate.norm_weight.unsqueeze(1)).mean((1, 3))
+        context.encode_backward[(batch * heads,)](
+            *written,
+            grad_moments,
+            pooled,
+            padding_mask,
+            moments,
+            gate.encoder,
+            gate.norm_weight,
+            time,
+            gate.epsilon,
+            SIZE=size,
+            **sizes,
+        )
     return share, numbers
 
 
@@ -164,7 +210,8 @@ def parameter_gradients(numbers: Tensor, pooled: Tensor, gate: Gate) -> tuple[Te
         weight, logits, active, encoded, norm = numbers.split(
             [size, size, latent, latent, 2 * latent], 1
         )
-        norm_weight, norm_bias = norm.sum(0).split(latent)
+        norm = norm.unflatten(0, (-1, len(gate.weight))) if gate.norms_heads else norm
+        norm_weight, norm_bias = norm.sum(0).split(latent, -1)
         return (
             weight.unflatten(0, (-1, len(gate.weight))).sum(0),
             encoded.t() @ pooled.flatten(0, 1),

@@ -72,8 +72,8 @@ def cg_light_conv(
         padding_mask: B x T, boolean, True at padding.
         weight: H x 1 x K.
         encoder: d x P.
-        norm_weight: d.
-        norm_bias: d.
+        norm_weight: d; or H x d, for one LayerNorm over all heads.
+        norm_bias: likewise.
         decoder: K x d.
         norm_eps: of the LayerNorm.
         weight_softmax: normalise the kernels by a softmax.
@@ -156,7 +156,7 @@ class _GatedConvolution(torch.autograd.Function):
         padding_mask = _bytes(_no_padding(x) if padding_mask is None else padding_mask)
         gate = _make_gate((weight, encoder, norm_weight, norm_bias, decoder), options)
         with torch.cuda.device_of(x):
-            kernel, pooled = modulate(x, padding_mask, gate)
+            kernel, pooled, moments = modulate(x, padding_mask, gate)
             out = convolve(
                 x,
                 kernel,
@@ -165,14 +165,14 @@ class _GatedConvolution(torch.autograd.Function):
                 dropout=dropout,
                 seed=seed,
             )
-        ctx.save_for_backward(x, padding_mask, kernel, pooled, *gate.parameters)
+        ctx.save_for_backward(x, padding_mask, kernel, pooled, moments, *gate.parameters)
         ctx.options, ctx.dropout, ctx.seed = options, dropout, seed
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, padding_mask, kernel, pooled, *parameters = ctx.saved_tensors
+        x, padding_mask, kernel, pooled, moments, *parameters = ctx.saved_tensors
         gate = _make_gate(parameters, ctx.options)
         grad = _rows(grad)
         heads, size = gate.weight.shape
@@ -183,6 +183,7 @@ class _GatedConvolution(torch.autograd.Function):
             taps,
             drop_scale(ctx.dropout),
             pooled,
+            moments,
             padding_mask,
             gate,
             time=len(x),

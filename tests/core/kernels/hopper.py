@@ -44,8 +44,9 @@ def launch(function: JITFunction, *args: Any, grid: Any, warmup: bool, **options
 def gated(
     dtype: torch.dtype, time: int, batch: int, channels: int, heads: int, size: int, *, padded: bool
 ) -> None:
-    shapes = [(heads, 1, size), (size // 2 + 1, 3 * size), (size // 2 + 1,), (size // 2 + 1,)]
-    shapes.append((size, size // 2 + 1))
+    latent = size // 2 + 1
+    norm = (latent,) if padded else (heads, latent)
+    shapes = [(heads, 1, size), (latent, 3 * size), norm, norm, (size, latent)]
     parameters = [torch.zeros(shape, requires_grad=True) for shape in shapes]
     x = torch.zeros(time, batch, channels, dtype=dtype, requires_grad=True)
     kernels.cg_light_conv(

@@ -20,7 +20,7 @@ from launching import (
 from tools import padding_mask
 from torch import Tensor
 
-from fairseq_cgc.core import CGLightConv, reference
+from fairseq_cgc.core import GATE_NORMS, CGLightConv, reference
 from fairseq_cgc.core.kernels import cg_light_conv, operations
 from fairseq_cgc.core.kernels.modulation import AVERAGED_AT_ONCE
 
@@ -101,13 +101,18 @@ def compare(
 
 
 @pytest.mark.parametrize(
-    ("side", "gate_target"),
-    [("left", "kernel"), ("right", "logits"), ("anywhere", "logits"), ("none", "kernel")],
+    ("side", "gate_target", "gate_norm"),
+    [
+        ("left", "kernel", "latent"),
+        ("right", "logits", "heads"),
+        ("anywhere", "logits", "latent"),
+        ("none", "kernel", "heads"),
+    ],
 )
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_reference_in_outputs_and_gradients(case, side, gate_target):
+def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, gate_norm):
     channels, heads, size, lengths = case
-    module = make(channels, size, heads, gate_target=gate_target)
+    module = make(channels, size, heads, gate_target=gate_target, gate_norm=gate_norm)
     mask = mask_of(lengths, side)
     x = random(max(lengths) + 2, len(lengths), channels)
     exact_module, exact_x = exact(module, x)
@@ -120,20 +125,19 @@ def test_equals_reference_in_outputs_and_gradients(case, side, gate_target):
 
 
 @pytest.mark.parametrize(
-    ("time", "channels", "heads", "size", "weight_softmax", "gate_target"),
+    ("time", "channels", "heads", "size", "options"),
     [
-        (50, 4, 2, 5, False, "kernel"),
-        (100, 16, 2, 31, False, "logits"),
-        (AVERAGED_AT_ONCE + 22, 8, 2, 31, True, "logits"),
-        (AVERAGED_AT_ONCE + 70, 2, 2, 63, True, "kernel"),
-        (40, 128, 2, 7, True, "kernel"),
-        (20, 130, 1, 3, True, "logits"),  # more channels of a head than a block has
+        (50, 4, 2, 5, {"weight_softmax": False}),
+        (100, 16, 2, 31, {"weight_softmax": False, "gate_target": "logits"}),
+        (AVERAGED_AT_ONCE + 22, 8, 2, 31, {"gate_target": "logits"}),
+        (AVERAGED_AT_ONCE + 70, 2, 2, 63, {}),
+        (AVERAGED_AT_ONCE + 5, 6, 3, 7, {"gate_norm": "heads"}),
+        (40, 128, 2, 7, {}),
+        (20, 130, 1, 3, {"gate_target": "logits"}),  # more channels of a head than a block has
     ],
 )
-def test_equals_pytorch_in_outputs_and_gradients(
-    time, channels, heads, size, weight_softmax, gate_target
-):
-    module = make(channels, size, heads, weight_softmax=weight_softmax, gate_target=gate_target)
+def test_equals_pytorch_in_outputs_and_gradients(time, channels, heads, size, options):
+    module = make(channels, size, heads, **options)
     mask = padding_mask([time, time - 5], "left").to(DEVICE)
     x = random(time, 2, channels)
     exact_module, exact_x = exact(module, x)
@@ -141,9 +145,10 @@ def test_equals_pytorch_in_outputs_and_gradients(
     compare((module, x, run(module, x, mask)), (exact_module, exact_x, want), 1e-4, 1e-4, 1e-4)
 
 
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
 @pytest.mark.parametrize("time", [7, AVERAGED_AT_ONCE + 1])
-def test_what_stands_at_padding_does_not_matter(time):
-    module = make(4, 5, 2)
+def test_what_stands_at_padding_does_not_matter(time, gate_norm):
+    module = make(4, 5, 2, gate_norm=gate_norm)
     mask = padding_mask([time, 3], "left").to(DEVICE)
     x = random(time, 2, 4)
     found = []
@@ -158,8 +163,9 @@ def test_what_stands_at_padding_does_not_matter(time):
 
 @pytest.mark.parametrize("parameters", [torch.float32, None])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(dtype, parameters):
-    module = make(8, 7, 2).to(parameters or dtype)
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
+def test_half_precision(gate_norm, dtype, parameters):
+    module = make(8, 7, 2, gate_norm=gate_norm).to(parameters or dtype)
     mask = padding_mask([30, 11], "right").to(DEVICE)
     x = random(30, 2, 8, dtype=dtype)
     exact_module, exact_x = exact(module, x)
@@ -172,9 +178,10 @@ def test_half_precision(dtype, parameters):
     compare(got, want, ROUNDING[dtype], 3 * EXACT, rtol)
 
 
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_autocast_changes_nothing(dtype):
-    module = make(8, 7, 2)
+def test_autocast_changes_nothing(dtype, gate_norm):
+    module = make(8, 7, 2, gate_norm=gate_norm)
     x = random(20, 2, 8, dtype=dtype)
     found = []
     for enabled in (False, True):
@@ -205,12 +212,13 @@ def test_backward_drops_what_forward_dropped(time, dropout):
     )
 
 
+@pytest.mark.parametrize("gate_norm", GATE_NORMS)
 @pytest.mark.parametrize("wanted", ["x", "parameters", ""])
-def test_computes_only_the_gradients_that_are_wanted(wanted, monkeypatch):
+def test_computes_only_the_gradients_that_are_wanted(wanted, gate_norm, monkeypatch):
     calls = []
     for name in ("convolve", "parameter_gradients"):
         monkeypatch.setattr(operations, name, told(getattr(operations, name), calls))
-    module, x = make(4, 3, 2), random(5, 2, 4)
+    module, x = make(4, 3, 2, gate_norm=gate_norm), random(5, 2, 4)
     complete = projected(run(module, x), [x, *module.parameters()])
     x.requires_grad_(wanted == "x")
     module.requires_grad_(wanted == "parameters")
@@ -246,11 +254,13 @@ def test_strides_do_not_matter():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize(
+    ("gate_target", "gate_norm"), [("kernel", "latent"), ("logits", "latent"), ("kernel", "heads")]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("time", "batch"), [(28, 128), (100, 32), (1024, 4), (2048, 2)])
-def test_real_sizes(time, batch, dtype, gate_target):
-    module = make(512, 31, 4, gate_target=gate_target)
+def test_real_sizes(time, batch, dtype, gate_target, gate_norm):
+    module = make(512, 31, 4, gate_target=gate_target, gate_norm=gate_norm)
     lengths = [time - (37 * i) % time for i in range(batch)]
     mask = padding_mask(lengths, "left").to(DEVICE)
     x = random(time, batch, 512, dtype=dtype)

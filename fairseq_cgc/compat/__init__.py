@@ -38,6 +38,7 @@ from fairseq_cgc.compat.imports import (
 )
 from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
+from fairseq_cgc.compat.starting import check_start_of_training
 from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
 
 __all__ = ["FIXES", "Fix", "apply", "safe_load"]
@@ -125,6 +126,13 @@ FIXES = (
         "a run killed while it saves leaves a broken checkpoint_last.pt, a full disk a traceback",
         _always,
         save_checkpoints_whole,
+    ),
+    Fix(
+        "start of training",
+        "a missing --restore-file trains from scratch; a checkpoint needs the embeddings it was "
+        "started with; --write-checkpoints-asynchronously leaves unreadable files",
+        _always,
+        check_start_of_training,
     ),
     Fix(
         "expressions",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairseq_cgc.compat.starting import forget_initial_weights
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file, read_safely, save_tensors
 
@@ -74,7 +75,10 @@ def read_checkpoints_safely() -> None:
     @functools.wraps(read)
     def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            return read(path, *args, **kwargs)
+            state = read(path, *args, **kwargs)
+            for options in (state.get("args"), getattr(state.get("cfg"), "model", None)):
+                forget_initial_weights(options)
+            return state
         except UserError:
             raise
         except OSError as error:
@@ -131,24 +135,23 @@ def save_checkpoints_whole() -> None:
     from fairseq import checkpoint_utils
     from fairseq.file_io import PathManager
 
-    copy, save = PathManager.copy, checkpoint_utils.torch_persistent_save
+    copy = PathManager.copy
 
     @functools.wraps(copy)
     def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
-        if not overwrite or not PathManager.supports_rename(dst_path):
-            return copy(src_path, dst_path, overwrite)
+        if not overwrite:
+            return copy(src_path, dst_path)
         with new_file(Path(dst_path)) as partial:
             return copy(src_path, str(partial), overwrite)
 
-    @functools.wraps(save)
+    @functools.wraps(checkpoint_utils.torch_persistent_save)
     def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
-        if async_write or not PathManager.supports_rename(filename):
-            save(obj, filename, async_write)
-        else:
-            # fairseq tries three times, and appends to what the last attempt left.
-            save_tensors(Path(filename), obj)
+        # fairseq tries three times, and appends to what the last attempt left.
+        save_tensors(Path(filename), obj)
 
     def verify_checkpoint_directory(save_dir: str) -> None:
+        if "://" in save_dir:  # fairseq would write into a local folder of that name
+            raise UserError(f"--save-dir is {save_dir}, but must be a folder of this machine")
         try:
             Path(save_dir).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=save_dir).close()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fairseq_cgc.compat.processes import refuse_to_train_alone
+from fairseq_cgc.compat.starting import forget_initial_weights
 
 
 def keep_the_last_batch() -> None:
@@ -87,6 +88,7 @@ def _end_workers(epoch_iterator: Any) -> None:
 def _adjust(cfg: Any) -> None:
     """Settings without which training fails, or does not resume to the same weights."""
     on_gpu = torch.cuda.is_available() and not cfg.common.cpu
+    forget_initial_weights(cfg.model)  # the model is built; its checkpoints record these options
     if cfg.common.fp16 and not on_gpu:
         cfg.common.fp16_no_flatten_grads = True  # flattening asks CUDA for a device
     # Else the batches of every epoch are those of the first one of this process, and a

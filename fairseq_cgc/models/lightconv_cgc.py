@@ -18,7 +18,7 @@ from fairseq.models.lightconv import (
     LightConvModel,
 )
 from fairseq.modules import FairseqDropout
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
@@ -189,7 +189,6 @@ class LightConvCGCModel(LightConvModel):
         model = cls(encoder, LightConvCGCDecoder(args, target, target_embedding))
         if args.init_from_lightconv:
             load_lightconv(model, args.init_from_lightconv)
-            _forget_initialisation(cfg)
         return model
 
     def prepare_for_inference_(self, cfg: DictConfig) -> None:
@@ -224,18 +223,6 @@ def _embedding(dictionary: Any, width: int, path: str | None) -> nn.Embedding:
     if path:
         utils.load_embedding(utils.parse_embedding(path), dictionary, embedding)
     return embedding
-
-
-def _forget_initialisation(cfg: Any) -> None:
-    """Let the checkpoints of this run stand alone.
-
-    They record the run's options, the initial checkpoint among them, and whoever loads them
-    builds the model from these options, perhaps long after that file is gone.
-    """
-    run: Any = cfg._get_parent() if isinstance(cfg, DictConfig) else None
-    if run is not None and run.get("model") is not None:
-        with open_dict(run):
-            run.model.init_from_lightconv = None
 
 
 def _register_architecture(name: str) -> None:

@@ -354,14 +354,6 @@ def test_initialised_from_lightconv_of_the_cuda_layer_and_of_old_fairseq(tmp_pat
     assert all(torch.equal(model.state_dict()[key], theirs[key]) for key in theirs)
 
 
-def test_run_forgets_where_it_was_initialised_from(tmp_path):
-    path = save(build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *TINY), tmp_path / "lightconv.pt")
-    cfg = parse("lightconv_cgc_iwslt_de_en", *TINY, "--init-from-lightconv", path)
-    task = TranslationTask(cfg.task, dictionary(30), dictionary(20))
-    task.build_model(cfg.model)
-    assert cfg.model.init_from_lightconv is None
-
-
 @pytest.mark.parametrize(
     ("arch", "options", "message"),
     [

@@ -28,6 +28,7 @@ _PRELOADED = (
     "demo_training",
     "fairseq_cli.train",
     "fairseq_cli.generate",
+    "fairseq_cli.hydra_train",
     "fairseq_cgc.mt.evaluation",
     "fairseq_cgc.mt.translator",
 )
@@ -101,7 +102,8 @@ def _run(command: list[str], output: str, environment: dict[str, str]) -> None:
             sys.argv = [script, *arguments]
             runpy.run_path(script, run_name="__main__")
         else:
-            sys.argv = [f"fairseq-{name}", *arguments, "--user-dir", str(PACKAGE)]
+            user_dir = [] if name == "hydra_train" else ["--user-dir", str(PACKAGE)]
+            sys.argv = [f"fairseq-{name}", *arguments, *user_dir]
             show_user_errors_in_one_line()
             importlib.import_module(f"fairseq_cli.{name}").cli_main()
     except SystemExit:

@@ -170,7 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for image_command in (of_cam, of_kernels):
         image_command.add_argument(
-            "--layer", metavar="NAME", help="a convolution (the last gated one)"
+            "--layer",
+            metavar="NAME",
+            help="a convolution (the last gated one; cam: of a plain model, the last one of more "
+            "than 1 x 1)",
         )
         image_command.add_argument(
             "--split", choices=("train", "val"), default="val", help="of --data (%(default)s)"

@@ -49,7 +49,11 @@ def main() -> None:
         crops = Crops(image_size=arguments.image_size, resize=arguments.resize)
         subject = load_weights_of(arguments.model, arguments.weights, crops)
     images, accepted = test_images(
-        subject, arguments.data, split=arguments.split, objectnet=arguments.objectnet
+        subject,
+        arguments.data,
+        split=arguments.split,
+        objectnet=arguments.objectnet,
+        skip_broken=arguments.skip_broken,
     )
     split = "objectnet" if arguments.objectnet else arguments.split
     output = arguments.output or path.with_name(f"{path.stem}.{split}.json")
@@ -67,6 +71,7 @@ def main() -> None:
             machine = describe_machine(cpu=processes.device.type == "cpu")
             result = command_line.evaluation_result(
                 *(path, subject.name, subject.model, arguments, split, scores, images.noun),
+                left_out=len(images) - scores.samples,
                 machine=machine,
             )
             write_json(output, result)
@@ -98,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--resize", type=int, default=256, metavar="N",
         help="shorter side before the crop (%(default)s)",
     )  # fmt: skip
-    command_line.add_evaluation_options(parser, batch_size=128, noun="images")
+    command_line.add_evaluation_options(parser, batch_size=128, batches="images", noun="images")
     return parser
 
 

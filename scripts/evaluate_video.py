@@ -124,12 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     views.add_argument(
         "--average", choices=AVERAGES, help="what is averaged (logits; softmax for P3D)"
     )
-    run = command_line.add_evaluation_options(parser, batch_size=16, noun="views")
-    run.add_argument(
-        "--skip-broken", action="store_true",
-        help="leave out videos that cannot be read; they are counted (off: an error that names "
-        "the file)",
-    )  # fmt: skip
+    command_line.add_evaluation_options(parser, batch_size=16, batches="views", noun="videos")
     return parser
 
 

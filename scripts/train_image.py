@@ -3,6 +3,7 @@
     python scripts/train_image.py --data digits --out OUT            a few minutes on 2 cores
     python scripts/train_image.py --data CIFAR --out OUT             cifar-10-binary, unpacked
     python scripts/train_image.py --data IMAGENET --out OUT --preset advanced --precision bfloat16
+    python scripts/train_image.py --data FOLDERS --weights resnet50.pth --lr 0.01 --out OUT
     torchrun --nproc-per-node 8 scripts/train_image.py --data IMAGENET --out OUT
 
 Image folders are IMAGENET/train/CLASS/*.jpg and IMAGENET/val/CLASS/*.jpg. Options replace what
@@ -42,11 +43,12 @@ def main() -> None:
     changes |= {"cgc": _switches(arguments.cgc)} if arguments.cgc else {}
     settings = Settings.preset(arguments.preset or preset_for(arguments.data), changes)
     run = command_line.run_options(arguments)
-    data = open_data(arguments.data, crops_of(settings))
+    data = open_data(arguments.data, crops_of(settings), skip_broken=arguments.skip_broken)
     with join_processes(arguments.device) as processes:
         alone = only_process_in(arguments.out) if processes.is_main else nullcontext()
         with alone:
-            progress = Trainer(data, settings, arguments.out, run, processes).run()
+            trainer = Trainer(data, settings, arguments.out, run, processes, arguments.weights)
+            progress = trainer.run()
         if processes.is_main:
             print(command_line.trained(arguments.out, progress))
 
@@ -58,13 +60,17 @@ def _parser() -> argparse.ArgumentParser:
         help="image folders, CIFAR-10's binary files, or 'digits': those of scikit-learn",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder for the training")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="start from these: of the plain model, ImageNet's for example (none)",
+    )  # fmt: skip
     settings = command_line.add_settings(parser, Settings)
     settings.add_argument(
         "--cgc", action="append", metavar="KEY=VALUE",
-        help="a switch of the gates, for example branches=1 or stages=[res2,res3]; may be "
+        help="a switch of the gates, for example branches=in or stages=[res2,res3]; may be "
         "repeated (none)",
     )  # fmt: skip
-    command_line.add_run_options(parser)
+    command_line.add_run_options(parser, "image")
     return parser
 
 

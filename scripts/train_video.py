@@ -78,12 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="start from these: of the plain backbone, ImageNet's for example (none)",
     )  # fmt: skip
     command_line.add_settings(parser, VideoSettings)
-    run = command_line.add_run_options(parser)
-    run.add_argument(
-        "--skip-broken", action="store_true",
-        help="take the next video instead of one that cannot be read; they are counted (off: "
-        "an error that names the file)",
-    )  # fmt: skip
+    command_line.add_run_options(parser, "video")
     return parser
 
 

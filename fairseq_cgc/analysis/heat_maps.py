@@ -52,7 +52,7 @@ def heat_maps(
 
     Args:
         model: left in evaluation mode.
-        layer: name of a 2-D convolution; the last gated one if ``None``.
+        layer: name of a 2-D convolution; for ``None`` that of :func:`find_layer`.
         images: B x channels x height x width, standardised, on the model's device.
         classes: B, whose scores to explain; those with the highest score by default.
 

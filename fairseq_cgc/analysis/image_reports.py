@@ -46,7 +46,7 @@ def report_heat_maps(
         output: PNG file to write.
         data: as for training; ``None`` for files.
         split: of the data.
-        layer: a 2-D convolution; the last gated one by default.
+        layer: a 2-D convolution; by default that of :func:`find_layer`.
         target: the class to explain; by default the true one, for files the predicted one.
         device: as in :func:`join_processes`.
 

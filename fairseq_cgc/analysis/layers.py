@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TypeVar
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, UserError
+from fairseq_cgc.vision.weights import ADDITIONS
 
 GATED = (CGConv1d, CGConv2d, CGConv3d)
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -20,7 +23,8 @@ def find_layer(
     Args:
         model: any module.
         name: as in ``named_modules``; ``None`` for the last gated convolution that the model
-            defines.
+            defines, or without any the last one whose kernel is larger than 1 and that is no
+            addition to a plain ResNet (an offset, attention).
         kinds: what the layer may be.
 
     Raises:
@@ -28,16 +32,23 @@ def find_layer(
     """
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     allowed = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
+    if not allowed:
+        raise UserError(f"{type(model).__name__} has no {_names(kinds)}")
     if name is None:
         gated = [n for n, m in allowed.items() if isinstance(m, GATED)]
-        if not gated:
-            raise UserError(f"{type(model).__name__} has no gated convolution")
-        name = gated[-1]
+        spatial = [n for n, m in allowed.items() if _is_spatial(m) and not _is_addition(n)]
+        name = (gated or spatial or list(allowed))[-1]
     if name not in allowed:
-        if not allowed:
-            raise UserError(f"{type(model).__name__} has no {_names(kinds)}")
         raise UserError(f"--layer is {name!r}, but must be one of {', '.join(allowed)}")
     return name, allowed[name]
+
+
+def _is_spatial(layer: nn.Module) -> bool:
+    return isinstance(layer, _ConvNd) and prod(layer.kernel_size) > 1
+
+
+def _is_addition(name: str) -> bool:
+    return not ADDITIONS.keys().isdisjoint(name.split("."))
 
 
 def _names(kinds: tuple[type[nn.Module], ...]) -> str:

@@ -15,7 +15,7 @@ from fairseq_cgc.video.clip_gate import ClipGatedConv2d
 from fairseq_cgc.video.model import VideoResNet
 from fairseq_cgc.video.non_local import non_local_blocks
 from fairseq_cgc.video.p3d import frames_in_blocks, temporal_layers
-from fairseq_cgc.video.shift import TemporalShift
+from fairseq_cgc.video.shift import shift_distance, temporal_shifts
 from fairseq_cgc.video.temporal import TemporalConv
 from fairseq_cgc.vision import registry as images
 from fairseq_cgc.vision.resnet import STEM, Convolution, no_part
@@ -78,6 +78,7 @@ def create_model(
     in_channels: int = 3,
     backbone: str = "resnet50",
     dropout: float = 0.5,
+    shift_every: int | None = None,
     weights: str | Path | None = None,
 ) -> VideoResNet:
     """Build a model: clips, B x T x C x H x W, to B x num_classes logits (section 4.3).
@@ -101,6 +102,8 @@ def create_model(
         in_channels: channels of the frames.
         backbone: ``resnet50``, ``resnet101``, or ``resnet{6n+2}_cifar`` for small frames.
         dropout: before the classifier; the paper's is 0.5 for TSN and TSM, 0.8 for P3D-A.
+        shift_every: ``tsm`` shifts before every so many blocks of each stage; ``None`` for what
+            TSM's release does, 2 for ``resnet101`` and 1 for ``resnet50``.
         weights: a checkpoint to start from, of the plain backbone for images or of this model.
 
     Raises:
@@ -112,6 +115,7 @@ def create_model(
         ("num_classes", num_classes),
         ("num_frames", num_frames),
         ("in_channels", in_channels),
+        ("shift_every", 1 if shift_every is None else shift_every),
     ):
         if value < 1:
             raise UserError(f"{option} is {value}, but must be at least 1")
@@ -137,7 +141,11 @@ def create_model(
         width=image.width,
         small_images=image.small_images,
         convolution=convolution,
-        shift=TemporalShift(num_frames) if design.family == "tsm" else None,
+        shift=(
+            temporal_shifts(num_frames, shift_every or shift_distance(image))
+            if design.family == "tsm"
+            else no_part
+        ),
         temporal=(
             temporal_layers(num_frames, image, gated=design.gates_time) if is_p3d else no_part
         ),
@@ -149,6 +157,15 @@ def create_model(
                 module.reset_to_identity()
         load_weights(model, weights, other_classes=True)
     return model
+
+
+def shift_distance_of(name: str, backbone: str) -> int:
+    """``shift_every`` of a model that leaves it to TSM's release; 1 where nothing is shifted.
+
+    Raises:
+        UserError: for an unknown name or backbone.
+    """
+    return shift_distance(_backbone(backbone)) if architecture(name).family == "tsm" else 1
 
 
 def _backbone(name: str) -> images.Architecture:

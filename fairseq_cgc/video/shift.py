@@ -6,6 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_cgc.vision.registry import Architecture
+from fairseq_cgc.vision.resnet import BlockPart
+
+_DEEP = 23  # blocks in the third stage, as ResNet-101 has
+
 
 class TemporalShift(nn.Module):
     """Lin et al., "TSM: Temporal Shift Module" (ICCV 2019), section 3; not in place.
@@ -35,3 +40,22 @@ class TemporalShift(nn.Module):
 
     def extra_repr(self) -> str:
         return f"frames={self.frames}, fraction={self.fraction}"
+
+
+def shift_distance(backbone: Architecture) -> int:
+    """TSM's release shifts before every block, but in ResNet-101 before every second one."""
+    return 2 if backbone.depths[2] >= _DEEP else 1
+
+
+def temporal_shifts(frames: int, every: int) -> BlockPart:
+    """A shift before each block of a stage whose index is a multiple of ``every``.
+
+    Args:
+        frames: T, in a clip.
+        every: at least 1.
+    """
+
+    def shift(stage: str, index: int, blocks: int, channels: int) -> nn.Module | None:
+        return TemporalShift(frames) if index % every == 0 else None
+
+    return shift

@@ -140,7 +140,8 @@ def create_model(
         in_channels: channels of the images.
         cgc: switches of the gates (:func:`fairseq_cgc.vision.gating.gated_convolutions`);
             a plain name with ``cgc={}`` means the same as the name with the suffix.
-        weights: a checkpoint to start from (:func:`load_weights`).
+        weights: a checkpoint to start from (:func:`load_weights`); its classifier is left out if
+            it has another number of classes.
 
     Raises:
         UserError: for an unknown name or switch, a number that is not positive, or a
@@ -169,5 +170,5 @@ def create_model(
         after=design.after,
     )
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, other_classes=True)
     return model

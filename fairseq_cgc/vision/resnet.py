@@ -133,7 +133,7 @@ class ResNet(nn.Module):
             of stride 2 followed by max pooling (ImageNet).
         convolution: for each of :func:`stage_names`, what makes its spatial convolutions.
         attention: for each block, what changes its residual.
-        shift: for all blocks, what changes the input of the first convolution.
+        shift: for each block, what changes the input of the first convolution.
         temporal: for each block, what changes the input of the last convolution; for the stem,
             counted as a stage of one block, what comes before the max pooling.
         after: for each block, what changes its output.
@@ -150,7 +150,7 @@ class ResNet(nn.Module):
         small_images: bool = False,
         convolution: Callable[[str], Convolution] = lambda stage: nn.Conv2d,
         attention: Attention | None = None,
-        shift: nn.Module | None = None,
+        shift: BlockPart = no_part,
         temporal: BlockPart = no_part,
         after: BlockPart = no_part,
     ) -> None:
@@ -175,7 +175,7 @@ class ResNet(nn.Module):
                         stride=2 if number > 0 and index == 0 else 1,
                         convolution=convolution(stage),
                         attention=attention,
-                        shift=shift,
+                        shift=shift(stage, index, blocks, channels),
                         temporal=temporal(stage, index, blocks, stage_width),
                         after=after(stage, index, blocks, out_channels),
                     )

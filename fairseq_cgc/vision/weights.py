@@ -13,6 +13,7 @@ from fairseq_cgc.core.files import read_safely
 
 logger = logging.getLogger(__name__)
 
+_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
 # What a plain ResNet lacks: the module's name and what its parameters are called.
 ADDITIONS = {
     "gate": "gates",
@@ -31,7 +32,7 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
 
     Args:
         model: of :func:`fairseq_cgc.vision.create_model`.
-        path: a state dict, or a dictionary with one under ``model`` or ``state_dict``.
+        path: as for :func:`read_weights`.
         other_classes: whether a classifier of another number of classes is left out, so that
             the model's own keeps its initial values.
 
@@ -39,7 +40,7 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
         UserError: if the file cannot be read or is not such a dictionary, or names or shapes
             differ otherwise. The model is unchanged then.
     """
-    state = _read(path)
+    state = read_weights(path)
     own = model.state_dict()
     kept: dict[str, set[str]] = {}
     if other_classes and _classes(state) not in (None, _classes(own)):
@@ -68,14 +69,28 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
         logger.warning("%s holds no %s: they keep their initial values", path, what)
 
 
-def _read(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """A checkpoint's parameters under the model's own names.
+
+    Args:
+        path: a state dict, or a dictionary with one under ``model`` or ``state_dict``; what
+            wrappers put before every name (``module.``) is taken off.
+
+    Raises:
+        UserError: if the file cannot be read or is not such a dictionary.
+    """
     state = read_safely(Path(path))
     for key in ("model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"weights {path} are not a dictionary of tensors")
-    return dict(state)
+    names = list(state)
+    while names and (prefix := next((w for w in _WRAPPERS if names[0].startswith(w)), None)):
+        if not all(name.startswith(prefix) for name in names):
+            break
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _classes(state: Mapping[str, Tensor]) -> int | None:

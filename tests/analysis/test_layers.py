@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from fairseq_cgc.analysis.layers import GATED, find_layer
 from fairseq_cgc.core import CGConv1d, CGConv2d, UserError
+from fairseq_cgc.vision import create_model
 
 
 def model() -> nn.Sequential:
@@ -15,6 +17,30 @@ def test_the_last_gated_layer_is_the_default():
     net = model()
     assert find_layer(net, None, GATED) == ("2", net[2])
     assert find_layer(net, None, nn.Conv2d) == ("0", net[0])  # neither 1-D nor the plain one
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet8_cifar", "layer3.0.conv2"),  # not the shortcut, which comes last
+        ("resnet50", "layer4.2.conv2"),
+        ("resnet50_cgc", "layer4.2.conv2"),
+        ("dcnv2_resnet50", "layer4.2.conv2"),  # not its offsets
+        ("cbam_resnet50", "layer4.2.conv2"),  # not in the attention
+    ],
+)
+def test_without_gates_the_last_spatial_layer_is_the_default(name, layer):
+    with torch.device("meta"):
+        net = create_model(name)
+    assert find_layer(net, None, nn.Conv2d) == (layer, net.get_submodule(layer))
+    if not name.endswith("_cgc"):
+        with pytest.raises(UserError, match="ResNet has no gated convolution"):
+            find_layer(net, None, GATED)
+
+
+def test_pointwise_layers_are_better_than_none():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    assert find_layer(net, None, nn.Conv2d)[0] == "1"
 
 
 def test_a_layer_by_name():
@@ -30,6 +56,7 @@ def test_an_unknown_layer_is_told_with_those_there_are():
 @pytest.mark.parametrize(
     ("name", "kinds", "message"),
     [
+        (None, nn.Conv2d, "Linear has no Conv2d"),
         (None, GATED, "Linear has no gated convolution"),
         ("x", GATED, "Linear has no gated convolution"),
         ("x", nn.Conv2d, "Linear has no Conv2d"),

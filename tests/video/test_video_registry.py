@@ -125,6 +125,28 @@ def test_shifts_are_tsms():
     ]
 
 
+@pytest.mark.parametrize(
+    ("backbone", "every", "shifted"),
+    [
+        ("resnet50", None, [3, 4, 6, 3]),
+        ("resnet101", None, [2, 2, 12, 2]),  # every second one, as TSM's release
+        ("resnet101", 1, [3, 4, 23, 3]),
+        ("resnet50", 3, [1, 2, 2, 1]),
+        ("resnet134_cifar", None, [22, 22, 22]),
+        ("resnet140_cifar", None, [12, 12, 12]),
+    ],
+)
+@pytest.mark.parametrize("name", ["tsm", "tsm_nonlocal_cgc"])
+def test_which_blocks_are_shifted(name, backbone, every, shifted):
+    with torch.device("meta"):
+        model = create_model(name, 5, backbone=backbone, shift_every=every)
+    stages = [model.get_submodule(stage) for stage in model.stages]
+    has_shift = [[block.shift is not None for block in stage] for stage in stages]
+    assert [sum(stage) for stage in has_shift] == shifted
+    assert all(stage[0] for stage in has_shift)
+    assert not any(isinstance(b.shift, TemporalShift) for b in on_meta("tsn").layer1)
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_frames_change_parameters_of_gates_for_each_frame_only(name):
     def shapes(frames):
@@ -182,6 +204,7 @@ def test_unknown_backbones_are_told(backbone):
     [
         ({"num_classes": 0}, "num_classes is 0, but must be at least 1"),
         ({"num_frames": 0}, "num_frames is 0, but must be at least 1"),
+        ({"shift_every": 0}, "shift_every is 0, but must be at least 1"),
         ({"in_channels": -1}, "in_channels is -1, but must be at least 1"),
         ({"dropout": 1}, "dropout is 1, but must be at least 0 and below 1"),
         ({"dropout": float("nan")}, "dropout is nan"),

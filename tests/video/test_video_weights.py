@@ -43,6 +43,13 @@ def test_image_weights_fit_and_the_log_tells_what_they_lack(name, image_weights,
     ]
 
 
+def test_weights_of_a_wrapped_model(image_weights, tmp_path):
+    state = torch.load(image_weights)
+    torch.save({f"module.{name}": t for name, t in state.items()}, tmp_path / "ddp.pt")
+    model = small_model("tsm", weights=tmp_path / "ddp.pt")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
+
+
 def test_another_number_of_classes_leaves_the_classifier(image_weights, caplog):
     torch.manual_seed(5)
     fresh = small_model("tsn", 7)

@@ -87,6 +87,34 @@ def test_whole_checkpoints(tmp_path, caplog, key):
     assert caplog.messages == []
 
 
+def test_another_number_of_classes_leaves_the_classifier(plain, caplog):
+    torch.manual_seed(5)
+    fresh = create_model("resnet8_cifar_cgc", 7)
+    torch.manual_seed(5)
+    model = create_model("resnet8_cifar_cgc", 7, weights=plain)
+    assert caplog.messages == [
+        f"{plain} holds no {what}: they keep their initial values"
+        for what in ("outputs for 7 classes", "gates")
+    ]
+    assert torch.equal(model.fc.weight, fresh.fc.weight)
+    assert torch.equal(model.fc.bias, fresh.fc.bias)
+    assert torch.equal(model.conv1.weight, torch.load(plain)["conv1.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_names_that_wrappers_made(plain, prefix, key):
+    state = torch.load(plain)
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    torch.save(wrapped if key is None else {key: wrapped}, plain)
+    model = create_model("resnet8_cifar", weights=plain)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
+    wrapped["fc.bias"] = wrapped.pop(f"{prefix}fc.bias")  # no wrapper names only some
+    torch.save(wrapped, plain)
+    with pytest.raises(UserError, match=f"plain.pt holds {prefix}conv1.weight, "):
+        load_weights(model, plain)
+
+
 def test_batch_counters_may_be_missing(plain):
     state = torch.load(plain)
     old = {name: t for name, t in state.items() if "num_batches_tracked" not in name}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from fairseq_cgc.video import create_model
+from fairseq_cgc.video.registry import shift_distance_of
 from fairseq_cgc.video.training.sampling import SAMPLINGS, create_sampling
 from fairseq_cgc.vision.training.training_settings import TrainingSettings, setting
 
@@ -24,6 +26,7 @@ class VideoSettings(TrainingSettings):
     script = "scripts/train_video.py"
     noun = "videos"
     presets_file = Path(__file__).with_name("presets.yaml")
+    earlier: ClassVar[Mapping[str, Any]] = {"shift_every": 1}  # whatever the backbone
 
     model: str = setting("tsm_cgc", "model, see python -m fairseq_cgc.video")
     backbone: str = setting("resnet50", "resnet50, resnet101 or resnet{6n+2}_cifar")
@@ -32,18 +35,25 @@ class VideoSettings(TrainingSettings):
     template: str = setting("img_{:05d}.jpg", "name of a frame's file, counted from 1")
     dropout: float = setting(0.5, "of features, before the classifier")
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: any")
+    shift_every: int = setting(0, "tsm shifts before every N-th block; 0: as TSM's release")
     groups: str = setting("uniform", "tsm: other rates and decay for classifier, biases", GROUPS)
 
     def __post_init__(self) -> None:
         """Raises :class:`UserError` for a value that is not allowed, naming the option."""
         super().__post_init__()
         self._demand("num_frames", self.num_frames >= 1, "at least 1")
+        self._demand("shift_every", self.shift_every >= 0, "at least 0")
         self._demand("clip_norm", self.clip_norm >= 0, "at least 0")
         self._demand("dropout", 0 <= self.dropout < 1, "from 0 to below 1")
         self._demand(
             "template", _numbers_frames(self.template), "a name with the number, as img_{:05d}.jpg"
         )
         create_sampling(self.sampling, self.num_frames)
+
+    def effective(self) -> dict[str, Any]:
+        """See :class:`TrainingSettings`."""
+        every = self.shift_every or shift_distance_of(self.model, self.backbone)
+        return {**super().effective(), "shift_every": every}
 
     def create_model(
         self, num_classes: int, channels: int, *, weights: Path | None = None
@@ -56,6 +66,7 @@ class VideoSettings(TrainingSettings):
             in_channels=channels,
             backbone=self.backbone,
             dropout=self.dropout,
+            shift_every=self.shift_every or None,
             weights=weights,
         )
 

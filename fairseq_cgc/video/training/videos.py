@@ -23,7 +23,7 @@ from fairseq_cgc.vision.training.augment import (
     test_view,
 )
 from fairseq_cgc.vision.training.folder import STATISTICS, read_image
-from fairseq_cgc.vision.training.samples import Batch, MemorySamples, Samples
+from fairseq_cgc.vision.training.samples import MemorySamples, Samples
 from fairseq_cgc.vision.training.tree import demand_file
 
 CROPS = (1, 3)
@@ -64,8 +64,7 @@ class FrameVideos(Videos):
         sampling: which frames to take.
         crops: how they are cut; ``padding`` is not used.
         views: of an evaluation.
-        skip_broken: in training, take the next video of the list instead of one that cannot be
-            read; leave it out of an evaluation.
+        skip_broken: as for :class:`Samples`.
     """
 
     in_memory = False
@@ -93,30 +92,6 @@ class FrameVideos(Videos):
         """Of the list: reading a million frames would take hours."""
         lines = (f"{video.path} {video.frames} {video.label}\n" for video in self.videos)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def load(self, indices: Sequence[int], *, seed: int | None) -> Batch:
-        if not self.skip_broken:
-            return super().load(indices, seed=seed)
-        clips: list[Tensor] = []
-        labels: list[int] = []
-        broken: list[str] = []
-        for index in indices:
-            # In training every video may stand in for this one, the nearest first.
-            tries = 1 if seed is None else len(self)
-            for place in range(index, index + tries):
-                taken = place % len(self)
-                try:
-                    clips.append(self.batch([taken], seed=seed))
-                except UserError as error:
-                    broken.append(str(error))
-                    continue
-                labels.append(int(self.labels[taken]))
-                break
-            else:
-                if seed is not None:
-                    raise UserError(f"no video can be read; the first error: {broken[0]}")
-        pixels = torch.cat(clips) if clips else torch.empty(0, dtype=torch.uint8)
-        return Batch(pixels, torch.tensor(labels, dtype=torch.long), tuple(broken))
 
     def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor:
         videos = [self.videos[i] for i in indices]

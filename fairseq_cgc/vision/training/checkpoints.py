@@ -115,7 +115,7 @@ def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Chec
         progress = dict(content["progress"])
         progress.setdefault("samples", progress.pop("images", 0))
         return Checkpoint(
-            settings=kind.from_dict(content["settings"]),
+            settings=kind.from_dict({**kind.earlier, **content["settings"]}),
             classes=tuple(content["classes"]),
             channels=int(content["channels"]),
             model=content["model"],

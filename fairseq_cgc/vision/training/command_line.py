@@ -59,8 +59,8 @@ def changed_settings(arguments: argparse.Namespace, kind: type[TrainingSettings]
     }
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> Any:
-    """Add the options of :class:`RunOptions` and the device; gives their group."""
+def add_run_options(parser: argparse.ArgumentParser, noun: str) -> None:
+    """Add the options of :class:`RunOptions`, the device and what to do with a broken ``noun``."""
     run = parser.add_argument_group("without influence on the settings")
     _add_device_and_workers(run)
     run.add_argument(
@@ -74,7 +74,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> Any:
     run.add_argument(
         "--tensorboard", action="store_true", help="write curves to OUT/tensorboard (off)"
     )
-    return run
+    run.add_argument(
+        "--skip-broken", action="store_true",
+        help=f"take the next {noun} instead of one that cannot be read; they are counted (off: an "
+        "error that names the file)",
+    )  # fmt: skip
 
 
 def run_options(arguments: argparse.Namespace) -> RunOptions:
@@ -96,13 +100,16 @@ def trained(out: Path, progress: Progress) -> str:
     return f"{out / BEST}: epoch {progress.best_epoch}, top-1 {progress.best_top1:.2f}%"
 
 
-def add_evaluation_options(parser: argparse.ArgumentParser, *, batch_size: int, noun: str) -> Any:
-    """Add how an evaluation is run; gives the group.
+def add_evaluation_options(
+    parser: argparse.ArgumentParser, *, batch_size: int, batches: str, noun: str
+) -> None:
+    """Add how an evaluation is run.
 
     Args:
         parser: to add to.
         batch_size: the default.
-        noun: what goes through the model at a time.
+        batches: what goes through the model at a time.
+        noun: what is evaluated, in the plural.
     """
     run = parser.add_argument_group("running")
     run.add_argument(
@@ -110,10 +117,14 @@ def add_evaluation_options(parser: argparse.ArgumentParser, *, batch_size: int, 
     )
     run.add_argument(
         "--batch-size", type=int, default=batch_size, metavar="N",
-        help=f"{noun} at a time (%(default)s)",
+        help=f"{batches} at a time (%(default)s)",
+    )  # fmt: skip
+    run.add_argument(
+        "--skip-broken", action="store_true",
+        help=f"leave out {noun} that cannot be read; they are counted (off: an error that names "
+        "the file)",
     )  # fmt: skip
     _add_device_and_workers(run)
-    return run
 
 
 def demand_positive(arguments: argparse.Namespace, *names: str) -> None:

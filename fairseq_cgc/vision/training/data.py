@@ -67,13 +67,14 @@ def crops_of(settings: TrainingSettings) -> Crops:
     )
 
 
-def open_data(source: str, crops: Crops) -> Data[Images]:
+def open_data(source: str, crops: Crops, *, skip_broken: bool = False) -> Data[Images]:
     """Open a data set.
 
     Args:
         source: ``digits``; a folder with CIFAR-10's binary files; or one with ``train`` and
             ``val``, and in both a folder of images for every class.
         crops: how images are cut.
+        skip_broken: as for :class:`Samples`.
 
     Raises:
         UserError: if it is none of these, or its files are wrong.
@@ -92,6 +93,6 @@ def open_data(source: str, crops: Crops) -> Data[Images]:
                 f"--data is {source}, which has no folder {name}; it must have train and val, "
                 "each with a folder of images for every class, or CIFAR-10's binary files"
             )
-    train, val = (FolderImages(path / name, crops) for name in SPLITS)
+    train, val = (FolderImages(path / name, crops, skip_broken=skip_broken) for name in SPLITS)
     same_classes(train.classes, val.classes, path)
     return Data(train, val)

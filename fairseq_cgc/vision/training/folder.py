@@ -37,6 +37,7 @@ class FolderImages(Images):
         crops: how images are cut.
         classes: folders to read, in the order of the labels; all of them in the order of their
             names if left out.
+        skip_broken: as for :class:`Samples`.
 
     Raises:
         UserError: if there are no class folders, or one of them is missing, empty, not to be
@@ -45,7 +46,14 @@ class FolderImages(Images):
 
     in_memory = False
 
-    def __init__(self, root: Path, crops: Crops, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        crops: Crops,
+        classes: Sequence[str] | None = None,
+        *,
+        skip_broken: bool = False,
+    ) -> None:
         classes = class_folders(root) if classes is None else classes
         files: list[list[str]] = []
         left_out: list[str] = []
@@ -64,7 +72,7 @@ class FolderImages(Images):
             )
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(list(map(len, files))))
         super().__init__(classes, labels, STATISTICS, crops)
-        self.root = root
+        self.root, self.skip_broken = root, skip_broken
         self.files = [file for of_class in files for file in of_class]
 
     def fingerprint(self) -> str:

@@ -49,13 +49,16 @@ def read_mapping(path: Path, outputs: int) -> dict[str, list[int]]:
     return dict(mapping)
 
 
-def open_objectnet(root: Path, mapping: Mapping[str, Sequence[int]], crops: Crops) -> FolderImages:
+def open_objectnet(
+    root: Path, mapping: Mapping[str, Sequence[int]], crops: Crops, *, skip_broken: bool = False
+) -> FolderImages:
     """The images of the overlapping classes; other folders are left out.
 
     Args:
         root: with a folder for every class, the release's ``images``.
         mapping: of :func:`read_mapping`.
         crops: of the model's evaluation.
+        skip_broken: as for :class:`Samples`.
 
     Raises:
         UserError: if a class of the mapping has no folder, or an empty one.
@@ -64,7 +67,8 @@ def open_objectnet(root: Path, mapping: Mapping[str, Sequence[int]], crops: Crop
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(f"{root} has no folder {', '.join(missing[:3])}{more} of --objectnet")
-    return FolderImages(root, replace(crops, border=BORDER), sorted(mapping))
+    crops = replace(crops, border=BORDER)
+    return FolderImages(root, crops, sorted(mapping), skip_broken=skip_broken)
 
 
 def accepted_outputs(

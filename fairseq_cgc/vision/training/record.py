@@ -13,7 +13,9 @@ from fairseq_cgc.core.files import write_json
 RECORD = "settings.json"
 
 
-def keep_record(folder: Path, record: Mapping[str, Any]) -> None:
+def keep_record(
+    folder: Path, record: Mapping[str, Any], earlier: Mapping[str, Any] | None = None
+) -> None:
     """Note what a training in ``folder`` is made with; refuse to go on with anything else.
 
     Without checkpoints there is nothing to go on with: an earlier record is replaced.
@@ -21,6 +23,7 @@ def keep_record(folder: Path, record: Mapping[str, Any]) -> None:
     Args:
         folder: of the training; it must exist.
         record: JSON values.
+        earlier: those that earlier records do not name.
 
     Raises:
         UserError: naming the first value that differs, if another training is there.
@@ -32,7 +35,7 @@ def keep_record(folder: Path, record: Mapping[str, Any]) -> None:
     if not path.exists():
         raise UserError(f"{folder} has checkpoints, but no {RECORD}: give another --out")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = {**(earlier or {}), **json.loads(path.read_text(encoding="utf-8"))}
         names = dict.fromkeys([*record, *found])
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error})") from error

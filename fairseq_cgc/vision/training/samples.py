@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
+from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.augment import Crops, random_shifts
 from fairseq_cgc.vision.training.seeds import derive_seed
 
@@ -48,11 +50,14 @@ class Samples(ABC):
         statistics: with which models' inputs are standardised.
         in_memory: batches are made at once; worker processes would only cost time.
         views: of each sample in an evaluation.
+        skip_broken: whether training takes the next sample instead of one that cannot be read,
+            and an evaluation leaves it out.
     """
 
     noun: ClassVar[str]
     in_memory: bool
     views: int = 1
+    skip_broken: bool = False
 
     def __init__(
         self, classes: Sequence[str], labels: Tensor, statistics: Statistics, crops: Crops
@@ -72,7 +77,29 @@ class Samples(ABC):
 
     def load(self, indices: Sequence[int], *, seed: int | None) -> Batch:
         """Some samples with their labels; arguments and errors are those of :meth:`batch`."""
-        return Batch(self.batch(indices, seed=seed), self.labels[list(indices)])
+        if not self.skip_broken:
+            return Batch(self.batch(indices, seed=seed), self.labels[list(indices)])
+        pixels: list[Tensor] = []
+        labels: list[int] = []
+        broken: list[str] = []
+        for index in indices:
+            # In training every sample may stand in for this one, the nearest first.
+            tries = 1 if seed is None else len(self)
+            for place in range(index, index + tries):
+                taken = place % len(self)
+                try:
+                    pixels.append(self.batch([taken], seed=seed))
+                except UserError as error:
+                    broken.append(str(error))
+                    continue
+                labels.append(int(self.labels[taken]))
+                break
+            else:
+                if seed is not None:
+                    noun = self.noun.removesuffix("s")
+                    raise UserError(f"no {noun} can be read; the first error: {broken[0]}")
+        together = torch.cat(pixels) if pixels else torch.empty(0, dtype=torch.uint8)
+        return Batch(together, torch.tensor(labels, dtype=torch.long), tuple(broken))
 
     def batch(self, indices: Sequence[int], *, seed: int | None) -> Tensor:
         """Some samples, as in :class:`Batch`.

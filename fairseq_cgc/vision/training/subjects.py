@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import read_safely
 from fairseq_cgc.vision.registry import create_model
 from fairseq_cgc.vision.training.augment import Crops
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
@@ -18,7 +17,7 @@ from fairseq_cgc.vision.training.data import crops_of, open_data
 from fairseq_cgc.vision.training.images import Images
 from fairseq_cgc.vision.training.objectnet import accepted_outputs, open_objectnet, read_mapping
 from fairseq_cgc.vision.training.samples import Samples
-from fairseq_cgc.vision.weights import load_weights
+from fairseq_cgc.vision.weights import load_weights, read_weights
 
 _PACKAGES = ("torch", "torchmetrics", "pillow", "numpy", "scikit-learn")
 
@@ -66,7 +65,7 @@ def load_weights_of(name: str, path: Path, crops: Crops) -> Subject:
 
     Args:
         name: of the model.
-        path: of a state dict, or a dictionary with one under ``model`` or ``state_dict``.
+        path: as for :func:`read_weights`.
         crops: how its test images are cut.
 
     Raises:
@@ -77,13 +76,10 @@ def load_weights_of(name: str, path: Path, crops: Crops) -> Subject:
             f"--resize is {crops.resize} and --image-size {crops.image_size}, but neither may be "
             "less than 1, nor the first less than the second"
         )
-    state = read_safely(path)
-    for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+    state = read_weights(path)
     try:
         outputs, channels = len(state["fc.weight"]), state["conv1.weight"].shape[1]
-    except (KeyError, TypeError, AttributeError, IndexError):
+    except (KeyError, TypeError, IndexError):
         raise UserError(
             f"--weights {path} has no fc.weight and conv1.weight, which every model here has"
         ) from None
@@ -99,7 +95,12 @@ def load_weights_of(name: str, path: Path, crops: Crops) -> Subject:
 
 
 def test_images(
-    subject: Subject, source: str, *, split: str, objectnet: Path | None
+    subject: Subject,
+    source: str,
+    *,
+    split: str,
+    objectnet: Path | None,
+    skip_broken: bool = False,
 ) -> tuple[Images, Tensor | None]:
     """The images to evaluate a model on.
 
@@ -108,6 +109,7 @@ def test_images(
         source: as for :func:`open_data`, or the folder of ObjectNet's images.
         split: ``train`` or ``val``.
         objectnet: the file of the mapping, for ObjectNet's protocol.
+        skip_broken: as for :class:`Samples`.
 
     Returns:
         The images, and which outputs are right for a label if that is not the label itself.
@@ -117,11 +119,13 @@ def test_images(
     """
     if objectnet is not None:
         mapping = read_mapping(objectnet, subject.outputs)
-        images: Images = open_objectnet(Path(source), mapping, subject.crops)
+        images: Images = open_objectnet(
+            Path(source), mapping, subject.crops, skip_broken=skip_broken
+        )
         accepted = accepted_outputs(images.classes, mapping, subject.outputs)
         check_channels(images, source, subject.channels)
         return images, accepted
-    images = open_data(source, subject.crops).split(split)
+    images = open_data(source, subject.crops, skip_broken=skip_broken).split(split)
     check_classes(images, source, outputs=subject.outputs, classes=subject.classes)
     check_channels(images, source, subject.channels)
     return images, None

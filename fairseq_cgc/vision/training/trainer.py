@@ -86,7 +86,8 @@ class Trainer:
         self.updates = len(batch_sizes(len(data.train), settings, processes.size))
         self.learner = Learner(data.train, settings, self.updates, processes, weights)
         if processes.is_main:
-            keep_record(folder, self._record(weights))
+            earlier = {option_of(name): value for name, value in settings.earlier.items()}
+            keep_record(folder, self._record(weights), earlier)
         processes.wait()
         self.progress = Progress()
         if (folder / LAST).exists():
@@ -138,6 +139,8 @@ class Trainer:
         if self.progress.epoch == self.settings.epochs:
             logger.info("%s: trained before", self.folder)
             return
+        for problem in self.settings.warnings():
+            logger.warning("%s", problem)
         logger.info(
             "%s, %s parameters; %d training and %d validation %s; %d updates an epoch",
             self.settings.model,
@@ -151,7 +154,7 @@ class Trainer:
             )
 
     def _record(self, weights: Path | None) -> dict[str, Any]:
-        options = {option_of(name): value for name, value in self.settings.as_dict().items()}
+        options = {option_of(name): value for name, value in self.settings.effective().items()}
         record = {**options, "processes": self.processes.size, **self.data.record()}
         if weights is not None:
             record["weights (SHA-256)"] = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -32,11 +32,13 @@ class TrainingSettings(ABC):
         script: that trains with them.
         noun: what it trains on, in the plural.
         presets_file: YAML, preset name to values.
+        earlier: values of settings that earlier checkpoints do not name.
     """
 
     script: ClassVar[str]
     noun: ClassVar[str]
     presets_file: ClassVar[Path]
+    earlier: ClassVar[Mapping[str, Any]] = {}
 
     model: str
     epochs: int = setting(100, "times that every training sample is seen")
@@ -108,6 +110,16 @@ class TrainingSettings(ABC):
         """The largest norm that a gradient keeps."""
         return math.inf
 
+    def warnings(self) -> list[str]:
+        """What is allowed, but hardly meant, a line each."""
+        beyond = [str(m) for m in self.milestones if m >= self.epochs]
+        if not beyond:
+            return []
+        return [
+            f"--epochs is {self.epochs}, so --milestones {' '.join(beyond)} are never reached and "
+            "do not lower the learning rate: give others, or --schedule cosine"
+        ]
+
     def _demand(self, name: str, fulfilled: bool, allowed: str) -> None:
         if not fulfilled:
             value = getattr(self, name)
@@ -117,6 +129,10 @@ class TrainingSettings(ABC):
     def as_dict(self) -> dict[str, Any]:
         """Values that JSON and a checkpoint can hold."""
         return {**asdict(self), "milestones": list(self.milestones)}
+
+    def effective(self) -> dict[str, Any]:
+        """:meth:`as_dict` with what a value like 0, "as usual", comes to: for comparisons."""
+        return self.as_dict()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -9,6 +9,7 @@ import torch
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video.training.settings import VideoSettings
+from fairseq_cgc.vision.training.checkpoints import Checkpoint, Progress, load_checkpoint
 from fairseq_cgc.vision.training.schedule import learning_rate
 
 
@@ -33,6 +34,36 @@ def test_presets_are_the_papers():
     assert (kinetics.batch_size, kinetics.dropout, kinetics.num_frames) == (64, 0.5, 8)
     assert (kinetics.sampling, kinetics.template) == ("dense", "img_{:05d}.jpg")
     assert kinetics.flip and not presets["motion"].flip
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "every", "recorded"),
+    [
+        ("tsm_cgc", "resnet101", 0, 2),
+        ("tsm_cgc", "resnet101", 1, 1),
+        ("tsm", "resnet50", 0, 1),
+        ("tsn", "resnet101", 0, 1),
+    ],
+)
+def test_the_record_says_which_blocks_are_shifted(model, backbone, every, recorded):
+    settings = VideoSettings(model=model, backbone=backbone, shift_every=every)
+    assert settings.effective()["shift_every"] == recorded
+    again = VideoSettings.from_dict(settings.as_dict())
+    with torch.device("meta"):
+        blocks = again.create_model(5, 3).layer3
+    assert [b.shift is not None for b in blocks[:3]] == (
+        [False] * 3 if model == "tsn" else [True, recorded == 1, True]
+    )
+
+
+def test_earlier_checkpoints_shift_before_every_block(tmp_path):
+    settings = VideoSettings(model="tsm", backbone="resnet140_cifar", num_frames=2)
+    Checkpoint(settings, ("a",), 1, {}, {}, {}, Progress()).save(tmp_path / "x.pt")
+    assert load_checkpoint(tmp_path / "x.pt", VideoSettings).settings.shift_every == 0
+    content = torch.load(tmp_path / "x.pt", weights_only=True)
+    del content["settings"]["shift_every"]
+    torch.save(content, tmp_path / "x.pt")
+    assert load_checkpoint(tmp_path / "x.pt", VideoSettings).settings.shift_every == 1
 
 
 @pytest.mark.parametrize(

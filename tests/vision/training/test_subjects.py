@@ -33,6 +33,14 @@ def test_weights_tell_classes_and_channels(tmp_path):
     assert_same(subject.model.state_dict(), state)
 
 
+def test_weights_of_a_wrapped_model(tmp_path):
+    state = save_weights(tmp_path / "x.pth", classes=7)
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "x.pth")
+    subject = load_weights_of("resnet8_cifar", tmp_path / "x.pth", CROPS)
+    assert subject.outputs == 7
+    assert_same(subject.model.state_dict(), state)
+
+
 def test_weights_without_gates_are_refused(tmp_path):
     save_weights(tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"lacks conv1.gate\S* and \d+ more of resnet8_cifar_cgc"):

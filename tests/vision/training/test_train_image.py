@@ -20,6 +20,7 @@ from training_runs import (
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training.evaluation import evaluate
 from fairseq_cgc.vision.training.log import read_log
@@ -62,6 +63,52 @@ def test_train_on_folders_and_evaluate_weights(tmp_path):
     )
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["split"], result["images"], result["loss"]) == ("objectnet", 2, None)
+
+
+def test_weights_to_start_from_and_broken_images(tmp_path, capsys, caplog):
+    root, out = tiny_images.write_folders(tmp_path / "data"), tmp_path / "out"
+    (root / "train" / "b" / "b1.png").write_bytes(b"no image")
+    (root / "val" / "c" / "c0.png").write_bytes(b"")
+    started = create_model("resnet8_cifar", 10)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in started.state_dict().items()}},
+               tmp_path / "ten.pth")  # fmt: skip
+    options = ["--data", root, "--model", "resnet8_cifar_cgc", "--image-size", "16"]
+    options += ["--resize", "20", "--batch-size", "12", "--epochs", "1", "--workers", "0"]
+    options += ["--weights", tmp_path / "ten.pth", "--lr", "1e-30"]
+    with pytest.raises(UserError, match="b1.png: not an image"):
+        call("train_image", "--out", out, *options)
+    call("train_image", "--out", out, *options, "--skip-broken")
+    assert "1 times another of the images was taken for a broken one" in caplog.messages
+    trained = weights(out / "last.pt")
+    assert torch.equal(trained["layer2.0.conv1.weight"], started.layer2[0].conv1.weight)
+    assert trained["fc.weight"].shape[0] == 3
+    settings = json.loads((out / "settings.json").read_text())
+    assert len(settings["weights (SHA-256)"]) == 64
+    with pytest.raises(UserError, match="c0.png: not an image"):
+        call("evaluate_image", out / "last.pt", "--data", root)
+    call("evaluate_image", out / "last.pt", "--data", root, "--skip-broken")
+    result = json.loads((out / "last.val.json").read_text())
+    assert (result["images"], result["left_out"]) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "beyond"),
+    [
+        (["--epochs", "1"], "30 60 90"),
+        (["--epochs", "1", "--schedule", "cosine"], None),
+        (["--epochs", "2", "--milestones", "1", "2"], "2"),
+        (["--epochs", "2", "--milestones", "1"], None),
+    ],
+)
+def test_milestones_that_are_never_reached_are_told(words, beyond, tmp_path, caplog):
+    call(
+        "train_image", "--data", "digits", "--out", tmp_path, *SMALL, "--preset", "default", *words
+    )
+    told = [m for m in caplog.messages if "never reached" in m]
+    assert told == [
+        f"--epochs is {words[1]}, so --milestones {beyond} are never reached and do not lower the "
+        "learning rate: give others, or --schedule cosine"
+    ] * (beyond is not None)
 
 
 def test_weights_need_their_model(tmp_path):

@@ -20,6 +20,14 @@ def test_record_is_kept_and_compared(tmp_path):
         keep_record(tmp_path, {})
 
 
+def test_earlier_records_lack_what_came_later(tmp_path):
+    keep_record(tmp_path, {"--lr": 0.1})
+    (tmp_path / "last.pt").touch()
+    keep_record(tmp_path, {"--lr": 0.1, "--shift-every": 1}, {"--shift-every": 1})
+    with pytest.raises(UserError, match=r"trained with --shift-every 1, now it is 2"):
+        keep_record(tmp_path, {"--lr": 0.1, "--shift-every": 2}, {"--shift-every": 1})
+
+
 def test_checkpoints_without_a_record_are_not_touched(tmp_path):
     (tmp_path / "last.pt").write_bytes(b"")
     with pytest.raises(UserError, match="has checkpoints, but no settings.json"):

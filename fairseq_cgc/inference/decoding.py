@@ -1,0 +1,271 @@
+"""Incremental decoding: what a decoder keeps between the steps, and one step of a layer.
+
+Nothing that belongs to a sentence is copied for its hypotheses: the encoder's keys and values
+exist once a sentence, and the inputs of the convolutions stay where they were written. Beam search
+reorders only which rows belong together.
+
+Shape letters: S sentences, N rows of a step (the sentences times the beam, in the sentences'
+order), T source positions, C channels, H heads, D channels of an attention head, K kernel width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class DecoderState:
+    """Everything that the layers of a decoder keep from step to step.
+
+    Args:
+        layers: of the decoder; their parameters have fairseq's names.
+        encoder_states: T x S x C.
+        padding_mask: S x T, True at padding, or None.
+    """
+
+    def __init__(
+        self, layers: Sequence[Any], encoder_states: Tensor, padding_mask: Tensor | None
+    ) -> None:
+        self.steps = 0
+        self.attention = EncoderKeysValues(
+            [layer.encoder_attn for layer in layers], encoder_states, padding_mask
+        )
+        kernels = [_kernels_of(layer.conv) for layer in layers]
+        widths = [layer.conv.kernel_size for layer in layers]
+        channels = layers[0].linear2.in_features
+        self.inputs = ConvolutionInputs(
+            kernels, widths, layers[0].conv.num_heads, channels, encoder_states
+        )
+        #: Attention weights of the last layer, N x T, of the newest step; kept on request.
+        self.keep_weights = False
+        self.weights: Tensor | None = None
+
+    def begin_step(self) -> None:
+        """To be called before the layers."""
+        self.steps += 1
+        self.inputs.begin_step()
+
+    def reorder(self, rows: Tensor, sentences: Tensor | None = None) -> None:
+        """Continue other rows.
+
+        Args:
+            rows: N; row i goes on from what was row ``rows[i]``.
+            sentences: those that stay, in ascending order; None if all do.
+        """
+        if sentences is not None:
+            self.attention.select(sentences)
+        self.inputs.reorder(rows, sentences)
+
+
+def _kernels_of(conv: Any) -> Tensor | None:
+    """1 x H x K after the softmax; None where the kernels depend on the input."""
+    if hasattr(conv, "weight_linear"):
+        return None
+    weight = conv.weight.flatten(1)
+    if conv.weight_softmax:
+        weight = weight.softmax(1, dtype=torch.promote_types(weight.dtype, torch.float32))
+    return weight.to(conv.weight.dtype).unsqueeze(0)
+
+
+def decode_layer(layer: Any, number: int, x: Tensor, state: DecoderState) -> Tensor:
+    """One step of a LightConv decoder layer.
+
+    Args:
+        layer: a module with fairseq's names for the layer's parameters.
+        number: of the layer in its decoder, from 0.
+        x: N x C.
+        state: of this search.
+
+    Returns:
+        N x C.
+    """
+    norm_first = layer.normalize_before
+    inputs = layer.linear1(layer.conv_layer_norm(x) if norm_first else x)
+    if layer.act is not None:
+        inputs = layer.act(inputs)
+    kernels = layer.conv.kernels(inputs) if state.inputs.is_dynamic(number) else None
+    x = x + layer.linear2(state.inputs.convolve(number, inputs, kernels))
+    if not norm_first:
+        x = layer.conv_layer_norm(x)
+    query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x) if norm_first else x)
+    if state.keep_weights:
+        state.weights = state.attention.weigh(number, query)
+    x = x + layer.encoder_attn.out_proj(state.attention.attend(number, query))
+    if not norm_first:
+        x = layer.encoder_attn_layer_norm(x)
+    x = x + layer.fc2(torch.relu_(layer.fc1(layer.final_layer_norm(x) if norm_first else x)))
+    return x if norm_first else layer.final_layer_norm(x)
+
+
+class EncoderKeysValues:
+    """Keys and values of the encoder's output, for every layer of a decoder, once a sentence.
+
+    Args:
+        attentions: of the layers, to the encoder.
+        encoder_states: T x S x C.
+        padding_mask: S x T, True at padding, or None.
+    """
+
+    def __init__(
+        self, attentions: Sequence[Any], encoder_states: Tensor, padding_mask: Tensor | None
+    ) -> None:
+        time, count, _ = encoder_states.shape
+        self.heads = (attentions[0].num_heads, attentions[0].head_dim)
+
+        def by_head(x: Tensor) -> Tensor:  # S x H x T x D
+            return x.view(time, count, *self.heads).permute(1, 2, 0, 3).contiguous()
+
+        self.keys = [by_head(a.k_proj(encoder_states)) for a in attentions]
+        self.values = [by_head(a.v_proj(encoder_states)) for a in attentions]
+        #: S x 1 x 1 x T, added to the scores: minus infinity at padding.
+        self.mask: Tensor | None = None
+        if padding_mask is not None:
+            self.mask = encoder_states.new_zeros(count, 1, 1, time)
+            self.mask.masked_fill_(padding_mask.view_as(self.mask), float("-inf"))
+
+    def attend(self, number: int, query: Tensor) -> Tensor:
+        """Attention of one layer, all hypotheses of a sentence at once: N x C to N x C."""
+        context = F.scaled_dot_product_attention(
+            self._by_sentence(query), self.keys[number], self.values[number], self.mask
+        )
+        return context.transpose(1, 2).reshape(query.shape)
+
+    def weigh(self, number: int, query: Tensor) -> Tensor:
+        """The attention weights behind :meth:`attend`, the mean of the heads: N x T."""
+        scores = self._by_sentence(query) @ self.keys[number].transpose(2, 3)
+        scores = scores * self.heads[1] ** -0.5
+        if self.mask is not None:
+            scores = scores + self.mask
+        return scores.softmax(-1, dtype=torch.float32).mean(1).flatten(0, 1)
+
+    def select(self, sentences: Tensor) -> None:
+        """Keep these sentences only."""
+        self.keys = [keys.index_select(0, sentences) for keys in self.keys]
+        self.values = [values.index_select(0, sentences) for values in self.values]
+        self.mask = None if self.mask is None else self.mask.index_select(0, sentences)
+
+    def _by_sentence(self, query: Tensor) -> Tensor:
+        """N x C to S x H x N/S x D."""
+        return query.view(len(self.keys[0]), -1, *self.heads).transpose(1, 2)
+
+
+class ConvolutionInputs:
+    """The last K inputs of every row, for the lightweight convolutions of all layers.
+
+    An input is written once and never moved. What beam search reorders is only in which row each
+    hypothesis finds its inputs: a few numbers for all layers together.
+
+    Args:
+        kernels: of each layer, 1 x H x K for all sentences or S x H x K, after the softmax; None
+            for a dynamic convolution.
+        widths: K of each layer.
+        num_heads: H.
+        channels: C.
+        like: a tensor on the device and in the dtype of the inputs.
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[Tensor | None],
+        widths: Sequence[int],
+        num_heads: int,
+        channels: int,
+        like: Tensor,
+    ) -> None:
+        self._kernels = list(kernels)
+        # K x rows x C: the inputs of step t lie in slot t % K. Before the first step lie zeros.
+        self._inputs = [like.new_zeros(width, 0, channels) for width in widths]
+        self._heads = torch.arange(num_heads, device=like.device).unsqueeze(1)
+        # N x the largest K, oldest first: the row of a slot where a hypothesis finds its input.
+        self._rows = torch.zeros(0, max(widths), dtype=torch.long, device=like.device)
+        self._sentences = like.shape[1]
+        self._steps = 0
+        self._make_room(self._sentences)
+        self._rows = self._rows.new_zeros(self._sentences, max(widths))
+
+    def is_dynamic(self, number: int) -> bool:
+        """Whether the kernels of a layer come from its input at each step."""
+        return self._kernels[number] is None
+
+    def begin_step(self) -> None:
+        """Let the oldest inputs fall out; :meth:`convolve` follows once for every layer."""
+        newest = self._numbers[: len(self._rows)].unsqueeze(1)
+        self._rows = torch.cat([self._rows[:, 1:], newest], 1)
+        self._steps += 1
+        self._places = {width: self._find(width) for width in self._slots}
+
+    def convolve(self, number: int, x: Tensor, kernels: Tensor | None = None) -> Tensor:
+        """Append the newest inputs of a layer and convolve.
+
+        Args:
+            number: of the layer.
+            x: N x C.
+            kernels: N x H x K for a dynamic convolution.
+
+        Returns:
+            N x C.
+        """
+        inputs = self._inputs[number]
+        width, rows, channels = len(inputs), *x.shape
+        inputs[(self._steps - 1) % width, :rows] = x
+        places = self._places[width]
+        offsets = self._offsets.get(width)
+        if offsets is None:
+            offsets = torch.arange(0, len(places), width, device=x.device)
+            self._offsets[width] = offsets
+        # One weighted sum for each row and head, of inputs read where they lie.
+        output = F.embedding_bag(
+            places,
+            inputs.view(-1, channels // len(self._heads)),
+            offsets,
+            per_sample_weights=self._weights_of(number, rows)
+            if kernels is None
+            else kernels.flatten(),
+            mode="sum",
+        )
+        return output.view(rows, channels)
+
+    def reorder(self, rows: Tensor, sentences: Tensor | None) -> None:
+        """See :meth:`DecoderState.reorder`."""
+        if len(rows) > len(self._numbers):
+            self._make_room(len(rows))
+        if len(rows) != len(self._rows):
+            self._weights, self._offsets = {}, {}
+        if sentences is not None:
+            self._sentences = len(sentences)
+            self._kernels = [
+                k if k is None or len(k) == 1 else k.index_select(0, sentences)
+                for k in self._kernels
+            ]
+        self._rows = self._rows.index_select(0, rows)
+
+    def _weights_of(self, number: int, rows: int) -> Tensor:
+        """The kernels of every row in one line, made once for as long as the rows are as many."""
+        weights = self._weights.get(number)
+        if weights is None:
+            kernels = self._kernels[number]
+            assert kernels is not None
+            repeats = rows // len(kernels)
+            weights = self._weights[number] = kernels.repeat_interleave(repeats, 0).flatten()
+        return weights
+
+    def _find(self, width: int) -> Tensor:
+        """Where the last K inputs lie in a layer's inputs, as rows of C / H: N x H x K in a line."""
+        first = self._steps % width
+        places = self._rows[:, -width:] + self._slots[width][first : first + width]
+        return torch.add(self._heads, places.unsqueeze(1), alpha=len(self._heads)).flatten()
+
+    def _make_room(self, rows: int) -> None:
+        device = self._rows.device
+        self._inputs = [F.pad(x, (0, 0, 0, rows - x.shape[1])) for x in self._inputs]
+        self._numbers = torch.arange(rows, device=device)
+        # The first rows of the slots, twice around.
+        self._slots = {
+            len(x): torch.arange(len(x), device=device).repeat(2) * rows for x in self._inputs
+        }
+        self._weights: dict[int, Tensor] = {}
+        self._offsets: dict[int, Tensor] = {}

@@ -1,0 +1,379 @@
+"""Beam search: what ``fairseq-generate --beam N`` finds, sentence by sentence.
+
+Shape letters: S sentences, R rows of a sentence (1 at the first step, then the beam), N = S x R,
+V types of the target dictionary, K candidates of a sentence (twice the beam).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.decoding import DecoderState
+from fairseq_cgc.inference.dictionary import EOS, PAD, UNK
+from fairseq_cgc.inference.model import Model
+
+_NEVER = -math.inf
+# Log-probabilities that a CPU works on at a time: 1 MiB, so that they stay in a core's cache.
+_CHUNK = 2**18
+# Groups into which the types are divided; only the best groups are looked into.
+_GROUPS = 256
+
+
+@dataclass(frozen=True)
+class Search:
+    """How translations are searched for; names and defaults are those of ``fairseq-generate``."""
+
+    beam: int = 5
+    nbest: int = 1
+    lenpen: float = 1.0
+    """Exponent of the length by which scores are divided."""
+    unnormalized: bool = False
+    """Do not divide scores by the length."""
+    unkpen: float = 0.0
+    """Subtracted from the log-probability of the unknown type."""
+    temperature: float = 1.0
+    """By which scores are divided before the softmax."""
+    min_len: int = 1
+    """Fewest tokens of a translation, its end not counted."""
+    max_len_a: float = 0.0
+    max_len_b: int = 200
+    """At most ``max_len_a`` times the source's tokens plus ``max_len_b`` tokens."""
+    match_source_len: bool = False
+    """Exactly as many tokens as the source has, the ends counted there alone."""
+    no_repeat_ngram_size: int = 0
+    """No n-gram of this size occurs twice; 0 for no limit."""
+
+
+class Hypothesis(NamedTuple):
+    """One translation.
+
+    Attributes:
+        tokens: with the end of the sentence.
+        score: the log-probability, divided by the length to the power of ``lenpen``.
+        token_scores: the log-probability of each token.
+        attention: target x source positions, the mean of the last layer's heads; None unless asked
+            for.
+    """
+
+    tokens: list[int]
+    score: float
+    token_scores: list[float]
+    attention: Tensor | None
+
+
+class BeamSearch:
+    """Searches the best translations that an ensemble of models finds together.
+
+    Args:
+        models: with the same dictionaries, on one device.
+        options: of the search.
+        keep_attention: whether hypotheses bring their attention weights.
+
+    Raises:
+        UserError: for an option that cannot be.
+    """
+
+    def __init__(
+        self, models: Sequence[Model], options: Search, *, keep_attention: bool = False
+    ) -> None:
+        self.models, self.options, self.keep_attention = list(models), options, keep_attention
+        types = len(models[0].decoder.embed_tokens.weight)
+        self.beam = min(options.beam, types - 1)  # the padding is never chosen
+        if not 1 <= options.nbest <= options.beam:
+            raise UserError(
+                f"--nbest must be from 1 to --beam, {options.beam}, not {options.nbest}"
+            )
+        if options.temperature <= 0:
+            raise UserError(f"--temperature must be greater than 0, but is {options.temperature}")
+
+    @torch.inference_mode()
+    def search(
+        self, sources: Sequence[Tensor], prefixes: Sequence[Sequence[int]] | None = None
+    ) -> list[list[Hypothesis]]:
+        """Translate a batch.
+
+        Args:
+            sources: numbers of each sentence's types, with its end.
+            prefixes: tokens that the translation of each sentence begins with.
+
+        Returns:
+            The hypotheses of every sentence, the best first, ``nbest`` of them at most.
+        """
+        if not sources:
+            return []
+        device = self.models[0].decoder.embed_tokens.weight.device
+        tokens = torch.nn.utils.rnn.pad_sequence(list(sources), True, PAD).to(device)
+        lengths = [len(source) for source in sources]
+        mask = tokens.eq(PAD) if min(lengths) < max(lengths) else None
+        encoded = [model.encoder(tokens, mask) for model in self.models]
+        states = [m.decoder.begin(e) for m, e in zip(self.models, encoded, strict=True)]
+        for state in states:
+            state.keep_weights = self.keep_attention
+        limits = [self._limit(length) for length in lengths]
+        beams = _Beams(self, states, limits, lengths, prefixes)
+        while beams.sentences:
+            beams.advance()
+        return [beams.best_of(number) for number in range(len(sources))]
+
+    def _limit(self, length: int) -> int:
+        """The most tokens of a translation, its end not counted."""
+        options = self.options
+        if options.match_source_len:
+            limit = length
+        else:
+            limit = int(options.max_len_a * length + options.max_len_b)
+            limit = min(limit, *(model.decoder.max_positions - 1 for model in self.models))
+        if options.min_len > limit:
+            raise UserError(
+                f"--min-len is {options.min_len}, but a sentence of {length} source tokens may "
+                f"have {limit} target tokens at most (--max-len-a, --max-len-b)"
+            )
+        return limit
+
+    def step(self, tokens: Tensor, states: Sequence[DecoderState]) -> Tensor:
+        """Scores of the next token, N x V: the log-softmax of them is what the models say."""
+        found = []
+        for model, state in zip(self.models, states, strict=True):
+            scores = model.decoder.step(tokens, state)
+            if self.options.temperature != 1:
+                scores = scores / self.options.temperature
+            found.append(scores)
+        if len(found) == 1:
+            return found[0]
+        logs = torch.stack([scores.log_softmax(-1, dtype=torch.float32) for scores in found])
+        return logs.logsumexp(0) - math.log(len(found))
+
+
+class _Beams:
+    """The hypotheses of a batch: those that grow, and those that have ended."""
+
+    def __init__(
+        self,
+        search: BeamSearch,
+        states: list[DecoderState],
+        limits: list[int],
+        lengths: list[int],
+        prefixes: Sequence[Sequence[int]] | None,
+    ) -> None:
+        self._search, self._options, self._states = search, search.options, states
+        self._limits, self._lengths, self._prefixes = limits, lengths, prefixes
+        device = search.models[0].decoder.embed_tokens.weight.device
+        #: The numbers of the sentences that go on.
+        self.sentences = list(range(len(limits)))
+        self._rows, self._step = 1, 0
+        # N x step + 1: tokens, and sums of their log-probabilities. fairseq begins with EOS.
+        self._tokens = torch.full((len(limits), 1), EOS, device=device)
+        self._sums = torch.zeros(len(limits), 1, device=device)
+        self._attention: Tensor | None = None  # N x step x T
+        self._ended: list[list[tuple[Tensor, Tensor, Tensor, Tensor | None]]] = [[] for _ in limits]
+
+    def advance(self) -> None:
+        """Let every sentence's best hypotheses grow by a token, and keep those that end."""
+        beam = self._search.beam
+        scores = self._search.step(self._tokens[:, -1], self._states)
+        scores, best = self._log_probabilities(scores)
+        sums, tokens, rows = self._candidates(scores, best)
+        if self._prefixes is not None:
+            self._force_prefixes(scores, sums, tokens, rows)
+        rows = rows + self._first_rows()
+        is_end = tokens.eq(EOS) & sums.ne(_NEVER)
+        ends = is_end.nonzero().tolist()  # here a GPU is waited for, once a step
+        self._keep([(s, k) for s, k in ends if k < beam], rows, sums)
+
+        stay = [i for i, number in enumerate(self.sentences) if not self._is_finished(number)]
+        chosen = None
+        if len(stay) < len(self.sentences):
+            self.sentences = [self.sentences[i] for i in stay]
+            chosen = torch.tensor(stay, dtype=torch.long, device=rows.device)
+            rows, sums, tokens, is_end = (x[chosen] for x in (rows, sums, tokens, is_end))
+        if ends:  # the others move up
+            order = is_end.int().argsort(dim=1, stable=True)
+            sums = sums.masked_fill(is_end, _NEVER)
+            rows, sums, tokens = (x.gather(1, order) for x in (rows, sums, tokens))
+        self._continue(*(x[:, :beam].flatten() for x in (rows, sums, tokens)), chosen)
+
+    def best_of(self, number: int) -> list[Hypothesis]:
+        """The hypotheses of a sentence, the best first."""
+        found = []
+        for tokens, sums, score, attention in self._ended[number]:
+            if attention is not None:
+                attention = attention[:, : self._lengths[number]].cpu()
+            found.append(
+                Hypothesis([*tokens.tolist(), EOS], float(score), sums.diff().tolist(), attention)
+            )
+        found.sort(key=lambda hypothesis: -hypothesis.score)
+        return found[: self._options.nbest]
+
+    def _log_probabilities(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`_candidates` chooses from.
+
+        Args:
+            scores: N x V, of the next token; on a CPU, log-probabilities take their place.
+
+        Returns:
+            Log-probabilities within the limits of the options, N x V, and N x groups: the best one
+            of each group. Group g has the types g, g + groups, g + 2 groups and so on.
+        """
+        on_cpu = scores.device.type == "cpu"
+        if not on_cpu or scores.dtype != torch.float32:
+            scores = scores.log_softmax(-1, dtype=torch.float32)
+        types = scores.shape[1]
+        groups = min(_GROUPS, types)
+        full = (-(-types // groups) - 1) * groups  # types but for each group's last one
+        best = scores.new_full((len(scores), groups), _NEVER)
+        some_rows = self._limit_some()
+        size = max(1, _CHUNK // types) if on_cpu and not some_rows else len(scores)
+        for chunk, out in zip(scores.split(size), best.split(size), strict=True):
+            if on_cpu:
+                torch.log_softmax(chunk, -1, out=chunk)
+            chunk[:, PAD] = _NEVER
+            if self._options.unkpen:
+                chunk[:, UNK] -= self._options.unkpen
+            if self._step < self._options.min_len and self._prefixes is None:
+                chunk[:, EOS] = _NEVER
+            for limit in some_rows:
+                limit(chunk)
+            if full:
+                torch.amax(chunk[:, :full].unflatten(1, (-1, groups)), 1, out=out)
+            torch.maximum(out[:, : types - full], chunk[:, full:], out=out[:, : types - full])
+        return scores, best.nan_to_num_(_NEVER, math.inf, _NEVER)
+
+    def _limit_some(self) -> list[Callable[[Tensor], None]]:
+        """The limits of this step that not all rows have."""
+        limits: list[Callable[[Tensor], None]] = []
+        if any(self._step >= self._limits[number] for number in self.sentences):
+            limits.append(self._end_at_the_limit)
+        if self._options.match_source_len or (
+            self._step < self._options.min_len and self._prefixes is not None
+        ):
+            limits.append(self._forbid_early_ends)
+        if 0 < self._options.no_repeat_ngram_size <= self._step + 1:
+            limits.append(self._forbid_repeated_ngrams)
+        return limits
+
+    def _end_at_the_limit(self, scores: Tensor) -> None:
+        rows = self._rows_where(lambda number: self._step >= self._limits[number])
+        ends = 0.0 if self._options.match_source_len else scores[rows, EOS]
+        scores[rows] = _NEVER
+        scores[rows, EOS] = ends
+
+    def _forbid_early_ends(self, scores: Tensor) -> None:
+        least = math.inf if self._options.match_source_len else self._options.min_len
+
+        def must_go_on(number: int) -> bool:
+            least_length = min(least, self._limits[number])
+            return self._step < least_length and not self._is_forced(number)
+
+        scores[self._rows_where(must_go_on), EOS] = _NEVER
+
+    def _forbid_repeated_ngrams(self, scores: Tensor) -> None:
+        ngrams = self._tokens.unfold(1, self._options.no_repeat_ngram_size, 1)
+        newest = self._tokens[:, self._tokens.shape[1] - ngrams.shape[2] + 1 :].unsqueeze(1)
+        begins_alike = ngrams[..., :-1].eq(newest).all(-1)  # N x n-grams
+        rows, places = begins_alike.nonzero(as_tuple=True)
+        repeated = ngrams[rows, places, -1]
+        is_word = repeated.ne(EOS)
+        scores[rows[is_word], repeated[is_word]] = _NEVER
+
+    def _candidates(self, scores: Tensor, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best continuations of every sentence.
+
+        Args:
+            scores: N x V, log-probabilities.
+            best: N x groups, see :meth:`_log_probabilities`.
+
+        Returns:
+            S x K, the best first: sums of log-probabilities, tokens, and rows of the sentence.
+        """
+        sentences, (groups, types) = len(self.sentences), (best.shape[1], scores.shape[1])
+        count, sums = 2 * self._search.beam, self._sums[:, -1:]
+        within = (best + sums).view(sentences, -1)
+        _, places = within.topk(min(count, within.shape[1]), sorted=False)
+        members = torch.arange(0, types, groups, device=best.device)
+        tokens = (places % groups).unsqueeze(2) + members  # S x K x members
+        tokens = tokens.masked_fill(tokens >= types, PAD)
+        rows = (places // groups).unsqueeze(2)
+        at = rows + self._first_rows().unsqueeze(2)
+        found = scores.view(-1)[at * types + tokens] + sums.view(-1)[at]
+        found, chosen = found.flatten(1).topk(min(count, found[0].numel()))
+        return (
+            found,
+            tokens.flatten(1).gather(1, chosen),
+            rows.squeeze(2).gather(1, chosen // len(members)),
+        )
+
+    def _force_prefixes(self, scores: Tensor, sums: Tensor, tokens: Tensor, rows: Tensor) -> None:
+        """Let a sentence whose prefix goes on have its next token as the only candidate."""
+        assert self._prefixes is not None
+        for i, number in enumerate(self.sentences):
+            if self._is_forced(number):
+                token, first = self._prefixes[number][self._step], i * self._rows
+                tokens[i], rows[i], sums[i] = token, 0, _NEVER
+                # A prefix that ends the sentence ends all its hypotheses.
+                alike = self._search.beam if token == EOS else 1
+                sums[i, :alike] = scores[first, token] + self._sums[first, -1]
+
+    def _is_forced(self, number: int) -> bool:
+        prefix = () if self._prefixes is None else self._prefixes[number]
+        return self._step < min(len(prefix), self._limits[number])
+
+    def _rows_where(self, holds: Callable[[int], bool]) -> Tensor:
+        """The rows of the sentences that fulfil a condition."""
+        first = [i * self._rows for i, number in enumerate(self.sentences) if holds(number)]
+        rows = [row for begin in first for row in range(begin, begin + self._rows)]
+        return torch.tensor(rows, dtype=torch.long, device=self._tokens.device)
+
+    def _first_rows(self) -> Tensor:
+        """S x 1: the first row of every sentence."""
+        rows = len(self.sentences) * self._rows
+        return torch.arange(0, rows, self._rows, device=self._tokens.device).unsqueeze(1)
+
+    def _is_finished(self, number: int) -> bool:
+        return len(self._ended[number]) >= self._search.beam or self._step >= self._limits[number]
+
+    def _keep(self, ends: list[tuple[int, int]], rows: Tensor, sums: Tensor) -> None:
+        """Keep the candidates that end: pairs of sentence and place, the better ones first."""
+        if not ends:
+            return
+        where = tuple(torch.tensor(ends, device=rows.device).t())
+        rows, sums = rows[where], sums[where]
+        tokens = self._tokens[rows, 1:]
+        all_sums = torch.cat([self._sums[rows], sums.unsqueeze(1)], 1)
+        scores = (
+            sums if self._options.unnormalized else sums / (self._step + 1) ** self._options.lenpen
+        )
+        attention: Sequence[Tensor | None] = [None] * len(ends)
+        if self._search.keep_attention:
+            attention = self._attention_of(rows)
+        for i, (sentence, _) in enumerate(ends):
+            ended = self._ended[self.sentences[sentence]]
+            if len(ended) < self._search.beam:
+                ended.append((tokens[i], all_sums[i], scores[i], attention[i]))
+
+    def _attention_of(self, rows: Tensor) -> Tensor:
+        """Of rows before they grow, and of the newest step: rows x steps x T."""
+        newest = self._states[0].weights
+        weights = [state.weights for state in self._states]
+        assert newest is not None
+        newest = torch.stack([w for w in weights if w is not None]).mean(0)[rows].unsqueeze(1)
+        return newest if self._attention is None else torch.cat([self._attention[rows], newest], 1)
+
+    def _continue(
+        self, rows: Tensor, sums: Tensor, tokens: Tensor, sentences: Tensor | None
+    ) -> None:
+        """Let hypothesis i be what was row ``rows[i]``, with one more token."""
+        if self._search.keep_attention and self.sentences:
+            self._attention = self._attention_of(rows)
+        self._tokens = torch.cat([self._tokens[rows], tokens.unsqueeze(1)], 1)
+        self._sums = torch.cat([self._sums[rows], sums.unsqueeze(1)], 1)
+        if self.sentences:
+            for state in self._states:
+                state.reorder(rows, sentences)
+        self._rows, self._step = self._search.beam, self._step + 1

@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
-from fairseq_cgc.mt.search import SearchOptions
 
 DEFAULT_EPOCHS = 10
 

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import print_lines, run_main
 from fairseq_cgc.mt.corpora import decode_lines, read_lines, text_lines
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.translate_files import (
     check_output,
     partial_file,

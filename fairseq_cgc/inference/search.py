@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,37 +17,13 @@ from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.decoding import DecoderState
 from fairseq_cgc.inference.dictionary import EOS, PAD, UNK
 from fairseq_cgc.inference.model import Model
+from fairseq_cgc.inference.search_options import SearchOptions
 
 _NEVER = -math.inf
 # Log-probabilities that a CPU works on at a time: 1 MiB, so that they stay in a core's cache.
 _CHUNK = 2**18
 # Groups into which the types are divided; only the best groups are looked into.
 _GROUPS = 256
-
-
-@dataclass(frozen=True)
-class Search:
-    """How translations are searched for; names and defaults are those of ``fairseq-generate``."""
-
-    beam: int = 5
-    nbest: int = 1
-    lenpen: float = 1.0
-    """Exponent of the length by which scores are divided."""
-    unnormalized: bool = False
-    """Do not divide scores by the length."""
-    unkpen: float = 0.0
-    """Subtracted from the log-probability of the unknown type."""
-    temperature: float = 1.0
-    """By which scores are divided before the softmax."""
-    min_len: int = 1
-    """Fewest tokens of a translation, its end not counted."""
-    max_len_a: float = 0.0
-    max_len_b: int = 200
-    """At most ``max_len_a`` times the source's tokens plus ``max_len_b`` tokens."""
-    match_source_len: bool = False
-    """Exactly as many tokens as the source has, the ends counted there alone."""
-    no_repeat_ngram_size: int = 0
-    """No n-gram of this size occurs twice; 0 for no limit."""
 
 
 class Hypothesis(NamedTuple):
@@ -75,23 +50,14 @@ class BeamSearch:
         models: with the same dictionaries, on one device.
         options: of the search.
         keep_attention: whether hypotheses bring their attention weights.
-
-    Raises:
-        UserError: for an option that cannot be.
     """
 
     def __init__(
-        self, models: Sequence[Model], options: Search, *, keep_attention: bool = False
+        self, models: Sequence[Model], options: SearchOptions, *, keep_attention: bool = False
     ) -> None:
         self.models, self.options, self.keep_attention = list(models), options, keep_attention
         types = len(models[0].decoder.embed_tokens.weight)
         self.beam = min(options.beam, types - 1)  # the padding is never chosen
-        if not 1 <= options.nbest <= options.beam:
-            raise UserError(
-                f"--nbest must be from 1 to --beam, {options.beam}, not {options.nbest}"
-            )
-        if options.temperature <= 0:
-            raise UserError(f"--temperature must be greater than 0, but is {options.temperature}")
 
     @torch.inference_mode()
     def search(
@@ -128,7 +94,10 @@ class BeamSearch:
         if options.match_source_len:
             limit = length
         else:
-            limit = int(options.max_len_a * length + options.max_len_b)
+            if options.max_len_a is None:
+                limit = max(options.max_len_b, 2 * length)
+            else:
+                limit = int(options.max_len_a * length + options.max_len_b)
             limit = min(limit, *(model.decoder.max_positions - 1 for model in self.models))
         if options.min_len > limit:
             raise UserError(

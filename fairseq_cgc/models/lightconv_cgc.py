@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
+from fairseq_cgc.inference.precision import precision_from_environment, set_precision
 from fairseq_cgc.models.lightconv_cgc_config import (
     NO_GATE,
     LightConvCGCConfig,
@@ -32,7 +33,6 @@ from fairseq_cgc.models.lightconv_cgc_config import (
 )
 from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
 from fairseq_cgc.models.lightconv_state import check_state, load_lightconv
-from fairseq_cgc.models.precision import precision_from_environment, set_precision
 from fairseq_cgc.models.source import EncoderOut, reorder_lazily
 
 logger = logging.getLogger(__name__)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.curves import draw_curves, read_log
 from fairseq_cgc.mt.demo_corpus import write_corpus
 from fairseq_cgc.mt.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 from fairseq_cgc.mt.scoring import Scores
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.training import LOG, train
 from fairseq_cgc.mt.translator import Translator
 

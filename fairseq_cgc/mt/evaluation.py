@@ -10,6 +10,7 @@ from typing import Any
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.checkpoints import (
     average,
     is_average_of,
@@ -27,7 +28,6 @@ from fairseq_cgc.mt.scoring import (
     sacrebleu_score,
     tokenized_bleu,
 )
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import (
     check_precision_fits,
     detokenize,

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
-from fairseq_cgc.models.precision import VARIABLE
+from fairseq_cgc.inference.precision import VARIABLE
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.checkpoints import file_stamps
 from fairseq_cgc.mt.cli import start_fairseq
 from fairseq_cgc.mt.scoring import TokenizedBleu
-from fairseq_cgc.mt.search import SearchOptions
 
 _SENTENCE = re.compile(r"([STHD])-(\d+)\t(.*)", re.DOTALL)
 _RESULT = re.compile(r"Generate \S+ with beam=\d+: ")

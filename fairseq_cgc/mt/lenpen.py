@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import LARGEST_LENPEN, SearchOptions
 from fairseq_cgc.mt.evaluation import Model, default_output, evaluate
 from fairseq_cgc.mt.scoring import Scores
-from fairseq_cgc.mt.search import LARGEST_LENPEN, SearchOptions
 
 TUNING_SPLIT = "valid"
 

@@ -10,7 +10,7 @@ from typing import Any
 from fairseq.data import data_utils
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.models.precision import PRECISIONS
+from fairseq_cgc.inference.precision import PRECISIONS
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.detokenizer import MosesDecoder
@@ -42,7 +42,7 @@ def check_precision_fits(state: Mapping[str, Any], precision: str) -> None:
 
     Args:
         state: a loaded checkpoint.
-        precision: one of :data:`~fairseq_cgc.models.precision.PRECISIONS`.
+        precision: one of :data:`~fairseq_cgc.inference.precision.PRECISIONS`.
 
     Raises:
         UserError: if it is not float32 and the model is not one of ours.

@@ -15,11 +15,11 @@ from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY, BaseFairseqModel
 
 import fairseq_cgc.models  # noqa: F401  (registers our architectures)
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.models.precision import set_precision
+from fairseq_cgc.inference.precision import set_precision
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.binarize import check_path
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.pipeline import TextPipeline
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import check_precision_fits, find_pipeline, language_pair
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ import pytest
 from tinyrun import TinyRun, run_script, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt import evaluation
 from fairseq_cgc.mt.evaluation import Model, default_output, evaluate, prepare_model
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.scoring import chrf_score
-from fairseq_cgc.mt.search import SearchOptions
 
 BEAM_2 = SearchOptions(beam=2, cpu=True)
 

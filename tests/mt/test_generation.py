@@ -6,6 +6,7 @@ import pytest
 from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.generation import (
     parse_generation,
     read_generation,
@@ -13,7 +14,6 @@ from fairseq_cgc.mt.generation import (
     split_files,
 )
 from fairseq_cgc.mt.scoring import tokenized_bleu
-from fairseq_cgc.mt.search import SearchOptions
 
 BEAM_1 = SearchOptions(beam=1, cpu=True)
 

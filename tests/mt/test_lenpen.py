@@ -9,11 +9,11 @@ import pytest
 from tinyrun import TinyRun, run_script, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt import lenpen
 from fairseq_cgc.mt.evaluation import Model
 from fairseq_cgc.mt.lenpen import Trial, Tuning, parse_lenpens, sweep_lenpen
 from fairseq_cgc.mt.scoring import PlainTextScore, Scores, TokenizedBleu
-from fairseq_cgc.mt.search import SearchOptions
 
 
 def scores(bleu: float, length: int = 90) -> Scores:

@@ -11,7 +11,7 @@ import pytest
 from tinyrun import REPOSITORY, TinyRun, run_script, tiny_run
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.translate_files import (
     check_output,
     partial_file,

@@ -11,9 +11,9 @@ import torch
 from tinyrun import TinyRun, make_pairs, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.evaluation import Model, evaluate
 from fairseq_cgc.mt.generation import run_generation
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import detokenize
 from fairseq_cgc.mt.translator import Translator
 

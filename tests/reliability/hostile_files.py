@@ -22,12 +22,12 @@ from surroundings import (
 )
 from target import Target
 
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.archives import extract_files, list_archive
 from fairseq_cgc.mt.corpora import check_pairs, read_lines
 from fairseq_cgc.mt.iwslt.campaign import Campaign
 from fairseq_cgc.mt.iwslt.preparation import iwslt_options, prepare_iwslt
 from fairseq_cgc.mt.prepare import PrepareOptions, prepare
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.subwords import MODEL_FILES
 from fairseq_cgc.mt.translator import Translator
 

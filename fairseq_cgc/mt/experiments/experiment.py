@@ -19,6 +19,7 @@ from queue import SimpleQueue
 import torch
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import as_words, merge_options, shown_command, stop_fairseq
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.curves import Speed, read_log, training_speed
@@ -28,7 +29,6 @@ from fairseq_cgc.mt.experiments.protocol import Protocol
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, system_options
 from fairseq_cgc.mt.generation import count_sentences, generation_arguments, split_files
 from fairseq_cgc.mt.scoring import Scores
-from fairseq_cgc.mt.search import SearchOptions
 from fairseq_cgc.mt.trained import find_pipeline
 from fairseq_cgc.mt.training import LOG, train, training_arguments
 

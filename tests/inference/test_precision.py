@@ -9,8 +9,8 @@ from fairseq.dataclass.configs import FairseqConfig
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.models import precision
-from fairseq_cgc.models.precision import VARIABLE, Int8Linear, set_precision
+from fairseq_cgc.inference import precision
+from fairseq_cgc.inference.precision import VARIABLE, Int8Linear, set_precision
 
 
 def best_scores(model: nn.Module) -> torch.Tensor:
@@ -51,7 +51,7 @@ def kinds(model: nn.Module) -> tuple[str, torch.dtype]:
         (None, "torch.nn.modules", torch.float32),
         ("float32", "torch.nn.modules", torch.float32),
         ("bfloat16", "torch.nn.modules", torch.bfloat16),
-        ("int8", "fairseq_cgc.models.precision", torch.float32),
+        ("int8", "fairseq_cgc.inference.precision", torch.float32),
     ],
 )
 def test_fairseqs_commands_ask_the_environment(value, linear, dtype, monkeypatch):

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.search import SearchOptions
+from fairseq_cgc.inference.search_options import SearchOptions
 
 
 def parse(*words: str) -> SearchOptions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.models.precision import PRECISIONS, check_precision
+from fairseq_cgc.inference.precision import PRECISIONS, check_precision
 
 #: A length of 2,000 subwords to this power is still a number of float32.
 LARGEST_LENPEN = 10
@@ -19,8 +19,26 @@ class SearchOptions:
     """How translations are searched for."""
 
     beam: int = 6
+    nbest: int = 1
+    """Translations of each sentence, the best first."""
     lenpen: float = 1.0
     """Exponent of the length by which scores are divided: > 1 favours long translations."""
+    unnormalized: bool = False
+    """Do not divide scores by the length."""
+    unkpen: float = 0.0
+    """Subtracted from the log-probability of the unknown word."""
+    temperature: float = 1.0
+    """By which scores are divided before the softmax."""
+    min_len: int = 1
+    """Fewest tokens of a translation; the end of the sentence does not count."""
+    max_len_a: float | None = None
+    """A translation has at most ``max_len_a`` times the source's tokens plus ``max_len_b`` tokens;
+    None: ``max_len_b``, or twice the source's tokens where that is more."""
+    max_len_b: int = 200
+    match_source_len: bool = False
+    """Translations have exactly as many tokens as the source with its end."""
+    no_repeat_ngram_size: int = 0
+    """No n-gram of this size occurs twice in a translation; 0 allows all."""
     max_tokens: int = 4000
     """Source tokens of a batch at most, padding included."""
     batch_size: int | None = None
@@ -28,7 +46,7 @@ class SearchOptions:
     cpu: bool = False
     """Do not use a GPU even if there is one."""
     precision: str = PRECISIONS[0]
-    """Of the weights: one of :data:`~fairseq_cgc.models.precision.PRECISIONS`."""
+    """Of the weights: one of :data:`~fairseq_cgc.inference.precision.PRECISIONS`."""
 
     def __post_init__(self) -> None:
         for name in ("beam", "max_tokens", "batch_size"):
@@ -36,6 +54,15 @@ class SearchOptions:
             if value is not None and value < 1:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} must be at least 1, but is {value}")
+        if not 1 <= self.nbest <= self.beam:
+            raise UserError(f"--nbest must be from 1 to --beam ({self.beam}), but is {self.nbest}")
+        if not self.temperature > 0:
+            raise UserError(f"--temperature must be greater than 0, but is {self.temperature}")
+        for name in ("min_len", "max_len_a", "max_len_b", "no_repeat_ngram_size"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} must not be negative, but is {value}")
         if not -LARGEST_LENPEN <= self.lenpen <= LARGEST_LENPEN:
             raise UserError(
                 f"--lenpen must be from -{LARGEST_LENPEN} to {LARGEST_LENPEN}, but is {self.lenpen}"

@@ -10,7 +10,7 @@ order), T source positions, C channels, H heads, D channels of an attention head
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -28,8 +28,9 @@ class DecoderState:
     """
 
     def __init__(
-        self, layers: Sequence[Any], encoder_states: Tensor, padding_mask: Tensor | None
+        self, layers: Iterable[Any], encoder_states: Tensor, padding_mask: Tensor | None
     ) -> None:
+        layers = list(layers)
         self.steps = 0
         self.attention = EncoderKeysValues(
             [layer.encoder_attn for layer in layers], encoder_states, padding_mask
@@ -234,7 +235,7 @@ class ConvolutionInputs:
         if len(rows) > len(self._numbers):
             self._make_room(len(rows))
         if len(rows) != len(self._rows):
-            self._weights, self._offsets = {}, {}
+            self._forget_rows()
         if sentences is not None:
             self._sentences = len(sentences)
             self._kernels = [
@@ -254,7 +255,7 @@ class ConvolutionInputs:
         return weights
 
     def _find(self, width: int) -> Tensor:
-        """Where the last K inputs lie in a layer's inputs, as rows of C / H: N x H x K in a line."""
+        """Rows of C / H in a layer's inputs where the last K inputs lie: N x H x K in a line."""
         first = self._steps % width
         places = self._rows[:, -width:] + self._slots[width][first : first + width]
         return torch.add(self._heads, places.unsqueeze(1), alpha=len(self._heads)).flatten()
@@ -267,5 +268,9 @@ class ConvolutionInputs:
         self._slots = {
             len(x): torch.arange(len(x), device=device).repeat(2) * rows for x in self._inputs
         }
+        self._forget_rows()
+
+    def _forget_rows(self) -> None:
+        """Drop what depends on the number of rows: of each layer, and of each K."""
         self._weights: dict[int, Tensor] = {}
         self._offsets: dict[int, Tensor] = {}

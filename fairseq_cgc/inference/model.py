@@ -160,7 +160,7 @@ class Decoder(nn.Module):
         super().__init__()
         width = options.decoder_embed_dim
         own, out = options.decoder_input_dim, options.decoder_output_dim
-        self.max_positions = options.max_target_positions
+        self.max_positions, self.scale = options.max_target_positions, math.sqrt(width)
         self.embed_tokens = nn.Embedding(types, own, PAD)
         self.project_in_dim = nn.Linear(own, width, bias=False) if own != width else None
         self.embed_positions = _positions(options, "decoder", width)
@@ -191,7 +191,7 @@ class Decoder(nn.Module):
             N x V, logits; log-probabilities with an adaptive softmax, to which a log-softmax does
             nothing.
         """
-        x = self.embed_tokens(tokens) * math.sqrt(self.layers[0].embed_dim)
+        x = self.embed_tokens(tokens) * self.scale
         if self.project_in_dim is not None:
             x = self.project_in_dim(x)
         if self.embed_positions is not None:
@@ -216,7 +216,6 @@ class DecoderLayer(nn.Module):
         super().__init__()
         width, channels = options.decoder_embed_dim, options.decoder_conv_dim
         heads = options.decoder_attention_heads
-        self.embed_dim, self.need_attn = width, False
         self.normalize_before = options.decoder_normalize_before
         self.linear1 = nn.Linear(width, channels * (2 if options.decoder_glu else 1))
         self.act = nn.GLU() if options.decoder_glu else None

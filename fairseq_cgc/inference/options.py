@@ -91,7 +91,7 @@ class ModelOptions:
         Raises:
             UserError: naming the first option that is missing or has a wrong value.
         """
-        found = {}
+        found: dict[str, Any] = {}
         for option in fields(cls):
             value = values.get(option.name, option.default)
             if isinstance(value, list):

@@ -160,13 +160,16 @@ class _Beams:
         chosen = None
         if len(stay) < len(self.sentences):
             self.sentences = [self.sentences[i] for i in stay]
+            if not stay:
+                return
             chosen = torch.tensor(stay, dtype=torch.long, device=rows.device)
             rows, sums, tokens, is_end = (x[chosen] for x in (rows, sums, tokens, is_end))
         if ends:  # the others move up
             order = is_end.int().argsort(dim=1, stable=True)
             sums = sums.masked_fill(is_end, _NEVER)
             rows, sums, tokens = (x.gather(1, order) for x in (rows, sums, tokens))
-        self._continue(*(x[:, :beam].flatten() for x in (rows, sums, tokens)), chosen)
+        rows, sums, tokens = (x[:, :beam].flatten() for x in (rows, sums, tokens))
+        self._continue(rows, sums, tokens, chosen)
 
     def best_of(self, number: int) -> list[Hypothesis]:
         """The hypotheses of a sentence, the best first."""
@@ -318,13 +321,12 @@ class _Beams:
         scores = (
             sums if self._options.unnormalized else sums / (self._step + 1) ** self._options.lenpen
         )
-        attention: Sequence[Tensor | None] = [None] * len(ends)
-        if self._search.keep_attention:
-            attention = self._attention_of(rows)
+        attention = self._attention_of(rows) if self._search.keep_attention else None
         for i, (sentence, _) in enumerate(ends):
             ended = self._ended[self.sentences[sentence]]
             if len(ended) < self._search.beam:
-                ended.append((tokens[i], all_sums[i], scores[i], attention[i]))
+                weights = None if attention is None else attention[i]
+                ended.append((tokens[i], all_sums[i], scores[i], weights))
 
     def _attention_of(self, rows: Tensor) -> Tensor:
         """Of rows before they grow, and of the newest step: rows x steps x T."""
@@ -338,11 +340,10 @@ class _Beams:
         self, rows: Tensor, sums: Tensor, tokens: Tensor, sentences: Tensor | None
     ) -> None:
         """Let hypothesis i be what was row ``rows[i]``, with one more token."""
-        if self._search.keep_attention and self.sentences:
+        if self._search.keep_attention:
             self._attention = self._attention_of(rows)
         self._tokens = torch.cat([self._tokens[rows], tokens.unsqueeze(1)], 1)
         self._sums = torch.cat([self._sums[rows], sums.unsqueeze(1)], 1)
-        if self.sentences:
-            for state in self._states:
-                state.reorder(rows, sentences)
+        for state in self._states:
+            state.reorder(rows, sentences)
         self._rows, self._step = self._search.beam, self._step + 1

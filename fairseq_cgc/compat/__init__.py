@@ -38,6 +38,7 @@ from fairseq_cgc.compat.imports import (
 )
 from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
+from fairseq_cgc.compat.search import forbid_repeated_ngrams
 from fairseq_cgc.compat.starting import check_start_of_training
 from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
 
@@ -186,6 +187,12 @@ FIXES = (
         "a resumed run forgets its count of --patience, and trains on when it had ended",
         _always,
         keep_early_stopping,
+    ),
+    Fix(
+        "n-grams",
+        "--no-repeat-ngram-size does nothing on a CPU",
+        _always,
+        forbid_repeated_ngrams,
     ),
     Fix("user-dir", "two copies of this package are hard to tell", _always, repair_user_dir),
     Fix(

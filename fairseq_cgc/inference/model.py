@@ -366,5 +366,8 @@ def _encoder_convolution(options: ModelOptions, kernel_size: int) -> nn.Module:
     if options.encoder_gate_target == "none":
         return LightConv(*shape, weight_softmax=options.weight_softmax)
     return CGLightConv(
-        *shape, weight_softmax=options.weight_softmax, gate_target=options.encoder_gate_target
+        *shape,
+        weight_softmax=options.weight_softmax,
+        gate_target=options.encoder_gate_target,
+        gate_norm=options.encoder_gate_norm,
     )

@@ -120,6 +120,26 @@ class BeamSearch:
         return logs.logsumexp(0) - math.log(len(found))
 
 
+def repeated_ngrams(tokens: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What would complete an n-gram that a hypothesis has already.
+
+    Args:
+        tokens: N x steps, of the hypotheses so far, after the token that fairseq begins with.
+        size: n.
+
+    Returns:
+        Rows and the tokens that must not follow there. The end of the sentence may always follow.
+    """
+    if tokens.shape[1] < size:
+        return tokens.new_empty(0), tokens.new_empty(0)
+    ngrams = tokens.unfold(1, size, 1)  # N x places x n
+    newest = tokens[:, tokens.shape[1] - size + 1 :].unsqueeze(1)
+    rows, places = ngrams[..., :-1].eq(newest).all(-1).nonzero(as_tuple=True)
+    repeated = ngrams[rows, places, -1]
+    is_word = repeated.ne(EOS)
+    return rows[is_word], repeated[is_word]
+
+
 class _Beams:
     """The hypotheses of a batch: those that grow, and those that have ended."""
 
@@ -226,7 +246,7 @@ class _Beams:
             self._step < self._options.min_len and self._prefixes is not None
         ):
             limits.append(self._forbid_early_ends)
-        if 0 < self._options.no_repeat_ngram_size <= self._step + 1:
+        if self._options.no_repeat_ngram_size > 0:
             limits.append(self._forbid_repeated_ngrams)
         return limits
 
@@ -246,13 +266,7 @@ class _Beams:
         scores[self._rows_where(must_go_on), EOS] = _NEVER
 
     def _forbid_repeated_ngrams(self, scores: Tensor) -> None:
-        ngrams = self._tokens.unfold(1, self._options.no_repeat_ngram_size, 1)
-        newest = self._tokens[:, self._tokens.shape[1] - ngrams.shape[2] + 1 :].unsqueeze(1)
-        begins_alike = ngrams[..., :-1].eq(newest).all(-1)  # N x n-grams
-        rows, places = begins_alike.nonzero(as_tuple=True)
-        repeated = ngrams[rows, places, -1]
-        is_word = repeated.ne(EOS)
-        scores[rows[is_word], repeated[is_word]] = _NEVER
+        scores[repeated_ngrams(self._tokens, self._options.no_repeat_ngram_size)] = _NEVER
 
     def _candidates(self, scores: Tensor, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best continuations of every sentence.

@@ -58,7 +58,7 @@ class SearchOptions:
             raise UserError(f"--nbest must be from 1 to --beam ({self.beam}), but is {self.nbest}")
         if not self.temperature > 0:
             raise UserError(f"--temperature must be greater than 0, but is {self.temperature}")
-        for name in ("min_len", "max_len_a", "max_len_b", "no_repeat_ngram_size"):
+        for name in ("min_len", "max_len_a", "no_repeat_ngram_size"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 option = name.replace("_", "-")

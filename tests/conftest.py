@@ -36,6 +36,12 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def torchs_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dropout masks of torch, and so of fairseq, on a CPU too."""
+    monkeypatch.setenv("FAIRSEQ_CGC_DROPOUT", "torch")
+
+
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A binarised toy corpus."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_cgc.core.dropout import dropout
 
-def band(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
+
+def band(x: Tensor, kernel: Tensor, padding_l: int, p: float) -> Tensor:
     """:func:`~fairseq_cgc.core.functional.light_convolution` in time and memory of T x T."""
     time, batch, channels = x.shape
     groups = batch * kernel.shape[1]
@@ -14,7 +16,7 @@ def band(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
     matrix = band_matrix(kernel, time, time, padding_l).to(x.dtype)
     matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, time, time)
     x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R
-    return (F.dropout(matrix, dropout) @ x).transpose(0, 1).reshape(time, batch, channels)
+    return (dropout(matrix, p) @ x).transpose(0, 1).reshape(time, batch, channels)
 
 
 def band_matrix(kernel: Tensor, rows: int, columns: int, shift: int) -> Tensor:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_cgc.core.band import band_matrix
+from fairseq_cgc.core.dropout import apply_mask, draw_mask
 
 #: Output positions of a block.
 BLOCK = 32
@@ -40,23 +40,23 @@ class _Blocks(torch.autograd.Function):
         groups = len(matrix)
         x = x.reshape(time, groups, batch * channels // groups)
         out = torch.empty_like(x)
-        drawn, taps = [], matrix.to(x.dtype)
+        drawn, scale, taps = [], 1.0, matrix.to(x.dtype)
         for positions, seen, columns in _spans(time, kernel_size, padding_l):
             part = taps[:, : positions.stop - positions.start, columns]
             if dropout > 0.0:
-                keep = F.dropout(torch.ones_like(part), dropout)
-                drawn.append(keep.bool())
-                part = part * keep
+                kept, scale = draw_mask(part, dropout)
+                drawn.append(kept)
+                part = apply_mask(part, kept, scale)
             out[positions] = (part @ x[seen].transpose(0, 1)).transpose(0, 1)
         ctx.save_for_backward(x, matrix, *drawn)
-        ctx.how = (kernel_size, padding_l, dropout)
+        ctx.how = (kernel_size, padding_l, scale)
         return out.view(time, batch, channels)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, *drawn = ctx.saved_tensors
-        kernel_size, padding_l, dropout = ctx.how
+        kernel_size, padding_l, scale = ctx.how
         shape, grad_out = grad_out.shape, grad_out.reshape(x.shape)
         grad_x, taps = torch.zeros_like(x), matrix.to(x.dtype)
         # A sum over all blocks, of which half precision would lose the last ones.
@@ -68,8 +68,7 @@ class _Blocks(torch.autograd.Function):
             part = taps[:, : grad.shape[1], columns]
             grad_part = grad @ x[seen].permute(1, 2, 0)
             if drawn:
-                keep = drawn[i].to(part.dtype) * (0.0 if dropout == 1.0 else 1 / (1 - dropout))
-                part, grad_part = part * keep, grad_part * keep
+                part, grad_part = (apply_mask(m, drawn[i], scale) for m in (part, grad_part))
             grad_matrix[:, : grad.shape[1], columns] += grad_part
             grad_x[seen] += (part.transpose(1, 2) @ grad).transpose(0, 1)
         return grad_x.view(shape), grad_matrix.to(matrix.dtype), None, None, None

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
 from fairseq_cgc.inference.precision import precision_from_environment, set_precision
+from fairseq_cgc.models.dropout import use_fast_dropout
 from fairseq_cgc.models.lightconv_cgc_config import (
     NO_GATE,
     LightConvCGCConfig,
@@ -145,6 +146,7 @@ class LightConvCGCModel(LightConvModel):
 
     def __init__(self, encoder: LightConvCGCEncoder, decoder: LightConvCGCDecoder) -> None:
         super().__init__(encoder, decoder)
+        use_fast_dropout(self)
         for module in self.modules():
             # --retain-dropout-modules goes by the names of fairseq's classes.
             if isinstance(module, FairseqDropout) and module.module_name is not None:

@@ -94,6 +94,7 @@ def test_equals_fairseq_without_a_gate(time, weight_softmax, bias, make):
     torch.testing.assert_close(ours(x), theirs(x), atol=1e-6, rtol=0)
 
 
+@pytest.mark.usefixtures("torchs_dropout")
 def test_drops_the_connections_that_fairseq_drops(make):
     fairseq = pytest.importorskip("fairseq.modules.lightweight_convolution")
     theirs = fairseq.LightweightConv1dTBC(

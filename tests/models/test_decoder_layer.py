@@ -10,6 +10,7 @@ from fairseq_cgc.models.decoder_layer import DecoderLightConv
 @pytest.mark.parametrize("time", [1, 3, 20, 120])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.usefixtures("torchs_dropout")
 def test_all_positions_at_once_equal_fairseq(time, bias, softmax):
     """Teacher forcing: outputs, gradients, and below 96 positions the dropped connections too."""
     options = {"padding_l": 6, "num_heads": 2, "weight_softmax": softmax, "bias": bias}

@@ -13,7 +13,7 @@ from fairseq.modules import FairseqDropout
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
 from tools import padding_mask
-from torch import nn
+from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCModel
@@ -89,8 +89,11 @@ def test_same_seed_gives_lightconvs_own_weights_and_options(arch):
     assert dropouts[0] == dropouts[1]
 
 
-def test_without_gates_it_is_lightconv():
-    options = ["--weight-dropout", "0.3", "--encoder-layers", "2", *TINY]
+@pytest.mark.usefixtures("torchs_dropout")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_without_gates_it_is_lightconv(dropout):
+    options = ["--encoder-layers", "2", *TINY, "--weight-dropout", str(dropout)]
+    options += ["--dropout", str(dropout), "--attention-dropout", str(dropout)]
     options += ["--encoder-kernel-size-list", "[3,7]"]
     lightconv = build("lightconv_iwslt_de_en", *LIGHTWEIGHT, *options)
     model = build("lightconv_cgc_iwslt_de_en", *options, "--encoder-gate-target", "none")
@@ -99,11 +102,18 @@ def test_without_gates_it_is_lightconv():
     source = torch.randint(4, 20, (3, 9))
     source[1, :4] = 1
     batch = (source, torch.tensor([9, 5, 9]), torch.randint(4, 20, (3, 6)))
-    found = []
+    found: list[list[Tensor]] = []
     for net in (model, lightconv):
-        torch.manual_seed(3)  # the same connections are dropped
-        loss = net.train()(*batch)[0].logsumexp(-1).sum()
-        found.append([loss, *torch.autograd.grad(loss, list(net.parameters()))])
+        torch.manual_seed(3)  # the same numbers and connections are dropped
+        optimizer = torch.optim.SGD(net.train().parameters(), lr=0.01)
+        found.append([])
+        for _ in range(4):
+            loss = net(*batch)[0].log_softmax(-1)[..., 4].mean().neg()
+            optimizer.zero_grad()
+            loss.backward()
+            found[-1] += [loss, *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+            optimizer.step()
+        found[-1] += net.parameters()
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="is not in this model"):
         model.load_state_dict(build("lightconv_cgc_iwslt_de_en", *options).state_dict())
@@ -128,6 +138,7 @@ NAMES = ["LightConvEncoder", "LightConvEncoderLayer", "LightweightConv1dTBC", "L
 
 @pytest.mark.parametrize("gate_target", ["none", "kernel"])
 @pytest.mark.parametrize("names", [None, NAMES, *([name] for name in NAMES)], ids=str)
+@pytest.mark.usefixtures("torchs_dropout")
 def test_retained_dropout_is_that_of_fairseqs_encoder(names, gate_target):
     options = ["--weight-dropout", "0.3", "--relu-dropout", "0.2", *TINY]
     options += ["--encoder-layers", "2", "--encoder-kernel-size-list", "[3,7]"]

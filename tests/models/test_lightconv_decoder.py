@@ -112,6 +112,7 @@ def test_alignments_are_fairseqs():
 
 
 @pytest.mark.parametrize("modules", [None, ["LightConvDecoder"], ["LightConvDecoderLayer"]])
+@pytest.mark.usefixtures("torchs_dropout")
 def test_retained_dropout_draws_the_numbers_of_fairseq(modules):
     model = lively("--attention-dropout", "0.3", "--weight-dropout", "0.3")
     found = []
@@ -252,6 +253,7 @@ def test_log_probabilities_of_a_step_replace_its_scores(monkeypatch):
     assert model.get_normalized_probs(other, log_probs=True).dtype == torch.float32
 
 
+@pytest.mark.usefixtures("torchs_dropout")
 def test_training_is_fairseqs_number_for_number():
     options = [*TINY, *LAYERS, "--weight-dropout", "0.2", "--attention-dropout", "0.2"]
     losses = []

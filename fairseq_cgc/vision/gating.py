@@ -16,6 +16,37 @@ GATE_SWITCHES = tuple(GateSwitches.__annotations__)
 SWITCHES = (*GATE_SWITCHES, "grid_scale", "stages")
 
 
+def _is_number(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_list(value: object, fits: Callable[[object], bool]) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(map(fits, value))
+
+
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "latent_size": (lambda v: v is None or _is_number(v), "a whole number from 1 on"),
+    "channels_per_group": (
+        lambda v: v is None or _is_number(v),
+        "a whole number from 1 on, or null: one group",
+    ),
+    "grid_size": (
+        lambda v: v is None or _is_list(v, _is_number) and len(v) == 2,
+        "two whole numbers from 1 on, as in [3, 3]",
+    ),
+    "grid_scale": (_is_number, "a whole number from 1 on"),
+    "stages": (
+        lambda v: isinstance(v, str) or _is_list(v, lambda stage: isinstance(stage, str)),
+        "the name of a stage, or a list of some",
+    ),
+    **{
+        name: (lambda v: isinstance(v, bool), "true or false")
+        for name in ("shared_norm", "shared_encoder", "shared_decoder")
+    },
+}
+"""For each switch that takes no word: whether a value fits, and what is allowed."""
+
+
 def gated_convolutions(
     switches: Mapping[str, Any], stages: Sequence[str]
 ) -> Callable[[str], Convolution]:
@@ -28,19 +59,21 @@ def gated_convolutions(
         stages: those the model has.
 
     Raises:
-        UserError: for an unknown switch or stage, or a wrong scale.
+        UserError: for an unknown switch or stage, or a value of the wrong type or size. (The
+            words that a switch takes are checked by the gate.)
     """
-    for name in switches:
+    for name, value in switches.items():
         if name not in SWITCHES:
             raise UserError(f"cgc has no switch {name!r}; allowed are {', '.join(SWITCHES)}")
+        fits, allowed = _VALUES.get(name, (lambda value: True, ""))
+        if not fits(value):
+            raise UserError(f"cgc {name} is {value!r}, but must be {allowed}")
     chosen = switches.get("stages", stages)
     chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     for stage in chosen:
         if stage not in stages:
             raise UserError(f"cgc stages has {stage!r}; allowed are {', '.join(stages)}")
     scale = switches.get("grid_scale", 1)
-    if not isinstance(scale, int) or scale < 1:
-        raise UserError(f"cgc grid_scale is {scale!r}, but must be a whole number from 1 on")
     gate = {name: value for name, value in switches.items() if name in GATE_SWITCHES}
     if scale != 1 and "grid_size" in gate:
         raise UserError("cgc has both grid_size and grid_scale; one of them says it all")

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from torch import nn
 
@@ -60,6 +62,19 @@ def test_grid_scale_follows_the_kernel():
         ({"stages": ("res1", "res4")}, "cgc stages has 'res4'; allowed are stem, res1, res2"),
         ({"grid_scale": 0}, "cgc grid_scale is 0"),
         ({"grid_scale": 1.5}, "cgc grid_scale is 1.5"),
+        ({"grid_scale": True}, "cgc grid_scale is True, but must be a whole number from 1 on"),
+        ({"shared_norm": "maybe"}, "cgc shared_norm is 'maybe', but must be true or false"),
+        ({"shared_encoder": 1}, "cgc shared_encoder is 1, but must be true or false"),
+        ({"channels_per_group": 0}, "cgc channels_per_group is 0, but must be a whole number fr"),
+        ({"latent_size": "abc"}, "cgc latent_size is 'abc', but must be a whole number from 1"),
+        ({"latent_size": -1}, "cgc latent_size is -1"),
+        ({"latent_size": 2.0}, "cgc latent_size is 2.0"),
+        ({"grid_size": 3}, r"cgc grid_size is 3, but must be two whole numbers .* \[3, 3\]"),
+        ({"grid_size": [3]}, r"cgc grid_size is \[3\], but must be two"),
+        ({"grid_size": [3, 0]}, r"cgc grid_size is \[3, 0\], but must be two"),
+        ({"stages": []}, r"cgc stages is \[\], but must be the name of a stage, or a list"),
+        ({"stages": 2}, "cgc stages is 2, but must be the name of a stage"),
+        ({"stages": None}, "cgc stages is None, but must be the name of a stage"),
         ({"grid_scale": 2, "grid_size": (6, 6)}, "both grid_size and grid_scale"),
     ],
     ids=str,
@@ -69,6 +84,15 @@ def test_wrong_switches_are_told(switches, message):
         gated_convolutions(switches, STAGES)
 
 
-def test_a_wrong_value_is_told_by_the_gate():
-    with pytest.raises(UserError, match="pool is 'mean', but must be one of"):
-        create_model("resnet8_cifar_cgc", cgc={"pool": "mean"})
+def test_null_is_the_default_or_one_group():
+    switches = {"latent_size": None, "grid_size": None, "channels_per_group": None}
+    gate = gated_convolutions(switches, STAGES)("res1")(32, 32, 3).gate
+    assert gate.encoder.shape == (5, 9) and gate.interaction.shape == (32, 32)
+
+
+@pytest.mark.parametrize("switch", ["branches", "combine", "norm", "pool", "init"])
+@pytest.mark.parametrize("value", ["mean", 1, None, ["avg"]])
+def test_a_wrong_word_is_told_by_the_gate(switch, value):
+    message = re.escape(f"{switch} is {value!r}, but must be one of")
+    with pytest.raises(UserError, match=message):
+        create_model("resnet8_cifar_cgc", cgc={switch: value})

@@ -86,8 +86,10 @@ def load_batches(
         broken: gets what the data set says it has replaced or left out.
 
     Raises:
-        UserError: for a sample that cannot be read.
+        UserError: for a sample that cannot be read, or fewer than 0 workers.
     """
+    if workers < 0:
+        raise UserError(f"--workers is {workers}, but must be at least 0")
     # Without batch_size the loader hands each element of the sampler to the data set, as it is.
     loader: DataLoader[Batch | str] = DataLoader(
         _Batches(samples, seed),

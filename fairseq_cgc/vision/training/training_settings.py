@@ -68,6 +68,10 @@ class TrainingSettings(ABC):
             self._demand(name, getattr(self, name) >= 1, "at least 1")
         for name in ("momentum", "weight_decay", "mixup", "warmup_epochs", "padding", "seed"):
             self._demand(name, getattr(self, name) >= 0, "at least 0")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, float):
+                self._demand(option.name, math.isfinite(value), "a finite number")
         for name in ("lr", "decay"):
             self._demand(name, getattr(self, name) > 0, "more than 0")
         self._demand("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1")

@@ -45,6 +45,10 @@ def test_settings_survive_json():
         ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),
         ({"lr": 0}, "--lr is 0.0, but must be more than 0"),
         ({"lr": float("nan")}, "--lr is nan"),
+        *(
+            ({name: float("inf")}, f"--{name.replace('_', '-')} is inf, but must be a finite")
+            for name in ("lr", "mixup", "momentum", "weight_decay", "decay", "label_smoothing")
+        ),
         ({"label_smoothing": 1.0}, "from 0 to below 1"),
         ({"schedule": "linear"}, "--schedule is linear, but must be step or cosine"),
         ({"precision": "int8"}, "--precision is int8"),

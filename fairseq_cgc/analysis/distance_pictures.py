@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fairseq_cgc.analysis.class_distances import ClassDistances
-from fairseq_cgc.analysis.figures import new_figure, save_figure
+from fairseq_cgc.analysis.figures import as_written, new_figure, save_figure
 
 _NAMED = 20  # classes that can have their names at an axis, and a kernel of their own
 
@@ -54,7 +54,7 @@ def _matrix(figure: Any, distances: ClassDistances) -> None:
     axis.set_ylabel("class whose own distance is subtracted")
     if number <= _NAMED:
         names = [_short(name) for name in distances.classes]
-        long = max(map(len, names)) > 2
+        long = max(map(len, distances.classes)) > 2
         axis.set_xticks(range(number), names, rotation=45 if long else 0, fontsize=8)
         axis.set_yticks(range(number), names, fontsize=8)
         if number <= 12:
@@ -97,4 +97,4 @@ def _kernels(figure: Any, distances: ClassDistances) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}…"
+    return as_written(name if len(name) <= 14 else f"{name[:13]}…")

@@ -26,6 +26,16 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def as_written(words: str) -> str:
+    """Names that users gave, such that matplotlib draws them as they are.
+
+    Not as formulas between dollars, and in a legend also with a ``_`` in front. What is no text
+    (names of files that are not UTF-8) becomes a question mark.
+    """
+    text = words.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
+
+
 def save_figure(figure: Any, output: Path) -> None:
     """Write a figure, all or nothing.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fairseq_cgc.analysis.figures import new_figure, save_figure
+from fairseq_cgc.analysis.figures import as_written, new_figure, save_figure
 from fairseq_cgc.analysis.heat_maps import HeatMaps
 
 _TITLES = {"before": "before the layer", "context": "context of its gate", "after": "after it"}
@@ -34,7 +34,7 @@ def draw_heat_maps(
     height, width = images.shape[-2:]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        axes[row, 0].text(1, 0.5, label, fontsize=8, ha="right", va="center")
+        axes[row, 0].text(1, 0.5, as_written(label), fontsize=8, ha="right", va="center")
         axes[row, 0].set_axis_off()
         for axis in axes[row, 1:]:
             axis.set_xticks([])

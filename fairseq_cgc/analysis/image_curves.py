@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_cgc.analysis.figures import new_figure, save_figure
+from fairseq_cgc.analysis.figures import as_written, new_figure, save_figure
 from fairseq_cgc.core import UserError
 
 _PANELS = (("top1", "top-1 error (%)"), ("loss", "cross-entropy (nats)"))
@@ -46,7 +46,7 @@ def draw_image_curves(logs: Sequence[ImageLog], output: Path) -> None:
     axes = figure.subplots(1, len(_PANELS))
     unnamed = set(names)
     for name, curve in curves:
-        label = name if name in unnamed else None
+        label = as_written(name) if name in unnamed else None
         unnamed.discard(name)
         marker = "o" if len(curve["epoch"]) <= 60 else None
         for axis, (key, _) in zip(axes, _PANELS, strict=True):

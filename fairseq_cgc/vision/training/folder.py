@@ -66,9 +66,9 @@ class FolderImages(Images):
             left_out += others
         if left_out:
             logger.warning(
-                "%d links and special files under %s are left out: they lead nowhere, in a circle, "
-                "to another class or to no regular file; the first is %s",
-                *(len(left_out), root, left_out[0]),
+                "%s: %d left out, as links lead nowhere, in a circle or to another class, or what "
+                "is named like an image is no file; the first is %s",
+                *(root, len(left_out), left_out[0]),
             )
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(list(map(len, files))))
         super().__init__(classes, labels, STATISTICS, crops)

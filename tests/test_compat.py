@@ -21,6 +21,7 @@ from fairseq.data import data_utils
 from fairseq.dataclass.configs import CommonConfig, FairseqConfig
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
@@ -171,7 +172,20 @@ def test_last_epochs_workers_have_ended_before_the_next_epochs_start():
 def test_numpy_aliases_are_back():
     mask = data_utils.compute_block_mask_1d((2, 40), mask_prob=0.5, mask_length=4)
     assert mask.shape == (2, 40)
-    assert np.int is int and np.float is float
+    assert np.int is int and np.float is float and np.compat.long is int
+
+
+@pytest.mark.parametrize("num_buckets", [1, 2, 50])
+def test_num_batch_buckets_loses_no_sentence(num_buckets, toy_data):
+    config = TranslationConfig(data=str(toy_data), num_batch_buckets=num_buckets)
+    config.dataset_impl, config.train_subset, config.required_seq_len_multiple = "mmap", "train", 1
+    task = TranslationTask.setup_task(config)
+    task.load_dataset("train")
+    iterator = task.get_batch_iterator(task.dataset("train"), max_tokens=100, epoch=1)
+    seen = torch.cat([batch["id"] for batch in iterator.next_epoch_itr()])
+    assert seen.sort().values.tolist() == list(range(300))
+    lengths = task.dataset("train").src_sizes
+    assert len(set(lengths)) <= num_buckets
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from fairseq_cgc.compat.expressions import replace_eval
 from fairseq_cgc.compat.imports import (
     import_without_debug_logging,
     restore_log_level,
-    restore_numpy_aliases,
+    restore_numpy_calls,
     silence_missing_layers,
     silence_warnings,
 )
@@ -40,6 +40,7 @@ from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
 from fairseq_cgc.compat.search import forbid_repeated_ngrams
 from fairseq_cgc.compat.starting import check_start_of_training
+from fairseq_cgc.compat.terminating import save_on_sigterm
 from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
 
 __all__ = ["FIXES", "Fix", "apply", "safe_load"]
@@ -103,10 +104,11 @@ FIXES = (
         silence_missing_layers,
     ),
     Fix(
-        "numpy aliases",
-        "np.int and np.float in fairseq's speech and span-mask code, gone since numpy 1.24",
+        "numpy calls",
+        "np.int, np.float, np.compat and np.percentile(interpolation=), all gone from numpy: "
+        "--num-batch-buckets, span masks and some language models end in a traceback",
         lambda: not hasattr(np, "int"),
-        restore_numpy_aliases,
+        restore_numpy_calls,
     ),
     Fix(
         "safe checkpoints",
@@ -169,13 +171,6 @@ FIXES = (
         make_folder_of_log,
     ),
     Fix(
-        "processes",
-        "torchrun without GPUs trains separate models into one folder; a lost process ends the "
-        "others in a traceback",
-        _always,
-        join_processes,
-    ),
-    Fix(
         "trainer",
         "resuming sees other batches; --cpu --fp16 and --cpu with several processes fail; two "
         "trainings write into one folder",
@@ -187,6 +182,19 @@ FIXES = (
         "a resumed run forgets its count of --patience, and trains on when it had ended",
         _always,
         keep_early_stopping,
+    ),
+    Fix(
+        "termination",
+        "SIGTERM, with which schedulers end a training, loses what was trained since the last save",
+        _always,
+        save_on_sigterm,
+    ),
+    Fix(
+        "processes",
+        "torchrun without GPUs trains separate models into one folder; a lost process ends the "
+        "others in a traceback",
+        _always,
+        join_processes,
     ),
     Fix(
         "n-grams",

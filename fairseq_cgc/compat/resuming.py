@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import sys
 from typing import Any
@@ -25,11 +26,11 @@ def keep_early_stopping() -> None:
     save = Trainer.save_checkpoint
 
     @functools.wraps(save)
-    def save_checkpoint(self: Any, filename: str, extra_state: dict[str, Any]) -> None:
+    def save_checkpoint(self: Any, filename: str, extra_state: dict[str, Any]) -> Any:
         counter = vars(_should_stop_early())
         if "best" in counter:
             extra_state[_KEY] = {"best": float(counter["best"]), "num_runs": counter["num_runs"]}
-        save(self, filename, extra_state)
+        return save(self, filename, extra_state)
 
     load = checkpoint_utils.load_checkpoint
 
@@ -37,9 +38,7 @@ def keep_early_stopping() -> None:
     def load_checkpoint(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         extra_state, epoch_itr = load(cfg, trainer, **kwargs)
         if extra_state is not None:
-            # Fine-tuning, or one of the --reset options, begins a training of its own.
-            is_new = cfg.reset_meters or cfg.reset_dataloader or trainer.get_num_updates() == 0
-            if not is_new:
+            if not begins_anew(cfg, trainer):
                 vars(_should_stop_early()).update(extra_state.get(_KEY, {}))
             reason = _why_ended(trainer)
             if reason is not None:
@@ -49,6 +48,11 @@ def keep_early_stopping() -> None:
 
     Trainer.save_checkpoint = save_checkpoint
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def begins_anew(cfg: Any, trainer: Any) -> bool:
+    """Whether fine-tuning, or one of the --reset options, begins a training of its own."""
+    return cfg.reset_meters or cfg.reset_dataloader or trainer.get_num_updates() == 0
 
 
 def _why_ended(trainer: Any) -> str | None:
@@ -62,11 +66,12 @@ def _why_ended(trainer: Any) -> str | None:
 
 
 def _should_stop_early() -> Any:
-    """fairseq's function, in the module that this process runs it from."""
-    for name in ("__main__", "__mp_main__", "fairseq_cli.train"):
-        function = getattr(sys.modules.get(name), "should_stop_early", None)
-        if function is not None:
-            return function
-    from fairseq_cli import train
+    return train_module().should_stop_early
 
-    return train.should_stop_early
+
+def train_module() -> Any:
+    """fairseq's command for training, as this process runs it."""
+    for name in ("__main__", "__mp_main__"):
+        if hasattr(sys.modules.get(name), "should_stop_early"):
+            return sys.modules[name]
+    return importlib.import_module("fairseq_cli.train")

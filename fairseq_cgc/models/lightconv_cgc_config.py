@@ -155,8 +155,9 @@ def resolve(cfg: Any) -> argparse.Namespace:
     Raises:
         UserError: naming the option, its value and what is allowed.
     """
-    names = [f.name for f in fields(LightConvCGCConfig) if not f.name.startswith("_")]
-    args = argparse.Namespace(**{name: getattr(cfg, name) for name in names})
+    options = [f for f in fields(LightConvCGCConfig) if not f.name.startswith("_")]
+    # A checkpoint from before an option was added does not have it, and behaves as its default.
+    args = argparse.Namespace(**{f.name: getattr(cfg, f.name, f.default) for f in options})
     for name, other in (
         ("weight_dropout", "attention_dropout"),
         ("encoder_conv_dim", "encoder_embed_dim"),

@@ -185,6 +185,13 @@ def test_command_line_and_hydra_mean_the_same_model(arch):
     assert resolve(parse(arch).model) == resolve(from_hydra)
 
 
+def test_a_checkpoint_from_before_an_option_has_its_default():
+    old = OmegaConf.create(OmegaConf.to_container(parse("lightconv_cgc_tiny").model))
+    del old.encoder_gate_norm
+    OmegaConf.set_struct(old, True)  # as fairseq gives it
+    assert resolve(old) == resolve(parse("lightconv_cgc_tiny").model)
+
+
 @pytest.mark.parametrize("arch", ["lightconv_cgc_iwslt_de_en", "lightconv_cgc_tiny"])
 def test_command_line_and_hydra_build_the_same_parameters(arch):
     task = TranslationTask(TranslationConfig(), dictionary(30), dictionary(20))

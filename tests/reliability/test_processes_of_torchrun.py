@@ -143,6 +143,21 @@ def test_a_killed_process_ends_the_other_in_one_line(trained: Trained, tmp_path:
     safe_load(save_dir / "checkpoint_last.pt")
 
 
+def test_sigterm_to_one_process_stops_both_after_the_same_update(
+    whole: Path, trained: Trained, tmp_path: Path
+) -> None:
+    save_dir = tmp_path / "save"
+    processes = by_hand(trained.data, save_dir, tmp_path)
+    wait_for((save_dir / "checkpoint_last.pt").exists, processes[0].is_alive)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    results = [warm.end(process, tmp_path / f"{i}.log") for i, process in enumerate(processes)]
+    assert [result.status for result in results] == [143, 143], results[0].output[-3000:]
+    assert "SIGTERM: stopped after update" in results[0].output
+    finish(trained.data, save_dir, tmp_path)
+    ours, theirs = weights(save_dir), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_a_second_training_in_the_same_folder_is_refused(trained: Trained, tmp_path: Path) -> None:
     save_dir = tmp_path / "save"
     first = warm.start(tmp_path / "first", *train_command(trained.data, save_dir))

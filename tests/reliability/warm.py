@@ -57,7 +57,7 @@ def start(output: Path, name: str, *arguments: str | Path, **environment: str) -
         environment: added to this process's.
     """
     command = [name, *map(str, arguments)]
-    process = _context().Process(target=_run, args=(command, str(output), environment))
+    process = context().Process(target=run_here, args=(command, str(output), environment))
     process.start()
     return process
 
@@ -77,7 +77,8 @@ def run(output: Path, name: str, *arguments: str | Path, **environment: str) -> 
     return end(start(output, name, *arguments, **environment), output)
 
 
-def _context() -> multiprocessing.context.ForkServerContext:
+def context() -> multiprocessing.context.ForkServerContext:
+    """Makes processes that have imported all."""
     # Python 3.11's server does not know this process's sys.path, only the environment.
     paths = [str(HERE), str(PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
@@ -87,8 +88,9 @@ def _context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _run(command: list[str], output: str, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
+def run_here(command: list[str], output: str, environment: dict[str, str] | None = None) -> None:
+    """Be the process that runs a command, until it ends."""
+    os.environ.update(environment or {})
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -266,3 +266,20 @@ def gate_sentences(
         # on the batch; the cost of float64 here is not noticeable.
         heads = heads.double()
     return gate(pool_positions(heads, 3 * kernel_size, padding_mask))
+
+
+def gate_by_source(gate: ContextGate, source: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """The gates of a decoder's kernels, from what the encoder made of each sentence.
+
+    Args:
+        gate: from :func:`make_sentence_gate`.
+        source: T x B x C, the encoder's output; H divides C.
+        padding_mask: B x T, True at padding.
+
+    Returns:
+        B x H x K.
+    """
+    dtype = torch.promote_types(source.dtype, torch.float32)
+    heads = source.unflatten(2, (gate.in_channels, -1)).mean(-1, dtype=dtype)
+    heads = zero_padding(heads, padding_mask)
+    return gate_sentences(gate, heads, gate.kernel_size[0], padding_mask).squeeze(2)

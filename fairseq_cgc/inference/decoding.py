@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_cgc.core.lightconv import gate_by_source
+
 
 class DecoderState:
     """Everything that the layers of a decoder keep from step to step.
@@ -35,7 +37,7 @@ class DecoderState:
         self.attention = EncoderKeysValues(
             [layer.encoder_attn for layer in layers], encoder_states, padding_mask
         )
-        kernels = [_kernels_of(layer.conv) for layer in layers]
+        kernels = [_kernels_of(layer.conv, encoder_states, padding_mask) for layer in layers]
         widths = [layer.conv.kernel_size for layer in layers]
         channels = layers[0].linear2.in_features
         self.inputs = ConvolutionInputs(
@@ -62,14 +64,19 @@ class DecoderState:
         self.inputs.reorder(rows, sentences)
 
 
-def _kernels_of(conv: Any) -> Tensor | None:
-    """1 x H x K after the softmax; None where the kernels depend on the input."""
+def _kernels_of(conv: Any, encoder_states: Tensor, padding_mask: Tensor | None) -> Tensor | None:
+    """After the softmax: 1 x H x K, or S x H x K where the source gates them.
+
+    None where the kernels depend on the input.
+    """
     if hasattr(conv, "weight_linear"):
         return None
-    weight = conv.weight.flatten(1)
-    if conv.weight_softmax:
-        weight = weight.softmax(1, dtype=torch.promote_types(weight.dtype, torch.float32))
-    return weight.to(conv.weight.dtype).unsqueeze(0)
+    weight = conv.weight.transpose(0, 1)  # 1 x H x K
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    weight = weight.softmax(2, dtype=wide) if conv.weight_softmax else weight.to(wide)
+    if hasattr(conv, "gate"):
+        weight = weight * gate_by_source(conv.gate, encoder_states, padding_mask).to(wide)
+    return weight.to(conv.weight.dtype)
 
 
 def decode_layer(layer: Any, number: int, x: Tensor, state: DecoderState) -> Tensor:

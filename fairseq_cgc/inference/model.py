@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
+from fairseq_cgc.core.lightconv import make_sentence_gate
 from fairseq_cgc.core.pooling import zero_padding
 from fairseq_cgc.inference.decoding import DecoderState, decode_layer
 from fairseq_cgc.inference.dictionary import PAD
@@ -221,6 +222,8 @@ class DecoderLayer(nn.Module):
         self.act = nn.GLU() if options.decoder_glu else None
         convolution = DynamicConv if options.decoder_conv_type == "dynamic" else LightConv
         self.conv = convolution(channels, kernel_size, heads, weight_softmax=options.weight_softmax)
+        if options.decoder_gate == "source" and kernel_size > 1:
+            self.conv.gate = make_sentence_gate(heads, kernel_size, options.encoder_gate_norm)
         self.linear2 = nn.Linear(channels, width)
         self.conv_layer_norm = nn.LayerNorm(width)
         self.encoder_attn = EncoderAttention(width, options.encoder_embed_dim, heads)

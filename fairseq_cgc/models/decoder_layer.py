@@ -51,7 +51,9 @@ class Generation:
         source = Source([layer.encoder_attn for layer in layers], encoder_out, rows)
         if not all(isinstance(layer.conv, DecoderLightConv) for layer in layers):
             return cls(source, None)
-        kernels = [layer.conv.normalized_kernel() for layer in layers]
+        (x,), masks = encoder_out["encoder_out"], encoder_out.get("encoder_padding_mask", [])
+        mask = masks[0].bool() if masks else None
+        kernels = [layer.conv.kernels(x, mask).to(layer.conv.weight.dtype) for layer in layers]
         return cls(source, Windows(kernels, layers[0].conv_dim, rows, room))
 
     def keep_in(self, incremental_state: dict[str, Any]) -> None:
@@ -70,9 +72,9 @@ class Generation:
 
     def reorder(self, new_order: Tensor) -> None:
         """Let row i go on from what was row ``new_order[i]``."""
-        self.source.reorder(new_order)
+        stay = self.source.reorder(new_order)
         if self.windows is not None:
-            self.windows.reorder(new_order)
+            self.windows.reorder(new_order, stay)
 
 
 class LightConvCGCDecoderLayer(LightConvDecoderLayer):
@@ -142,11 +144,15 @@ class DecoderLightConv(LightweightConv1dTBC):
         """Convolve; arguments and result (T x B x C) are fairseq's."""
         if incremental_state is not None or unfold:
             return super().forward(x, incremental_state, unfold)
+        return self.convolve_at_once(x, self.kernels())
+
+    def convolve_at_once(self, x: Tensor, kernels: Tensor) -> Tensor:
+        """All positions of x, T x B x C, with kernels of 1 or B x H x K."""
         dropout = self.weight_dropout_module
         return self.add_bias(
             light_convolution(
                 x,
-                self._wide_kernel().unsqueeze(0),
+                kernels,
                 padding_l=self.padding_l,
                 dropout=dropout.p,
                 training=dropout.training or dropout.apply_during_inference,
@@ -157,14 +163,13 @@ class DecoderLightConv(LightweightConv1dTBC):
         """Add the bias, if there is one."""
         return x if self.bias is None else x + self.bias
 
-    def normalized_kernel(self) -> Tensor:
-        """The kernel after the softmax, H x K."""
-        return self._wide_kernel().to(self.weight.dtype)
+    def kernels(self, source: Tensor | None = None, padding_mask: Tensor | None = None) -> Tensor:
+        """The kernels after the softmax: 1 x H x K, the same for every source.
 
-    def _wide_kernel(self) -> Tensor:
-        """H x K in float32 (as fairseq takes its softmax) where the weight is not wider."""
-        kernel = self.weight.flatten(1)
+        In float32 (as fairseq takes its softmax) where the weight is not wider.
+        """
+        kernel = self.weight.view(1, self.num_heads, self.kernel_size)
         dtype = torch.promote_types(kernel.dtype, torch.float32)
         if not self.weight_softmax:
             return kernel.to(dtype)
-        return kernel.softmax(1, dtype=torch.float32).to(dtype)
+        return kernel.softmax(2, dtype=torch.float32).to(dtype)

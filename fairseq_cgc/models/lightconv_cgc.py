@@ -136,8 +136,9 @@ class LightConvCGCEncoder(LightConvEncoder):
 class LightConvCGCModel(LightConvModel):
     """LightConv whose encoder convolutions are gated by the whole source sentence.
 
-    The decoder is fairseq's LightConv decoder: it produces words one by one, so a global
-    context is not defined there (section 4.4).
+    The decoder is fairseq's LightConv decoder: it produces words one by one, so a global context
+    of the target is not defined there (section 4.4). Beyond the paper, ``--decoder-gate source``
+    lets the source sentence gate its convolutions.
 
     Args:
         encoder: the :class:`LightConvCGCEncoder`.

@@ -19,9 +19,10 @@ from omegaconf import II
 from fairseq_cgc.core import GATE_NORMS, GATE_TARGETS, UserError
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
-#: The gate target of a plain LightConv.
+#: The gate target of a plain LightConv, and the decoder gate of fairseq's decoder.
 NO_GATE = "none"
 DECODER_CONV_TYPES = ("lightweight", "dynamic")
+DECODER_GATES = (NO_GATE, "source")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -65,8 +66,8 @@ class LightConvCGCConfig(FairseqDataclass):
     )
     encoder_gate_norm: str = _option(
         "latent",
-        "what the gate's layer norm spans: 'latent' (the latent numbers of each head, as in the "
-        "paper) or 'heads' (those of all heads of the sentence)",
+        "what the layer norm of the gates spans, also of the decoder's: 'latent' (the latent "
+        "numbers of each head, as in the paper) or 'heads' (those of all heads of the sentence)",
     )
     decoder_embed_path: Optional[str] = _option(None, "file of pre-trained decoder embeddings")
     decoder_embed_dim: Optional[int] = _option(None, "decoder width (default: --encoder-embed-dim)")
@@ -91,6 +92,11 @@ class LightConvCGCConfig(FairseqDataclass):
     )
     decoder_glu: bool = _option(True, "gated linear unit before each decoder convolution")
     decoder_conv_type: str = _option("lightweight", "'lightweight' or 'dynamic'")
+    decoder_gate: str = _option(
+        "none",
+        "what gates the decoder's kernels, after their softmax: 'none' (as in the paper) or "
+        "'source' (the encoder's output; not with --decoder-conv-type dynamic)",
+    )
     weight_softmax: bool = _option(True, "normalise each convolution kernel by a softmax")
     share_decoder_input_output_embed: bool = _option(
         False, "share the decoder's input and output embeddings"
@@ -191,6 +197,12 @@ def resolve(cfg: Any) -> argparse.Namespace:
     _check_choice("--encoder-gate-target", args.encoder_gate_target, (*GATE_TARGETS, NO_GATE))
     _check_choice("--encoder-gate-norm", args.encoder_gate_norm, GATE_NORMS)
     _check_choice("--decoder-conv-type", args.decoder_conv_type, DECODER_CONV_TYPES)
+    _check_choice("--decoder-gate", args.decoder_gate, DECODER_GATES)
+    if args.decoder_gate != NO_GATE and args.decoder_conv_type != "lightweight":
+        raise UserError(
+            f"--decoder-gate is {args.decoder_gate!r}, but with --decoder-conv-type "
+            f"{args.decoder_conv_type} must be {NO_GATE!r}"
+        )
     if args.share_all_embeddings:
         _check_shared_embeddings(args)
         args.share_decoder_input_output_embed = True

@@ -1,7 +1,8 @@
 """fairseq's LightConv decoder with less work at each step of beam search.
 
-Parameters, training and teacher forcing are fairseq's. Only generation word by word differs, in
-how it gets to the same numbers. N is the rows of a step: S sentences times the beam.
+Parameters, training and teacher forcing are fairseq's, unless --decoder-gate adds gates. Only
+generation word by word differs, in how it gets to the same numbers. N is the rows of a step:
+S sentences times the beam.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from fairseq_cgc.models.decoder_layer import (
     Generation,
     LightConvCGCDecoderLayer,
 )
+from fairseq_cgc.models.lightconv_cgc_config import NO_GATE
 from fairseq_cgc.models.source import (
     EncoderOut,
     one_row_a_hypothesis,
     one_row_a_sentence,
 )
+from fairseq_cgc.models.source_gate import add_source_gates
 
 # Scores normalised at a time: 1 MiB, so that they stay in a core's cache.
 _CHUNK = 2**18
@@ -32,6 +35,8 @@ _CHUNK = 2**18
 
 class LightConvCGCDecoder(LightConvDecoder):
     """fairseq's LightConv decoder, faster word by word; the same parameters and results.
+
+    ``--decoder-gate source`` adds gates to its convolutions (``models/source_gate.py``).
 
     Args:
         args: resolved options.
@@ -47,6 +52,8 @@ class LightConvCGCDecoder(LightConvDecoder):
             layer.__class__, layer.number = LightConvCGCDecoderLayer, number
             if type(layer.conv) is LightweightConv1dTBC:
                 layer.conv.__class__ = DecoderLightConv
+        if args.decoder_gate != NO_GATE:
+            add_source_gates(self.layers, args)
 
     def forward(
         self,

@@ -130,20 +130,25 @@ class Source:
             scores = scores + self.mask
         return scores.softmax(-1, dtype=torch.float32).mean(1).flatten(0, 1)
 
-    def reorder(self, new_order: Tensor) -> None:
+    def reorder(self, new_order: Tensor) -> Tensor | None:
         """Let row i go on from what was row ``new_order[i]``; nothing moves within a sentence.
 
         Which sentences stay is asked once for all layers: a GPU is waited for until it answers.
+
+        Returns:
+            The sentences that stay, by their numbers until now; None where all do, in their order.
         """
         sentences = self.sentences.index_select(0, new_order)
         if torch.equal(sentences, self.sentences):
-            return
+            return None
         first, _ = _first_of_each(sentences)
-        if not _are_all(first, len(self.keys[0])):
-            self.keys = [keys.index_select(0, first) for keys in self.keys]
-            self.values = [values.index_select(0, first) for values in self.values]
-            self.mask = None if self.mask is None else self.mask.index_select(0, first)
         self.sentences = _in_order(len(first), len(new_order), new_order.device)
+        if _are_all(first, len(self.keys[0])):
+            return None
+        self.keys = [keys.index_select(0, first) for keys in self.keys]
+        self.values = [values.index_select(0, first) for values in self.values]
+        self.mask = None if self.mask is None else self.mask.index_select(0, first)
+        return first
 
     def _of_sentences(self, query: Tensor) -> Tensor:
         """N x C to S x H x beam x D."""

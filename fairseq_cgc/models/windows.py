@@ -20,7 +20,8 @@ class Windows:
     hypothesis finds its inputs: a few numbers for all convolutions together.
 
     Args:
-        kernels: H x K of each convolution, after the softmax.
+        kernels: of each convolution, after the softmax: 1 x H x K, or S x H x K for a kernel for
+            each of S sentences, whose rows follow each other, N / S of each.
         channels: C.
         rows: N of the first step.
         room: the most rows that are expected; there may be more.
@@ -31,13 +32,13 @@ class Windows:
     _offsets: dict[int, Tensor]
 
     def __init__(self, kernels: Sequence[Tensor], channels: int, rows: int, room: int) -> None:
-        self._kernels = kernels
-        like, widest = kernels[0], max(kernel.shape[1] for kernel in kernels)
+        self._kernels = list(kernels)
+        like, widest = kernels[0], max(kernel.shape[2] for kernel in kernels)
         # K x room x C: inputs of step t lie in slot t % K. Before the first step lie zeros.
-        self.inputs = [like.new_zeros(k.shape[1], 0, channels) for k in kernels]
+        self.inputs = [like.new_zeros(k.shape[2], 0, channels) for k in kernels]
         # N x the largest K, oldest first: the row of a slot where a hypothesis finds its input.
         self.rows = torch.zeros(rows, widest, dtype=torch.long, device=like.device)
-        self._heads = torch.arange(len(like), device=like.device).unsqueeze(1)
+        self._heads = torch.arange(like.shape[1], device=like.device).unsqueeze(1)
         self._steps = 0
         self._make_room(room)
 
@@ -51,12 +52,14 @@ class Windows:
     def convolve(self, number: int, x: Tensor) -> Tensor:
         """Append ``x``, N x C, and give the output at this step, N x C, of that convolution."""
         kernel, inputs = self._kernels[number], self.inputs[number]
-        heads, width = kernel.shape
+        sentences, heads, width = kernel.shape
         rows, channels = x.shape
         inputs[(self._steps - 1) % width, :rows] = x
         weights = self._weights.get(number)
         if weights is None:
-            weights = self._weights[number] = kernel.flatten().repeat(rows)
+            weights = self._weights[number] = kernel.repeat_interleave(
+                rows // sentences, 0
+            ).flatten()
             self._offsets[width] = torch.arange(0, len(weights), width, device=x.device)
         # One weighted sum for each row and head, of inputs read where they lie.
         output = F.embedding_bag(
@@ -68,8 +71,19 @@ class Windows:
         )
         return output.view(rows, channels)
 
-    def reorder(self, new_order: Tensor) -> None:
-        """Let row i go on from what was row ``new_order[i]``; there may be more rows or fewer."""
+    def reorder(self, new_order: Tensor, sentences: Tensor | None = None) -> None:
+        """Let row i go on from what was row ``new_order[i]``; there may be more rows or fewer.
+
+        Args:
+            new_order: N.
+            sentences: the sentences whose kernels go on, from :meth:`Source.reorder`.
+        """
+        if sentences is not None and any(len(kernel) > 1 for kernel in self._kernels):
+            self._kernels = [
+                kernel.index_select(0, sentences) if len(kernel) > 1 else kernel
+                for kernel in self._kernels
+            ]
+            self._weights = {}
         if len(new_order) > len(self._numbers):
             self._make_room(len(new_order))
         if len(new_order) != len(self.rows):

@@ -15,6 +15,7 @@ from test_lightconv_cgc import TINY, build, dictionary
 from torch import nn
 
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
+from fairseq_cgc.models.source_gate import SourceGatedDecoderLayer
 
 ARCH = "lightconv_cgc_iwslt_de_en"
 LENGTHS = [9, 4, 7, 2, 9, 5]
@@ -28,11 +29,13 @@ class FairseqsEncoder(LightConvCGCEncoder):
 
 
 def as_fairseq(model: nn.Module) -> nn.Module:
-    """The same weights in fairseq's decoder."""
+    """The same weights in fairseq's decoder, over our layers where fairseq has none."""
     model = copy.deepcopy(model)
     model.encoder.__class__ = FairseqsEncoder
     model.decoder.__class__ = LightConvDecoder
     for layer in model.decoder.layers:
+        if isinstance(layer, SourceGatedDecoderLayer):
+            continue
         layer.__class__ = LightConvDecoderLayer
         if isinstance(layer.conv, LightweightConv1dTBC):
             layer.conv.__class__ = LightweightConv1dTBC

@@ -78,6 +78,13 @@ MODELS = {
     **OPTIONS,
     "gate on the logits": ["--encoder-gate-target", "logits"],
     "gate norm over the heads": ["--encoder-gate-norm", "heads"],
+    "source gates": ["--decoder-gate", "source", "--encoder-gate-norm", "heads"],
+    "source gates, kernels of 1": [
+        "--decoder-gate",
+        "source",
+        "--decoder-kernel-size-list",
+        "[1,5]",
+    ],
     "encoder with gated linear unit": ["--encoder-glu", "1"],
     "norm first everywhere": ["--encoder-normalize-before", "--decoder-normalize-before"],
     "learned positions everywhere": ["--encoder-learned-pos", "--decoder-learned-pos"],

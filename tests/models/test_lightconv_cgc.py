@@ -281,6 +281,11 @@ WRONG = [
     (["--encoder-gate-target", "weight"], "is 'weight', but must be one of kernel, logits, none"),
     (["--encoder-gate-norm", "layer"], "is 'layer', but must be one of latent, heads"),
     (["--decoder-conv-type", "cgc"], "--decoder-conv-type is 'cgc', but must be one of"),
+    (["--decoder-gate", "target"], "--decoder-gate is 'target', but must be one of none, source"),
+    (
+        ["--decoder-gate", "source", "--decoder-conv-type", "dynamic"],
+        "--decoder-gate is 'source', but with --decoder-conv-type dynamic must be 'none'",
+    ),
     (["--encoder-layers", "0"], "--encoder-layers is 0, but must be at least 1"),
     (["--dropout", "1.5"], "--dropout is 1.5, but must be from 0 to 1"),
     (["--weight-dropout", "-0.1"], "--weight-dropout is -0.1, but must be from 0 to 1"),

@@ -39,7 +39,14 @@ def loss_and_gradients(model: nn.Module, side: str) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
-    "options", [[], ["--encoder-gate-target", "logits"], ["--encoder-gate-target", "none"]], ids=str
+    "options",
+    [
+        [],
+        ["--encoder-gate-target", "logits"],
+        ["--encoder-gate-target", "none"],
+        ["--encoder-gate-norm", "heads", "--decoder-gate", "source"],
+    ],
+    ids=str,
 )
 def test_training_step(options, side, device):
     # Without dropout, which no two devices draw alike.

@@ -21,8 +21,8 @@ def fairseqs(kernel_size: int, **options: object) -> LightweightConv1dTBC:
 
 
 def kernel_of(conv: LightweightConv1dTBC) -> torch.Tensor:
-    weight = conv.weight.detach().flatten(1)
-    return weight.softmax(1, torch.float32).to(weight.dtype) if conv.weight_softmax else weight
+    weight = conv.weight.detach().transpose(0, 1)  # 1 x H x K
+    return weight.softmax(2, torch.float32).to(weight.dtype) if conv.weight_softmax else weight
 
 
 def random_inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -52,7 +52,7 @@ def test_rows_that_come_and_go_are_convolved_as_by_fairseq(kernel_sizes, softmax
 
 @torch.no_grad()
 def test_inputs_stay_where_they_are():
-    windows = Windows([torch.rand(HEADS, 5), torch.rand(HEADS, 2)], CHANNELS, 4, 6)
+    windows = Windows([torch.rand(1, HEADS, 5), torch.rand(1, HEADS, 2)], CHANNELS, 4, 6)
     for _ in range(7):
         windows.begin_step()
         for number in range(2):
@@ -63,3 +63,28 @@ def test_inputs_stay_where_they_are():
         assert x.data_ptr() == storage and torch.equal(x, values)
     assert windows.rows.shape == (3, 5)
     assert [len(x) for x in windows.inputs] == [5, 2]  # of seven steps
+
+
+@torch.no_grad()
+def test_kernels_of_sentences_go_where_their_sentences_go():
+    kernels = torch.rand(3, HEADS, 4)
+    windows = Windows([torch.rand(1, HEADS, 2), kernels], CHANNELS, 6, 6)
+    history, rows = torch.zeros(4, 6, CHANNELS), torch.arange(3).repeat_interleave(2)
+    # Beams change; a sentence leaves; two change places; a third beam; one sentence stays.
+    for order, stay in (
+        ([1, 0, 2, 2, 4, 5], None),
+        ([2, 3, 4, 5], [1, 2]),
+        ([3, 2, 0, 0], [1, 0]),
+        ([0, 1, 1, 2, 3, 3], None),
+        ([4, 3, 5], [1]),
+        ([0, 1, 2], None),
+    ):
+        x = torch.randn(len(rows), CHANNELS)
+        windows.begin_step()
+        windows.convolve(0, x)
+        history = torch.cat([history[1:], x.unsqueeze(0)])
+        seen = history.unflatten(2, (HEADS, -1))
+        want = torch.einsum("knhr,nhk->nhr", seen, kernels[rows]).flatten(1)
+        torch.testing.assert_close(windows.convolve(1, x), want)
+        windows.reorder(torch.tensor(order), None if stay is None else torch.tensor(stay))
+        history, rows = history[:, order], rows[order]

@@ -225,6 +225,7 @@ _model_options = st.fixed_dictionaries(
         "--decoder-kernel-size-list": st.one_of(_kernels.map(str), hostile.number_words),
         "--encoder-gate-norm": st.sampled_from(["latent", "heads", "", "other"]),
         "--encoder-gate-target": st.sampled_from(["kernel", "logits", "none", "", "other"]),
+        "--decoder-gate": st.sampled_from(["none", "source", "", "other"]),
         "--decoder-conv-type": st.sampled_from(["lightweight", "dynamic", "", "other"]),
         "--encoder-glu": st.sampled_from(["0", "1", "true", "maybe", ""]),
         "--weight-softmax": st.sampled_from(["0", "1", "false"]),

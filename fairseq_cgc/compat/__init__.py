@@ -26,6 +26,7 @@ from fairseq_cgc.compat.commands import (
     repair_options,
     repair_user_dir,
     show_user_errors_in_one_line,
+    use_utf8_in_commands,
 )
 from fairseq_cgc.compat.convolution import normalize_whole_dynamic_kernels
 from fairseq_cgc.compat.expressions import replace_eval
@@ -84,6 +85,18 @@ def _is_command_with_debug_logging() -> bool:
 
 
 FIXES = (
+    Fix(
+        "one-line errors",
+        "fairseq's commands end in a traceback for mistakes in options",
+        is_fairseq_command,
+        show_user_errors_in_one_line,
+    ),
+    Fix(
+        "UTF-8",
+        "in a locale that is not UTF-8, letters are <unk>, and other files are read wrongly",
+        is_fairseq_command,
+        use_utf8_in_commands,
+    ),
     Fix(
         "logging",
         "importing fairseq turns on debug messages of every library",
@@ -203,10 +216,4 @@ FIXES = (
         forbid_repeated_ngrams,
     ),
     Fix("user-dir", "two copies of this package are hard to tell", _always, repair_user_dir),
-    Fix(
-        "one-line errors",
-        "fairseq's commands end in a traceback for mistakes in options",
-        is_fairseq_command,
-        show_user_errors_in_one_line,
-    ),
 )

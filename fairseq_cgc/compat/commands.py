@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fairseq_cgc.core.encoding import use_utf8
 from fairseq_cgc.core.errors import UserError
 
 #: What fairseq raises for data, checkpoints and folders that are not there, or not accessible.
@@ -105,6 +106,13 @@ def is_fairseq_command() -> bool:
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
     names = (Path(sys.argv[0]).name if sys.argv else "", main.name if main else "")
     return names[0].startswith("fairseq-") or names[1].startswith("fairseq_cli")
+
+
+def use_utf8_in_commands() -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import get_original_cwd
+
+    use_utf8(Path(get_original_cwd()) if HydraConfig.initialized() else None)
 
 
 def show_user_errors_in_one_line() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from fairseq_cgc.core.encoding import use_utf8
 from fairseq_cgc.core.errors import UserError
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ def run_main(main: Callable[[], None]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        use_utf8()
         main()
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """The convolution block by block, for long inputs: time and memory grow with T.
 
 The blocks of a sentence share one small band matrix. Forward and backward go through the input
-once, a block at a time, and keep nothing but the input and what DropConnect drew.
+once, a block at a time, and keep nothing but the input and DropConnect's masks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairseq_cgc.core.band import band_matrix
 from fairseq_cgc.core.dropout import apply_mask, draw_mask
@@ -34,30 +33,29 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, matrix: Tensor, kernel_size: int, padding_l: int, dropout: float
+        ctx: Any, inputs: Tensor, matrix: Tensor, kernel_size: int, padding_l: int, dropout: float
     ) -> Tensor:
-        time, batch, channels = x.shape
-        groups = len(matrix)
-        x = x.reshape(time, groups, batch * channels // groups)
+        x = _by_group(inputs, len(matrix))
         out = torch.empty_like(x)
         drawn, scale, taps = [], 1.0, matrix.to(x.dtype)
-        for positions, seen, columns in _spans(time, kernel_size, padding_l):
+        for positions, seen, columns in _spans(len(x), kernel_size, padding_l):
             part = taps[:, : positions.stop - positions.start, columns]
             if dropout > 0.0:
                 kept, scale = draw_mask(part, dropout)
                 drawn.append(kept)
                 part = apply_mask(part, kept, scale)
             out[positions] = (part @ x[seen].transpose(0, 1)).transpose(0, 1)
-        ctx.save_for_backward(x, matrix, *drawn)
+        ctx.save_for_backward(inputs, matrix, *drawn)
         ctx.how = (kernel_size, padding_l, scale)
-        return out.view(time, batch, channels)
+        return out.view(inputs.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, *drawn = ctx.saved_tensors
         kernel_size, padding_l, scale = ctx.how
-        shape, grad_out = grad_out.shape, grad_out.reshape(x.shape)
+        # With create_graph=True autograd records what follows: only operations that it knows, on
+        # the inputs themselves.
+        shape, x, grad_out = x.shape, _by_group(x, len(matrix)), _by_group(grad_out, len(matrix))
         grad_x, taps = torch.zeros_like(x), matrix.to(x.dtype)
         # A sum over all blocks, of which half precision would lose the last ones.
         grad_matrix = torch.zeros_like(
@@ -74,8 +72,13 @@ class _Blocks(torch.autograd.Function):
         return grad_x.view(shape), grad_matrix.to(matrix.dtype), None, None, None
 
 
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """T x B x C to T x BH x R."""
+    return x.reshape(len(x), groups, x.shape[1] * x.shape[2] // groups)
+
+
 def _spans(time: int, kernel_size: int, padding_l: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Of each block: its positions, the input positions that they see, and their columns."""
+    """For each block: its positions, the input positions that they see, and their columns."""
     for start in range(0, time, BLOCK):
         first = max(0, start - padding_l)
         last = min(time, start - padding_l + BLOCK + kernel_size - 1)

@@ -85,8 +85,9 @@ def _is_fast(x: Tensor, p: float) -> bool:
 
 
 def apply_mask(x: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """x times scale where the mask, of x's shape, is True, else zero; without a derivative."""
-    if x.device.type != "cpu" or x.dtype not in _INTEGERS:
+    """x times scale where the mask, of x's shape, is True, else zero."""
+    records = x.requires_grad and torch.is_grad_enabled()
+    if records or x.device.type != "cpu" or x.dtype not in _INTEGERS:
         return (x * scale).masked_fill(~mask, 0)
     source, out = x.reshape(-1), x.new_empty(x.numel())
     # numpy multiplies integers with booleans several times as fast as torch masks numbers.

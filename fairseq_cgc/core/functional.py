@@ -1,9 +1,10 @@
 """Lightweight convolution, with one kernel for all sentences or a kernel for each.
 
-Three ways to the same result, chosen by :func:`light_convolution`: ``band`` turns each kernel into
+Four ways to the same result, chosen by :func:`light_convolution`: ``band`` turns each kernel into
 a T x T band matrix, the fastest way for sentences on a CPU; ``blocked`` cuts long inputs into
 blocks that share one small band matrix, so that time and memory grow with T and not with its
-square; ``triton`` is a kernel for GPUs.
+square; ``triton`` is a kernel for GPUs; ``unfolded`` is for what transforms, traces or exports the
+computation (:mod:`~fairseq_cgc.core.plain`), and for empty inputs.
 
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head, K kernel.
 """
@@ -18,9 +19,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fairseq_cgc.core import kernels
+from fairseq_cgc.core.autocast import to_autocast_dtype
 from fairseq_cgc.core.band import band
 from fairseq_cgc.core.blocked import blocked
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.plain import must_be_plain
+from fairseq_cgc.core.unfolded import unfolded
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +55,8 @@ def light_convolution(
         training: whether DropConnect is active.
 
     Returns:
-        T x B x C in x's dtype, whatever the kernel's.
+        T x B x C in x's dtype, whatever the kernel's; under autocast in autocast's, as torch's
+        convolutions.
 
     Raises:
         UserError: for another padding_l, or if the environment variable FAIRSEQ_CGC_KERNEL names
@@ -60,14 +65,20 @@ def light_convolution(
     kernel_size = kernel.shape[2]
     if padding_l is None:
         padding_l = kernel_size // 2
-    if not 0 <= padding_l < kernel_size:
+    elif not 0 <= padding_l < kernel_size:
         raise UserError(f"padding_l must be from 0 to {kernel_size - 1}, but is {padding_l}")
-    method = choose_method(x, kernel_size)
+    x = to_autocast_dtype(x)
+    method = "unfolded" if needs_unfolded(x) else choose_method(x, kernel_size)
     return METHODS[method](x, kernel, padding_l, dropout if training else 0.0)
 
 
+def needs_unfolded(x: Tensor) -> bool:
+    """Whether no other method can be used, whatever FAIRSEQ_CGC_KERNEL says."""
+    return must_be_plain(x, compiles=False) or x.numel() == 0
+
+
 def choose_method(x: Tensor, kernel_size: int) -> str:
-    """The method for an input T x B x C, told in the log when first used.
+    """The fastest method for an input T x B x C, reported in the log when first used.
 
     Raises:
         UserError: if the environment variable FAIRSEQ_CGC_KERNEL names no method, or ``triton``
@@ -106,9 +117,10 @@ def _triton(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor
     return kernels.light_convolution(x, kernel, padding_l=padding_l, dropout=dropout)
 
 
-#: The name that forces it -> the function: x, kernel, padding_l, dropout.
+#: The name of each method, and its function of x, kernel, padding_l and dropout.
 METHODS: dict[str, Callable[[Tensor, Tensor, int, float], Tensor]] = {
     "band": band,
     "blocked": blocked,
     "triton": _triton,
+    "unfolded": unfolded,
 }

@@ -6,16 +6,48 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fairseq_cgc.core import kernels
+from fairseq_cgc.core.autocast import to_autocast_dtype
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.core.functional import choose_method, light_convolution
+from fairseq_cgc.core.functional import choose_method, light_convolution, needs_unfolded
 from fairseq_cgc.core.gate import ContextGate
 from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
 
 GATE_TARGETS = ("kernel", "logits")
 GATE_NORMS = ("latent", "heads")
+
+
+def _check_inputs(x: Tensor, padding_mask: Tensor | None, channels: int) -> Tensor | None:
+    """The mask as booleans; raises a UserError if the shapes do not fit."""
+    if not torch.jit.is_tracing():
+        if x.dim() != 3 or x.shape[2] != channels:
+            raise UserError(f"x must be T x B x {channels}, but is {tuple(x.shape)}")
+        if padding_mask is not None and padding_mask.shape != (x.shape[1], x.shape[0]):
+            raise UserError(
+                f"padding_mask must be B x T = {(x.shape[1], x.shape[0])}, "
+                f"but is {tuple(padding_mask.shape)}"
+            )
+    return None if padding_mask is None else padding_mask.bool()
+
+
+def _widen(weight: Tensor) -> Tensor:
+    """In float32 whatever the model's dtype, as fairseq does it; float64 stays."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
+
+
+def _pool(heads: Tensor, pooled_size: int, padding_mask: Tensor | None) -> Tensor:
+    if heads.device.type == "cpu":
+        # A LayerNorm over two or three numbers enlarges the rounding of sums whose order
+        # depends on the batch. The cost of float64 is not noticeable here.
+        heads = heads.double()
+    return pool_positions(heads, pooled_size, padding_mask)
+
+
+# What looks at tensors is a single node under symbolic tracing, which has no tensors to look at.
+for _function in (_check_inputs, _pool, _widen, light_convolution, mask_and_average, zero_padding):
+    fx.wrap(_function.__name__)
 
 
 class LightConv(nn.Module):
@@ -78,17 +110,9 @@ class LightConv(nn.Module):
         Raises:
             UserError: if the shapes do not fit.
         """
-        if x.dim() != 3 or x.shape[2] != self.channels:
-            raise UserError(f"x must be T x B x {self.channels}, but is {tuple(x.shape)}")
-        if padding_mask is not None:
-            if padding_mask.shape != (x.shape[1], x.shape[0]):
-                raise UserError(
-                    f"padding_mask must be B x T = {(x.shape[1], x.shape[0])}, "
-                    f"but is {tuple(padding_mask.shape)}"
-                )
-            padding_mask = padding_mask.bool()
+        padding_mask = _check_inputs(x, padding_mask, self.channels)
         out = self._convolve(x, padding_mask)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         x, kernel = self._input_and_kernel(x, padding_mask)
@@ -107,13 +131,8 @@ class LightConv(nn.Module):
 
     def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """x, zero at padding, and the kernel, B or 1 x H x K."""
-        return zero_padding(x, padding_mask), self._normalise(self._weight()).view(
-            1, self.num_heads, self.kernel_size
-        )
-
-    def _weight(self) -> Tensor:
-        """In float32 whatever the model's dtype, as fairseq does it; float64 stays."""
-        return self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        kernel = self._normalise(_widen(self.weight))
+        return zero_padding(x, padding_mask), kernel.view(1, self.num_heads, self.kernel_size)
 
     def _normalise(self, weight: Tensor) -> Tensor:
         return F.softmax(weight, dim=-1) if self.weight_softmax else weight
@@ -184,26 +203,27 @@ class CGLightConv(LightConv):
     def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """x, zero at padding, and the kernels, B x H x K."""
         x, heads = mask_and_average(x, self.num_heads, padding_mask)
-        weight = self._weight()
+        weight = _widen(self.weight).unsqueeze(0)
         gate = gate_sentences(self.gate, heads, self.kernel_size, padding_mask).to(weight.dtype)
         if self.gate_target == "logits":
             weight = self._normalise(weight * gate)
         else:
             weight = self._normalise(weight) * gate
-        return x, weight.reshape(-1, self.num_heads, self.kernel_size)
+        return x, weight.squeeze(2)
 
     def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         gate = self.gate
-        # The kernels go round the gate's module: not where that is another, or is looked at.
+        # The fused kernel bypasses the gate module: not where it was replaced or has hooks.
         if (
-            choose_method(x, self.kernel_size) != "triton"
+            needs_unfolded(x)
+            or choose_method(x, self.kernel_size) != "triton"
             or type(gate) is not ContextGate
             or gate._forward_hooks
         ):
             return super()._convolve(x, padding_mask)
         assert isinstance(gate.in_norm, nn.LayerNorm) and gate.in_decoder is not None
         return kernels.cg_light_conv(
-            x,
+            to_autocast_dtype(x),
             padding_mask,
             self.weight,
             gate.encoder,
@@ -261,11 +281,7 @@ def gate_sentences(
     Returns:
         B x H x 1 x K.
     """
-    if heads.device.type == "cpu":
-        # A LayerNorm over two or three numbers enlarges the rounding of sums whose order depends
-        # on the batch; the cost of float64 here is not noticeable.
-        heads = heads.double()
-    return gate(pool_positions(heads, 3 * kernel_size, padding_mask))
+    return gate(_pool(heads, 3 * kernel_size, padding_mask))
 
 
 def gate_by_source(gate: ContextGate, source: Tensor, padding_mask: Tensor | None) -> Tensor:

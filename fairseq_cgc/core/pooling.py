@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairseq_cgc.core.autocast import is_autocast_on
+from fairseq_cgc.core.plain import must_be_plain
 
 
 def sentence_pooling_matrix(
@@ -60,19 +60,23 @@ class _MaskAndAverage(torch.autograd.Function):
             masked = x.view_as(x)  # an output of its own
         else:
             masked = _zero_padding_(x.clone(memory_format=torch.contiguous_format), padding_mask)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        return masked, masked.unflatten(2, (num_heads, -1)).mean(-1, dtype=dtype)
+        return masked, _average(masked, num_heads)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_x: Tensor, grad_heads: Tensor) -> tuple[Tensor, None, None]:
-        grad = torch.empty(grad_x.shape, dtype=grad_x.dtype, device=grad_x.device)
-        heads = (ctx.num_heads, grad_x.shape[2] // ctx.num_heads)
-        share = (grad_heads / heads[1]).to(grad_x.dtype).unsqueeze(3)
-        torch.add(grad_x.unflatten(2, heads), share, out=grad.unflatten(2, heads))
+        width = grad_x.shape[2] // ctx.num_heads
+        share = (grad_heads / width).to(grad_x.dtype).unsqueeze(3)
+        grad = grad_x.contiguous().view(*grad_heads.shape, width) + share
+        grad = grad.view(grad_x.shape)
         if ctx.padding_mask is not None:
             _zero_padding_(grad, ctx.padding_mask)
         return grad, None, None
+
+
+def _average(x: Tensor, num_heads: int) -> Tensor:
+    """The mean of each head's channels, in float32 at least: T x B x C to T x B x H."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.unflatten(2, (num_heads, -1)).mean(-1, dtype=dtype)
 
 
 def _zero_padding_(x: Tensor, padding_mask: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
     """
     if padding_mask is None:
         return x
-    if x.device.type == "cpu":  # as in _zero_padding_
+    if x.device.type == "cpu" and not must_be_plain(x, compiles=False):  # as in _zero_padding_
         rows = padding_mask.t().reshape(-1).nonzero().squeeze(1)
         return x.reshape(-1, x.shape[2]).index_fill(0, rows, 0).view(x.shape)
     return x.masked_fill(padding_mask.t().unsqueeze(2), 0)
@@ -120,6 +124,9 @@ def mask_and_average(
         x with zeros at padded positions (a NaN there would survive any later multiplication by
         zero), and the heads' means, T x B x H, in float32, or float64 for float64 input.
     """
+    if must_be_plain(x, compiles=False):
+        x = zero_padding(x, padding_mask)
+        return x, _average(x, num_heads)
     return _MaskAndAverage.apply(x, num_heads, padding_mask)
 
 
@@ -140,16 +147,14 @@ def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None 
     if is_autocast_on(heads.device.type):  # which would take the sums in half precision
         with torch.autocast(heads.device.type, enabled=False):
             return pool_positions(heads, pooled_size, padding_mask)
-    time = len(heads)
     if padding_mask is None:
-        lengths = torch.full((1,), time, device=heads.device)
-        ranks = torch.arange(time, device=heads.device).unsqueeze(0)
+        valid = torch.ones_like(heads[:, :1, 0], dtype=torch.bool).t()  # 1 x T
     else:
         valid = ~padding_mask
-        lengths = valid.sum(1)
-        ranks = torch.where(valid, valid.cumsum(1) - 1, -1)
+    lengths = valid.sum(1)
+    ranks = torch.where(valid, valid.cumsum(1) - 1, -1)
     heads = heads.permute(1, 2, 0)  # B x H x T
-    if time <= pooled_size:
+    if not must_be_plain(heads, compiles=False) and heads.shape[2] <= pooled_size:
         return _keep_positions(heads, ranks, pooled_size)
     matrix = sentence_pooling_matrix(lengths, ranks, pooled_size, heads.dtype)  # B or 1 x P x T
     return heads @ matrix.transpose(1, 2)

@@ -4,6 +4,7 @@ from tools import TOLERANCE, gradients, padding_mask
 from torch import Tensor, nn
 
 from fairseq_cgc.core import GATE_NORMS, CGLightConv, LightConv, UserError, reference
+from fairseq_cgc.core.functional import FORCE
 
 # C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
 CASES = [
@@ -165,6 +166,68 @@ def test_autocast_trains():
         loss = conv(torch.randn(20, 2, 16)).float().square().mean()
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in conv.parameters())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("time", [1, 5, 95, 96, 200])
+@pytest.mark.parametrize("kind", [LightConv, CGLightConv])
+def test_autocast_decides_the_outputs_dtype_whatever_the_length(kind, time, dtype, bias):
+    conv = kind(8, 7, 2, bias=bias)
+    x, mask = torch.randn(time, 2, 8, requires_grad=True), padding_mask([1, time], "left")
+    inputs = [x, *conv.parameters()]
+    want = conv(x, mask)
+    with torch.autocast("cpu", dtype=dtype):
+        got = conv(x, mask)
+        assert conv(x.double(), mask).dtype == torch.float64  # as torch's own layers
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.float(), want, atol=4e-2, rtol=4e-2)
+    for found, exact in zip(gradients(got, inputs), gradients(want, inputs), strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, exact, atol=4e-2 * float(exact.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("method", ["band", "blocked", "unfolded", None])
+@pytest.mark.parametrize("has_mask", [True, False])
+@pytest.mark.parametrize("shape", [(120, 0, 8), (0, 2, 8), (0, 0, 8)], ids=str)
+@pytest.mark.parametrize("kind", [LightConv, CGLightConv])
+def test_empty_inputs_give_empty_outputs_as_in_fairseq(kind, shape, has_mask, method, monkeypatch):
+    if method is not None:
+        monkeypatch.setenv(FORCE, method)
+    conv = kind(8, 7, 2, bias=True, weight_dropout=0.1)
+    x = torch.randn(shape, requires_grad=True)
+    mask = torch.zeros(shape[1], shape[0], dtype=torch.bool) if has_mask else None
+    out = conv(x, mask)
+    assert out.shape == x.shape
+    out.sum().backward()
+    assert x.grad is not None and x.grad.shape == x.shape
+    for parameter in conv.parameters():
+        assert parameter.grad is not None and not parameter.grad.any()
+
+
+@pytest.mark.parametrize("kind", [LightConv, CGLightConv])
+@pytest.mark.parametrize("time", [5, 130])
+def test_half_precision_from_the_start_is_that_of_half(kind, time):
+    exact = kind(8, 7, 2, bias=True)
+    state = {name: value.bfloat16() for name, value in exact.state_dict().items()}
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        made = kind(8, 7, 2, bias=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    made.load_state_dict(state)
+    assigned = kind(8, 7, 2, bias=True)
+    assigned.load_state_dict(state, assign=True)
+    x, mask = torch.randn(time, 2, 8), padding_mask([3, time], "right")
+    for dtype in (torch.bfloat16, torch.float32):
+        want = exact.to(torch.bfloat16)(x.to(dtype), mask)
+        assert want.dtype == dtype
+        for conv in (made, assigned):
+            inputs = list(conv.parameters())
+            assert {parameter.dtype for parameter in inputs} == {torch.bfloat16}
+            got = conv(x.to(dtype), mask)
+            assert torch.equal(got, want)
+            assert all(gradient.isfinite().all() for gradient in gradients(got, inputs))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e4, 1e-6])

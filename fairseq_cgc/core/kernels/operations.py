@@ -6,12 +6,12 @@ P pooled positions, d latent size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairseq_cgc.core.kernels.convolution import convolve
 from fairseq_cgc.core.kernels.dropconnect import draw_seed, drop_scale
@@ -97,6 +97,25 @@ def cg_light_conv(
     )
 
 
+def _first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse to be recorded.
+
+    torch's ``once_differentiable`` lets a derivative vanish silently where the incoming gradient
+    does not require gradients itself.
+    """
+
+    @functools.wraps(backward)
+    def only_without_graph(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the Triton kernels have no second derivatives (create_graph=True): "
+                "set FAIRSEQ_CGC_PLAIN=1 in the environment"
+            )
+        return backward(ctx, grad)
+
+    return only_without_graph
+
+
 class _LightConvolution(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -118,7 +137,7 @@ class _LightConvolution(torch.autograd.Function):
             )
 
     @staticmethod
-    @once_differentiable
+    @_first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, kernel, padding_mask = ctx.saved_tensors
         grad = _rows(grad)
@@ -170,7 +189,7 @@ class _GatedConvolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @_first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, padding_mask, kernel, pooled, moments, *parameters = ctx.saved_tensors
         gate = _make_gate(parameters, ctx.options)

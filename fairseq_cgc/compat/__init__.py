@@ -37,6 +37,7 @@ from fairseq_cgc.compat.imports import (
     silence_missing_layers,
     silence_warnings,
 )
+from fairseq_cgc.compat.master_weights import keep_master_weights
 from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
 from fairseq_cgc.compat.search import forbid_repeated_ngrams
@@ -189,6 +190,12 @@ FIXES = (
         "trainings write into one folder",
         _always,
         repair_trainer,
+    ),
+    Fix(
+        "master weights",
+        "--bf16 and --fp16 resume from rounded weights, and so end in others",
+        _always,
+        keep_master_weights,
     ),
     Fix(
         "resuming",

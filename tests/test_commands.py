@@ -110,9 +110,11 @@ def test_several_epochs_print_no_foreign_noise(format_, toy_data, tmp_path):
     assert "Warning" not in result.stderr
 
 
-def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(toy_data, tmp_path):
+@pytest.mark.parametrize("precision", [[], ["--bf16"]], ids=["float32", "bfloat16"])
+def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(precision, toy_data, tmp_path):
     # 300 sentences make about seven batches an epoch; checkpoints at every third update.
     arguments = ["--max-epoch", "6", "--save-interval-updates", "3", "--weight-dropout", "0.1"]
+    arguments += ["--criterion", "label_smoothed_cross_entropy_chunked", *precision]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     toy.succeed(toy.train(toy_data, whole, *arguments))
     command = toy.fairseq_command(

@@ -52,6 +52,7 @@ setup(
         "sacrebleu>=2.3",
         "regex>=2021.8.3",
         "sacremoses>=0.2",  # fairseq_cgc.mt.moses mends this version's differences from Moses
+        "safetensors>=0.4",  # exported models are read without pickle
         "sentencepiece>=0.2.0",
         "subword-nmt>=0.3.8",
         "tqdm>=4.60",

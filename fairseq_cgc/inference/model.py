@@ -20,6 +20,7 @@ from fairseq_cgc.core.pooling import zero_padding
 from fairseq_cgc.inference.decoding import DecoderState, decode_layer
 from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.inference.options import ModelOptions
+from fairseq_cgc.inference.precision import PRECISIONS, Int8Linear, use_int8_layers
 
 
 class EncoderOutput(NamedTuple):
@@ -45,43 +46,64 @@ class Model(nn.Module):
         self.decoder = Decoder(options, target_types)
 
     @classmethod
-    def from_state(cls, options: ModelOptions, state: Mapping[str, Tensor]) -> Model:
-        """Build the model that a checkpoint's weights belong to, in float32 and eval mode.
+    def from_state(
+        cls, options: ModelOptions, state: Mapping[str, Tensor], *, precision: str = PRECISIONS[0]
+    ) -> Model:
+        """Build the model that weights belong to, in eval mode.
 
         Args:
-            options: of the checkpoint.
-            state: its weights by fairseq's names.
+            options: of the model.
+            state: its weights by fairseq's names; those of a shared embedding may be there once.
+            precision: that the weights are in.
 
         Raises:
             UserError: naming the first weight that is missing, unknown or of another shape.
         """
         state = _in_todays_form(state)
+        tied = tied_weights(options)
+        for name, original in tied:
+            if original in state and (precision != "int8" or "embed_tokens" in name):
+                state.setdefault(name, state[original])
         tables = [f"{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
         for name in tables:
             if name not in state:
-                raise UserError(f"the checkpoint lacks {name}")
+                raise UserError(f"the weights lack {name}")
         with torch.device("meta"):
             model = cls(options, *(len(state[name]) for name in tables))
-        own = model.state_dict()
-        if own.keys() != state.keys():
-            missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-            first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-            raise UserError(
-                f"the checkpoint's weights do not fit its options: {first} "
-                f"({len(missing)} missing, {len(unknown)} unknown in all)"
-            )
-        for name, value in state.items():
-            if value.shape != own[name].shape:
-                raise UserError(
-                    f"the checkpoint's weights do not fit its options: {name} is "
-                    f"{tuple(value.shape)}, but must be {tuple(own[name].shape)}"
-                )
-        model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
-        if options.share_all_embeddings:
-            model.decoder.embed_tokens.weight = model.encoder.embed_tokens.weight
-        if options.share_decoder_input_output_embed and model.decoder.output_projection is not None:
-            model.decoder.output_projection.weight = model.decoder.embed_tokens.weight
+            if precision == "int8":
+                use_int8_layers(model)
+        _check_fit(model.state_dict(), state)
+        if precision == PRECISIONS[0]:
+            state = {name: value.float() for name, value in state.items()}
+        model.load_state_dict(state, assign=True)
+        for name, original in tied:
+            module = model.get_submodule(name.removesuffix(".weight"))
+            if not isinstance(module, Int8Linear):
+                module.weight = model.get_parameter(original)
         return model.requires_grad_(False).eval()
+
+
+def tied_weights(options: ModelOptions) -> list[tuple[str, str]]:
+    """Pairs of weights that are one: the name of the second use, then that of the first."""
+    tied = []
+    if options.share_all_embeddings:
+        tied.append(("decoder.embed_tokens.weight", "encoder.embed_tokens.weight"))
+    if options.share_decoder_input_output_embed and options.adaptive_softmax_cutoff is None:
+        tied.append(("decoder.output_projection.weight", "decoder.embed_tokens.weight"))
+    return tied
+
+
+def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    what = "the weights do not fit the model's options"
+    if own.keys() != state.keys():
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+        raise UserError(f"{what}: {first} ({len(missing)} missing, {len(unknown)} unknown in all)")
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"{what}: {name} is {tuple(value.shape)}, but must be {tuple(own[name].shape)}"
+            )
 
 
 def _in_todays_form(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

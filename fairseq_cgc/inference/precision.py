@@ -42,7 +42,7 @@ def set_precision(model: nn.Module, precision: str) -> None:
     elif precision == "int8":
         if any(parameter.device.type != "cpu" for parameter in model.parameters()):
             raise UserError("precision int8 is for CPUs only; add --cpu or use bfloat16")
-        _quantize(model)
+        use_int8_layers(model)
 
 
 def precision_from_environment() -> str:
@@ -57,19 +57,30 @@ class Int8Linear(nn.Module):
     sentence does not depend on what it is batched with.
 
     Args:
-        linear: the layer to replace, in any floating-point dtype.
+        in_features: columns of the weight.
+        out_features: rows of the weight.
+        bias: whether there is one.
     """
 
     scale: Tensor
     values: Tensor
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        values, scale = _quantize_rows(linear.weight.detach().float())
-        self.register_buffer("values", values)  # out_features x in_features, int8
-        self.register_buffer("scale", scale.squeeze(1))  # out_features
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().float())
+        self.in_features, self.out_features = in_features, out_features
+        self.register_buffer("values", torch.empty(out_features, in_features, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(out_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Int8Linear:
+        """The layer that replaces ``linear``, which may be in any floating-point dtype."""
+        layer = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        layer.values, scale = _quantize_rows(linear.weight.detach())
+        layer.scale = scale.squeeze(1)
+        if linear.bias is not None:
+            layer.bias = nn.Parameter(linear.bias.detach().float())
+        return layer
 
     @property
     def weight(self) -> Tensor:
@@ -92,11 +103,12 @@ class Int8Linear(nn.Module):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-def _quantize(model: nn.Module) -> None:
+def use_int8_layers(model: nn.Module) -> None:
+    """Replace the linear layers of a model; on the device "meta" by layers without weights."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear:
-                setattr(module, name, Int8Linear(child))
+                setattr(module, name, Int8Linear.of(child))
 
 
 def _quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:

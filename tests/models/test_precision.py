@@ -96,20 +96,20 @@ def reference(linear: nn.Linear, x: Tensor) -> Tensor:
 def test_int8_layer_is_its_definition(rows, bias):
     linear, x = nn.Linear(24, 10, bias=bias), torch.randn(*rows, 24)
     x[0] = 0
-    torch.testing.assert_close(Int8Linear(linear)(x), reference(linear, x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(Int8Linear.of(linear)(x), reference(linear, x), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_int8_layer_is_near_the_layer_it_replaces():
     linear, x = nn.Linear(512, 300), torch.randn(40, 512)
     want = linear(x)
-    assert (Int8Linear(linear)(x) - want).norm() < 0.01 * want.norm()
-    assert (Int8Linear(linear).weight - linear.weight).abs().max() < 2e-4
+    assert (Int8Linear.of(linear)(x) - want).norm() < 0.01 * want.norm()
+    assert (Int8Linear.of(linear).weight - linear.weight).abs().max() < 2e-4
 
 
 @torch.no_grad()
 def test_int8_rows_do_not_depend_on_the_other_rows():
-    layer, x = Int8Linear(nn.Linear(64, 40)), torch.randn(17, 64)
+    layer, x = Int8Linear.of(nn.Linear(64, 40)), torch.randn(17, 64)
     alone = torch.cat([layer(row.unsqueeze(0)) for row in x])
     assert torch.equal(alone, layer(x * 1)) and torch.equal(alone[3:5], layer(x[3:5]))
     x[0] *= 1e6  # a scale for the whole batch would leave nothing of the others
@@ -118,7 +118,7 @@ def test_int8_rows_do_not_depend_on_the_other_rows():
 
 @torch.no_grad()
 def test_int8_layer_takes_no_rows_and_keeps_nan():
-    layer = Int8Linear(nn.Linear(8, 4))
+    layer = Int8Linear.of(nn.Linear(8, 4))
     assert layer(torch.empty(3, 0, 8)).shape == (3, 0, 4)
     x = torch.ones(2, 8)
     x[0, 0] = float("nan")
@@ -128,7 +128,7 @@ def test_int8_layer_takes_no_rows_and_keeps_nan():
 
 @torch.no_grad()
 def test_int8_without_torchs_product_is_the_same_and_warns(monkeypatch, caplog):
-    layer, x = Int8Linear(nn.Linear(2000, 6)), torch.randn(9, 2000)
+    layer, x = Int8Linear.of(nn.Linear(2000, 6)), torch.randn(9, 2000)
     want = layer(x)
 
     def fail(*_: object) -> Tensor:

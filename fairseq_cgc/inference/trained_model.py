@@ -1,0 +1,143 @@
+"""A trained model with everything that translating needs: weights, dictionaries, text preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairseq_cgc.compat import safe_load
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.binarised import language_pair_of
+from fairseq_cgc.inference.dictionary import Dictionary
+from fairseq_cgc.inference.exported import is_exported, read_exported
+from fairseq_cgc.inference.model import Model
+from fairseq_cgc.inference.options import ModelOptions
+from fairseq_cgc.inference.precision import set_precision
+from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.mt.checkpoints import read_config
+from fairseq_cgc.mt.pipeline import TextPipeline
+from fairseq_cgc.mt.trained import find_pipeline
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """One model, or several that translate together, and what belongs to them."""
+
+    models: list[Model]
+    languages: tuple[str, str]
+    """Source and target."""
+    source: Dictionary
+    target: Dictionary
+    pipeline: TextPipeline | None
+    """How raw text is prepared; None if the data folder does not say."""
+    max_source_positions: int
+    """Tokens of a source sentence at most, its end included."""
+
+
+def load_trained(
+    paths: Sequence[Path], data_dir: Path | None, options: SearchOptions
+) -> TrainedModel:
+    """Load a model, or an ensemble.
+
+    Args:
+        paths: checkpoints, or one exported folder.
+        data_dir: the folder that the checkpoints were trained on; None for an exported folder.
+        options: their device and precision.
+
+    Raises:
+        UserError: if a file is missing or damaged, or what is there does not fit together.
+    """
+    if len(paths) == 1 and is_exported(paths[0]):
+        if data_dir is not None and data_dir.resolve() != paths[0].resolve():
+            raise UserError(f"{paths[0]} is an exported model: it takes no --data ({data_dir})")
+        return _load_exported(paths[0], options)
+    if data_dir is None:
+        if paths[0].is_dir():
+            raise UserError(f"{paths[0]} is no exported model: it has no model.json")
+        raise UserError(
+            f"{paths[0]} is a checkpoint: give the data that it was trained on (--data)"
+        )
+    states = [safe_load(path) for path in paths]
+    languages = language_pair(states[0], data_dir)
+    source, target = (_dictionary(data_dir, lang) for lang in languages)
+    models = []
+    for path, state in zip(paths, states, strict=True):
+        model = _model_of(path, state)
+        for side, dictionary in (("encoder", source), ("decoder", target)):
+            types = len(getattr(model, side).embed_tokens.weight)
+            if types != len(dictionary):
+                raise UserError(
+                    f"{path}: the checkpoint's {side} dictionary has {types} types, but the "
+                    f"data's has {len(dictionary)}; use the dictionaries it was trained with"
+                )
+        set_precision(model, options.precision)
+        models.append(model.to(options.device))
+    return _trained(models, languages, source, target, find_pipeline(data_dir, languages))
+
+
+def language_pair(state: Mapping[str, Any], data_dir: Path) -> tuple[str, str]:
+    """Source and target language of a model.
+
+    Args:
+        state: a loaded checkpoint. It names languages only if ``fairseq-train`` was told them.
+        data_dir: the folder it was trained on, whose files are named after them otherwise.
+
+    Raises:
+        UserError: if neither says.
+    """
+    if not data_dir.is_dir():
+        raise UserError(f"--data {data_dir} is not a folder")
+    source, target = (read_config(state, "task", key) for key in ("source_lang", "target_lang"))
+    if source is not None and target is not None:
+        return source, target
+    pair = language_pair_of(data_dir)
+    if pair is None:
+        raise UserError(f"{data_dir} has no binarised data of a language pair")
+    return pair
+
+
+def _model_of(path: Path, state: Mapping[str, Any]) -> Model:
+    weights = state.get("model")
+    if not isinstance(weights, Mapping):
+        raise UserError(f"{path} is not a checkpoint of fairseq-train: it has no entry 'model'")
+    try:
+        return Model.from_state(ModelOptions.from_checkpoint(state), weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _load_exported(folder: Path, options: SearchOptions) -> TrainedModel:
+    exported = read_exported(folder)
+    model = exported.model
+    if options.precision not in ("float32", exported.precision):
+        if exported.precision != "float32":
+            raise UserError(
+                f"--precision is {options.precision}, but {folder} was exported in "
+                f"{exported.precision}"
+            )
+        set_precision(model, options.precision)
+    if exported.precision == "int8" and options.device.type != "cpu":
+        raise UserError(f"{folder} was exported in int8, which is for CPUs only; add --cpu")
+    source, target = (_dictionary(folder, lang) for lang in exported.languages)
+    pipeline = find_pipeline(folder, exported.languages)
+    return _trained([model.to(options.device)], exported.languages, source, target, pipeline)
+
+
+def _dictionary(folder: Path, lang: str) -> Dictionary:
+    path = folder / f"dict.{lang}.txt"
+    if not path.is_file():
+        raise UserError(f"{folder} has no dictionary {path.name}")
+    return Dictionary.load(path)
+
+
+def _trained(
+    models: list[Model],
+    languages: tuple[str, str],
+    source: Dictionary,
+    target: Dictionary,
+    pipeline: TextPipeline | None,
+) -> TrainedModel:
+    longest = min(model.options.max_source_positions for model in models)
+    return TrainedModel(models, languages, source, target, pipeline, longest)

@@ -1,0 +1,221 @@
+"""Translate raw text or binarised splits with a trained model."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.dictionary import Dictionary
+from fairseq_cgc.inference.search import BeamSearch, Hypothesis
+from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.trained_model import TrainedModel, load_trained
+from fairseq_cgc.mt.pipeline import TextPipeline
+
+logger = logging.getLogger(__name__)
+
+#: Lines from among which batches of similar length are made.
+BUFFER_SIZE = 256
+_LARGEST_BUFFER = 1_000_000
+
+
+class Translation(NamedTuple):
+    """One translation of a sentence.
+
+    Attributes:
+        text: detokenised.
+        score: the log-probability, divided by the length to the power of ``lenpen``.
+        source: the source's subwords, with ``</s>``.
+        subwords: of the translation, with ``</s>``.
+        subword_scores: the log-probability of each.
+        attention: subwords x source, the mean of the last layer's heads; None unless asked for.
+    """
+
+    text: str
+    score: float
+    source: list[str]
+    subwords: list[str]
+    subword_scores: list[float]
+    attention: Tensor | None
+
+
+class SearchesHypotheses(Protocol):
+    """What :class:`BeamSearch` does, whoever does it."""
+
+    def search(
+        self, sources: Sequence[Tensor], prefixes: Sequence[Sequence[int]] | None = None
+    ) -> list[list[Hypothesis]]:
+        """See :meth:`BeamSearch.search`."""
+
+
+class Translator:
+    """Raw sentences in, detokenised translations out. It must not be used by several threads.
+
+    Args:
+        model: a checkpoint of ``lightconv_cgc`` or fairseq's ``lightconv`` (several for an
+            ensemble), or a folder that ``fairseq-cgc export`` wrote.
+        data_dir: the folder that a checkpoint was trained on, with its dictionaries,
+            ``preparation.json`` and subword model; None for an exported folder.
+        options: of beam search.
+        keep_attention: whether :meth:`nbest` brings attention weights.
+
+    Raises:
+        UserError: if a file is missing or damaged, or model and data do not fit together.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Sequence[str | Path],
+        data_dir: str | Path | None = None,
+        options: SearchOptions | None = None,
+        *,
+        keep_attention: bool = False,
+    ) -> None:
+        self.options = options or SearchOptions()
+        paths = [Path(model)] if isinstance(model, str | Path) else [Path(path) for path in model]
+        trained = self._load(paths, None if data_dir is None else Path(data_dir))
+        self.model = trained.models[0]
+        self.languages, self._pipeline = trained.languages, trained.pipeline
+        self.source, self.target = trained.source, trained.target
+        self._max_source = trained.max_source_positions
+        self._search = self._make_search(trained, keep_attention)
+
+    def _load(self, paths: Sequence[Path], data_dir: Path | None) -> TrainedModel:
+        return load_trained(paths, data_dir, self.options)
+
+    def _make_search(self, trained: TrainedModel, keep_attention: bool) -> SearchesHypotheses:
+        return BeamSearch(trained.models, self.options, keep_attention=keep_attention)
+
+    @property
+    def pipeline(self) -> TextPipeline:
+        """How raw text becomes what the model reads.
+
+        Raises:
+            UserError: if the data folder does not say.
+        """
+        if self._pipeline is None:
+            raise UserError(
+                "the data folder has no preparation.json, which says how raw text is prepared"
+            )
+        return self._pipeline
+
+    def translate(
+        self, lines: Iterable[str], *, buffer_size: int = BUFFER_SIZE, first_line: int = 1
+    ) -> Iterator[str]:
+        """Yield the best translation of every line, in order; empty lines give empty lines.
+
+        A line longer than the model's positions is cut, with a warning.
+
+        Args:
+            lines: raw sentences; read only ``buffer_size`` ahead of what is yielded.
+            buffer_size: lines from among which batches of similar length are made.
+            first_line: number of the first line, for the warning.
+
+        Raises:
+            UserError: if ``buffer_size`` is not from 1 to a million.
+        """
+        found = self.nbest(lines, buffer_size=buffer_size, first_line=first_line)
+        return (translations[0].text if translations else "" for translations in found)
+
+    def nbest(
+        self, lines: Iterable[str], *, buffer_size: int = BUFFER_SIZE, first_line: int = 1
+    ) -> Iterator[list[Translation]]:
+        """Yield ``options.nbest`` translations of every line, the best first; [] for an empty line.
+
+        Args:
+            lines: as for :meth:`translate`, and so are the others.
+
+        Raises:
+            UserError: if ``buffer_size`` is not from 1 to a million.
+        """
+        check_buffer_size(buffer_size)
+        return self._nbest(self.pipeline.encode(lines, self.languages[0]), buffer_size, first_line)
+
+    def _nbest(
+        self, lines: Iterable[str], buffer_size: int, first_line: int
+    ) -> Iterator[list[Translation]]:
+        numbered = enumerate(lines, start=first_line)
+        while buffer := list(itertools.islice(numbered, buffer_size)):
+            sources = [self._to_tokens(line, number) for number, line in buffer]
+            found = dict(self.search(sources))
+            for index, source in enumerate(sources):
+                yield [self._translation(source, hypo) for hypo in found.get(index, [])]
+
+    def search(
+        self, sources: Sequence[Tensor], prefixes: Sequence[Sequence[int]] | None = None
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """Yield the hypotheses of sentences as batches are finished, shorter sentences first.
+
+        Args:
+            sources: numbers of each sentence's types, with its end; a sentence that is nothing but
+                its end is left out.
+            prefixes: tokens that each translation begins with.
+
+        Yields:
+            The index of a sentence and its hypotheses, the best first.
+        """
+        for batch in self.batches(sources):
+            begun = None if prefixes is None else [prefixes[i] for i in batch]
+            yield from zip(
+                batch, self._search.search([sources[i] for i in batch], begun), strict=True
+            )
+
+    def batches(self, sources: Sequence[Tensor]) -> Iterator[list[int]]:
+        """Indices of sentences, grouped by length within the limits of the options.
+
+        A sentence that is longer than ``max_tokens`` is a batch of its own.
+        """
+        batch: list[int] = []
+        for index in sorted(range(len(sources)), key=lambda index: len(sources[index])):
+            length = len(sources[index])
+            if length == 1:  # only the end of the sentence
+                continue
+            if batch and (
+                (len(batch) + 1) * length > self.options.max_tokens
+                or len(batch) == self.options.batch_size
+            ):
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def _to_tokens(self, line: str, number: int) -> Tensor:
+        """Numbers of a line's subwords, with the end of the sentence."""
+        tokens = self.source.encode(line)
+        if len(tokens) > self._max_source:
+            logger.warning(
+                "line %d has %d subwords, but the model takes %d: the rest is not translated",
+                number,
+                len(tokens) - 1,
+                self._max_source - 1,
+            )
+            tokens = torch.cat([tokens[: self._max_source - 1], tokens[-1:]])
+        return tokens
+
+    def _translation(self, source: Tensor, hypothesis: Hypothesis) -> Translation:
+        (text,) = self.pipeline.decode([self.target.decode(hypothesis.tokens)])
+        return Translation(
+            text,
+            hypothesis.score,
+            _names(self.source, source.tolist()),
+            _names(self.target, hypothesis.tokens),
+            hypothesis.token_scores,
+            hypothesis.attention,
+        )
+
+
+def _names(dictionary: Dictionary, tokens: Iterable[int]) -> list[str]:
+    return [dictionary.types[token] for token in tokens]
+
+
+def check_buffer_size(lines: int) -> None:
+    """Raise UserError for a number of lines that cannot be right."""
+    if not 1 <= lines <= _LARGEST_BUFFER:
+        raise UserError(f"--buffer-size must be from 1 to {_LARGEST_BUFFER}, but is {lines}")

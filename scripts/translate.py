@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.translator import BUFFER_SIZE, Translator, check_buffer_size
 from fairseq_cgc.mt.cli import print_lines, run_main
 from fairseq_cgc.mt.corpora import decode_lines, read_lines, text_lines
 from fairseq_cgc.mt.translate_files import (
@@ -23,7 +24,6 @@ from fairseq_cgc.mt.translate_files import (
     translate_file,
     translate_stream,
 )
-from fairseq_cgc.mt.translator import BUFFER_SIZE, Translator, check_buffer_size
 
 
 def main() -> None:

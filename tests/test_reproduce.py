@@ -70,7 +70,7 @@ class TestExperiment:
     def test_a_second_call_only_reads(self, reproduced: Path, release: Path) -> None:
         before = {
             path: path.stat().st_mtime_ns
-            for pattern in ("data/*", "*/*.pt", "*/*/generate.log", "*/*/against-*.json")
+            for pattern in ("data/*", "*/*.pt", "*/*/translations.jsonl", "*/*/against-*.json")
             for path in reproduced.glob(pattern)
         }
         assert len(before) > 10
@@ -137,7 +137,7 @@ class TestExperiment:
             "data.partial",
             "lightconv-seed1/checkpoint1.pt",
             "cgc-seed1/training.json",
-            "cgc-seed1/test.beam2/.generate.log.*.partial",
+            "cgc-seed1/test.beam2/.translations.jsonl.*.partial",
         ):
             with subprocess.Popen(
                 command(*arguments),

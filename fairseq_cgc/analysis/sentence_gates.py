@@ -17,6 +17,7 @@ from fairseq_cgc.analysis.figures import new_figure, save_figure
 from fairseq_cgc.analysis.gates import record_gates
 from fairseq_cgc.analysis.projection import Projection, equal_bins, explained, project, without
 from fairseq_cgc.core import UserError
+from fairseq_cgc.inference.dictionary import PAD
 
 _LENGTH_BINS = 10
 
@@ -65,7 +66,8 @@ def sentence_gates(
             raise UserError(f"--layer is {layer!r}, but must be one of {', '.join(recorded)}")
         device = next(encoder.parameters()).device
         for tokens, of_batch, number in batches:
-            encoder(src_tokens=tokens.to(device), src_lengths=of_batch.to(device))
+            tokens = tokens.to(device)
+            encoder(tokens, tokens.eq(PAD))
             lengths.append(of_batch.cpu())
             corpus.append(torch.full((len(of_batch),), number))
     if not lengths:

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from fairseq.data import Dictionary, data_utils
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.translator import Translator
+from fairseq_cgc.inference.binarised import read_sentences, split_files
+from fairseq_cgc.inference.dictionary import PAD
+from fairseq_cgc.inference.trained_model import load_dictionary
+from fairseq_cgc.inference.translator import Translator
 
 _TOKENS = 4000  # of a batch
 
@@ -33,22 +36,22 @@ class Corpora:
     def __init__(
         self, translator: Translator, folders: Sequence[Path], splits: Sequence[str]
     ) -> None:
-        self.pair = (translator.pipeline.source_lang, translator.pipeline.target_lang)
-        self.dictionary = _dictionary(folders[0], self.pair[0])
         self.names: list[str] = []
         self.data = []
         for folder in folders:
-            if _dictionary(folder, self.pair[0]).symbols != self.dictionary.symbols:
+            if load_dictionary(folder, translator.languages[0]).types != translator.source.types:
                 raise UserError(f"{folder} has another dictionary than {folders[0]}")
             for split in splits:
-                self.data.append(self._load(folder, split))
+                self.data.append(
+                    read_sentences(split_files(folder, split, translator.languages)[0])
+                )
                 self.names.append(f"{folder.name}/{split}" if len(folders) > 1 else split)
 
     def __len__(self) -> int:
         return sum(map(len, self.data))
 
     def batches(self, max_length: int, limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Tokens, B x T, padded on the left; lengths, B; the corpus's number.
+        """Tokens, B x T, padded on the right; lengths, B; the corpus's number.
 
         Args:
             max_length: longer sentences are left out.
@@ -59,7 +62,7 @@ class Corpora:
             chosen = list(range(0, len(data), step))[: limit or None]
             batch: list[Tensor] = []
             # By length: with little padding, and each batch's longest sentence is its last.
-            for sentence in sorted((data[i].long() for i in chosen), key=len):
+            for sentence in sorted((data[i] for i in chosen), key=len):
                 if len(sentence) > max_length:
                     break
                 if batch and (len(batch) + 1) * len(sentence) > _TOKENS:
@@ -70,22 +73,5 @@ class Corpora:
                 yield self._batch(batch, number)
 
     def _batch(self, batch: list[Tensor], number: int) -> tuple[Tensor, Tensor, int]:
-        tokens = data_utils.collate_tokens(batch, self.dictionary.pad(), left_pad=True)
+        tokens = pad_sequence(batch, batch_first=True, padding_value=PAD)
         return tokens, torch.tensor([len(sentence) for sentence in batch]), number
-
-    def _load(self, folder: Path, split: str) -> Sequence[Tensor]:
-        source, target = self.pair
-        for pair in (f"{source}-{target}", f"{target}-{source}"):
-            data = data_utils.load_indexed_dataset(
-                str(folder / f"{split}.{pair}.{source}"), self.dictionary
-            )
-            if data is not None:
-                return data
-        raise UserError(f"{folder} has no binarised split {split!r} of {source}-{target}")
-
-
-def _dictionary(folder: Path, lang: str) -> Dictionary:
-    path = folder / f"dict.{lang}.txt"
-    if not path.is_file():
-        raise UserError(f"{folder} has no dictionary {path.name}")
-    return Dictionary.load(str(path))

@@ -13,7 +13,7 @@ from fairseq_cgc.analysis.sentence_gates import (
 )
 from fairseq_cgc.analysis.translation_inputs import Corpora
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.translator import Translator
+from fairseq_cgc.inference.translator import Translator
 
 
 def report_gates(
@@ -45,9 +45,8 @@ def report_gates(
         raise UserError(f"--limit is {limit}, but must be at least 0")
     translator = Translator(checkpoint, folders[0])
     corpora = Corpora(translator, folders, splits)
-    encoder: Any = translator.model.get_submodule("encoder")
-    batches = corpora.batches(int(encoder.max_positions()), limit)
-    found = sentence_gates(encoder, corpora.names, batches, layer)
+    batches = corpora.batches(translator.max_source_positions, limit)
+    found = sentence_gates(translator.model.encoder, corpora.names, batches, layer)
     shares = explained_shares(found)
     title = f"gates of {layer or 'all encoder layers'}"
     projection = draw_sentence_gates(found, shares, title, output)

@@ -64,8 +64,8 @@ class ModelOptions:
             UserError: if it is of another architecture, or an option is missing or of no use.
         """
         values = _model_config(state)
-        name = values.get("_name") or values.get("arch")
-        if not str(name).startswith("lightconv"):
+        if not is_lightconv(state):
+            name = values.get("_name") or values.get("arch")
             raise UserError(
                 f"the checkpoint is of architecture {name!r}, but must be lightconv_cgc or "
                 "fairseq's lightconv"
@@ -104,6 +104,12 @@ class ModelOptions:
                 )
             found[option.name] = value
         return cls(**found)
+
+
+def is_lightconv(state: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of ``lightconv_cgc`` or fairseq's ``lightconv``."""
+    values = _model_config(state)
+    return str(values.get("_name") or values.get("arch")).startswith("lightconv")
 
 
 def _model_config(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A trained model with everything that translating needs: weights, dictionaries, text preparation."""
+"""A trained model and all that it needs to translate: dictionaries and text preparation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fairseq_cgc.compat import safe_load
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.binarised import language_pair_of
@@ -14,8 +16,7 @@ from fairseq_cgc.inference.dictionary import Dictionary
 from fairseq_cgc.inference.exported import is_exported, read_exported
 from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.options import ModelOptions
-from fairseq_cgc.inference.precision import set_precision
-from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.precision import PRECISIONS, set_precision
 from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.trained import find_pipeline
@@ -37,14 +38,15 @@ class TrainedModel:
 
 
 def load_trained(
-    paths: Sequence[Path], data_dir: Path | None, options: SearchOptions
+    paths: Sequence[Path], data_dir: Path | None, precision: str, device: torch.device
 ) -> TrainedModel:
     """Load a model, or an ensemble.
 
     Args:
         paths: checkpoints, or one exported folder.
         data_dir: the folder that the checkpoints were trained on; None for an exported folder.
-        options: their device and precision.
+        precision: of the weights; an exported folder in fewer bits stays as it is.
+        device: where the models run.
 
     Raises:
         UserError: if a file is missing or damaged, or what is there does not fit together.
@@ -52,7 +54,7 @@ def load_trained(
     if len(paths) == 1 and is_exported(paths[0]):
         if data_dir is not None and data_dir.resolve() != paths[0].resolve():
             raise UserError(f"{paths[0]} is an exported model: it takes no --data ({data_dir})")
-        return _load_exported(paths[0], options)
+        return _load_exported(paths[0], precision, device)
     if data_dir is None:
         if paths[0].is_dir():
             raise UserError(f"{paths[0]} is no exported model: it has no model.json")
@@ -61,7 +63,7 @@ def load_trained(
         )
     states = [safe_load(path) for path in paths]
     languages = language_pair(states[0], data_dir)
-    source, target = (_dictionary(data_dir, lang) for lang in languages)
+    source, target = (load_dictionary(data_dir, lang) for lang in languages)
     models = []
     for path, state in zip(paths, states, strict=True):
         model = _model_of(path, state)
@@ -72,8 +74,8 @@ def load_trained(
                     f"{path}: the checkpoint's {side} dictionary has {types} types, but the "
                     f"data's has {len(dictionary)}; use the dictionaries it was trained with"
                 )
-        set_precision(model, options.precision)
-        models.append(model.to(options.device))
+        set_precision(model, precision)
+        models.append(model.to(device))
     return _trained(models, languages, source, target, find_pipeline(data_dir, languages))
 
 
@@ -108,24 +110,28 @@ def _model_of(path: Path, state: Mapping[str, Any]) -> Model:
         raise UserError(f"{path}: {error}") from error
 
 
-def _load_exported(folder: Path, options: SearchOptions) -> TrainedModel:
+def _load_exported(folder: Path, precision: str, device: torch.device) -> TrainedModel:
     exported = read_exported(folder)
     model = exported.model
-    if options.precision not in ("float32", exported.precision):
-        if exported.precision != "float32":
+    if precision not in (PRECISIONS[0], exported.precision):
+        if exported.precision != PRECISIONS[0]:
             raise UserError(
-                f"--precision is {options.precision}, but {folder} was exported in "
-                f"{exported.precision}"
+                f"--precision is {precision}, but {folder} was exported in {exported.precision}"
             )
-        set_precision(model, options.precision)
-    if exported.precision == "int8" and options.device.type != "cpu":
+        set_precision(model, precision)
+    if exported.precision == "int8" and device.type != "cpu":
         raise UserError(f"{folder} was exported in int8, which is for CPUs only; add --cpu")
-    source, target = (_dictionary(folder, lang) for lang in exported.languages)
+    source, target = (load_dictionary(folder, lang) for lang in exported.languages)
     pipeline = find_pipeline(folder, exported.languages)
-    return _trained([model.to(options.device)], exported.languages, source, target, pipeline)
+    return _trained([model.to(device)], exported.languages, source, target, pipeline)
 
 
-def _dictionary(folder: Path, lang: str) -> Dictionary:
+def load_dictionary(folder: Path, lang: str) -> Dictionary:
+    """A language's dictionary in a folder of data.
+
+    Raises:
+        UserError: if there is none, or it is damaged.
+    """
     path = folder / f"dict.{lang}.txt"
     if not path.is_file():
         raise UserError(f"{folder} has no dictionary {path.name}")

@@ -63,10 +63,17 @@ class Translator:
         data_dir: the folder that a checkpoint was trained on, with its dictionaries,
             ``preparation.json`` and subword model; None for an exported folder.
         options: of beam search.
+        device: where the model runs; by default what ``options`` say.
         keep_attention: whether :meth:`nbest` brings attention weights.
 
     Raises:
         UserError: if a file is missing or damaged, or model and data do not fit together.
+
+    Attributes:
+        model: the model, or the first one of an ensemble.
+        languages: source and target.
+        max_source_positions: tokens of a sentence at most, its end included.
+        preparation: how raw text becomes what the model reads; None if the data does not say.
     """
 
     def __init__(
@@ -75,35 +82,37 @@ class Translator:
         data_dir: str | Path | None = None,
         options: SearchOptions | None = None,
         *,
+        device: torch.device | None = None,
         keep_attention: bool = False,
     ) -> None:
         self.options = options or SearchOptions()
+        self.device = device or self.options.device
         paths = [Path(model)] if isinstance(model, str | Path) else [Path(path) for path in model]
         trained = self._load(paths, None if data_dir is None else Path(data_dir))
         self.model = trained.models[0]
-        self.languages, self._pipeline = trained.languages, trained.pipeline
+        self.languages, self.preparation = trained.languages, trained.pipeline
         self.source, self.target = trained.source, trained.target
-        self._max_source = trained.max_source_positions
+        self.max_source_positions = trained.max_source_positions
         self._search = self._make_search(trained, keep_attention)
 
     def _load(self, paths: Sequence[Path], data_dir: Path | None) -> TrainedModel:
-        return load_trained(paths, data_dir, self.options)
+        return load_trained(paths, data_dir, self.options.precision, self.device)
 
     def _make_search(self, trained: TrainedModel, keep_attention: bool) -> SearchesHypotheses:
         return BeamSearch(trained.models, self.options, keep_attention=keep_attention)
 
     @property
     def pipeline(self) -> TextPipeline:
-        """How raw text becomes what the model reads.
+        """:attr:`preparation`, which raw text needs.
 
         Raises:
             UserError: if the data folder does not say.
         """
-        if self._pipeline is None:
+        if self.preparation is None:
             raise UserError(
                 "the data folder has no preparation.json, which says how raw text is prepared"
             )
-        return self._pipeline
+        return self.preparation
 
     def translate(
         self, lines: Iterable[str], *, buffer_size: int = BUFFER_SIZE, first_line: int = 1
@@ -189,14 +198,14 @@ class Translator:
     def _to_tokens(self, line: str, number: int) -> Tensor:
         """Numbers of a line's subwords, with the end of the sentence."""
         tokens = self.source.encode(line)
-        if len(tokens) > self._max_source:
+        if len(tokens) > self.max_source_positions:
             logger.warning(
                 "line %d has %d subwords, but the model takes %d: the rest is not translated",
                 number,
                 len(tokens) - 1,
-                self._max_source - 1,
+                self.max_source_positions - 1,
             )
-            tokens = torch.cat([tokens[: self._max_source - 1], tokens[-1:]])
+            tokens = torch.cat([tokens[: self.max_source_positions - 1], tokens[-1:]])
         return tokens
 
     def _translation(self, source: Tensor, hypothesis: Hypothesis) -> Translation:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.curves import draw_curves, read_log
 from fairseq_cgc.mt.demo_corpus import write_corpus
@@ -15,7 +16,6 @@ from fairseq_cgc.mt.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 from fairseq_cgc.mt.scoring import Scores
 from fairseq_cgc.mt.training import LOG, train
-from fairseq_cgc.mt.translator import Translator
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
@@ -14,12 +17,12 @@ from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.checkpoints import (
     average,
     is_average_of,
-    load_model_state,
     select_checkpoints,
 )
 from fairseq_cgc.mt.corpora import read_lines, write_lines
 from fairseq_cgc.mt.environment import versions
-from fairseq_cgc.mt.generation import Generation, run_generation
+from fairseq_cgc.mt.fairseq_translator import open_translator
+from fairseq_cgc.mt.generation import Generation, translate_split
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.scoring import (
     Scores,
@@ -28,13 +31,7 @@ from fairseq_cgc.mt.scoring import (
     sacrebleu_score,
     tokenized_bleu,
 )
-from fairseq_cgc.mt.trained import (
-    check_precision_fits,
-    detokenize,
-    find_pipeline,
-    language_pair,
-    subwords_in,
-)
+from fairseq_cgc.mt.trained import detokenize, subwords_in
 
 #: How fairseq writes an unknown word of a reference. Translations have ``<unk>``, which shares
 #: characters and sacreBLEU's tokens with it.
@@ -44,6 +41,7 @@ _MATCHES_NOTHING = "\ufffd"
 #: Files in the output folder.
 HYPOTHESES = "hypotheses.txt"
 REFERENCES = "references.txt"
+TRANSLATIONS = "translations.jsonl"
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,13 @@ def evaluate(
     output: Path | None = None,
     command: Sequence[str] = (),
     tuning: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Scores, Path]:
     """Translate a split and score it.
 
     Writes ``hypotheses.txt`` (detokenised), ``references.txt`` (what sacreBLEU and chrF compared
-    them with), ``generate.log`` (what fairseq printed) and ``scores.json`` into the output folder.
+    them with), ``translations.jsonl`` (see :func:`translate_split`) and ``scores.json`` into
+    the output folder.
 
     Args:
         model: see :func:`prepare_model`.
@@ -122,7 +121,7 @@ def evaluate(
         output: folder for the results; :func:`default_output` if missing.
         command: what the user typed, for the record.
         tuning: how the length penalty was chosen, for the record.
-        environment: added to fairseq's environment.
+        device: where the model runs; by default what ``options`` say.
 
     Returns:
         The scores and the output folder.
@@ -136,23 +135,21 @@ def evaluate(
         raise UserError(f"--output {output} is a file, but must be a folder")
     # Read before anything is translated, so that a mistake is told at once.
     own = None if reference is None else (list(read_lines(reference)), str(reference))
-    state = load_model_state(model.path)
-    check_precision_fits(state, options.precision)
-    pair = language_pair(state, data_dir)
-    pipeline = find_pipeline(data_dir, pair)
-    generation = run_generation(
-        model.path,
+    if options.max_len_a is None:  # as fairseq-generate
+        options = dataclasses.replace(options, max_len_a=0.0)
+    translator = open_translator(model.path, data_dir, options, device)
+    pair, pipeline = translator.languages, translator.preparation
+    generation = translate_split(
+        translator,
         data_dir,
-        output / "generate.log",
-        pair,
-        split=split,
-        options=options,
-        post_process=pipeline.subwords if pipeline else subwords_in(data_dir, pair[1]),
-        environment=environment,
+        split,
+        output / TRANSLATIONS,
+        inputs=[model.path],
+        subwords=pipeline.subwords if pipeline else subwords_in(data_dir, pair[1]),
     )
     if generation.references is None:
         raise UserError(f"{data_dir} has no {pair[1]} side of {split!r} to score against")
-    translations = list(detokenize(pipeline, generation.decoded))
+    translations = list(detokenize(pipeline, generation.hypotheses))
     references, name, note = _references(
         generation.references, pipeline, pair[1], data_dir, split, own
     )
@@ -210,7 +207,7 @@ def _score(
         for lower in (lowercase, not lowercase)
     )
     return Scores(
-        tokenized=tokenized_bleu(generation.decoded, generation.references),
+        tokenized=tokenized_bleu(generation.hypotheses, generation.references),
         sacrebleu=bleu,
         sacrebleu_other_case=other_case,
         chrf=chrf_score(translations, references, lowercase=lowercase),

@@ -52,8 +52,10 @@ class Subwords(ABC):
         return remove_subwords(line, self.kind)
 
 
-def remove_subwords(line: str, kind: str) -> str:
-    """Join the subwords of a line, as fairseq's ``--remove-bpe`` does; needs no model."""
+def remove_subwords(line: str, kind: str | None) -> str:
+    """Join the subwords of a line, as fairseq's ``--remove-bpe`` does; None joins nothing."""
+    if kind is None:
+        return line
     if kind == "sentencepiece":
         return line.replace(" ", "").replace("\u2581", " ").strip()
     return (line + " ").replace("@@ ", "").rstrip()

@@ -3,55 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-from fairseq.data import data_utils
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.inference.precision import PRECISIONS
-from fairseq_cgc.mt.checkpoints import read_config
 from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.detokenizer import MosesDecoder
 from fairseq_cgc.mt.pipeline import PREPARATION_FILE, TextPipeline
-
-
-def language_pair(state: Mapping[str, Any], data_dir: Path) -> tuple[str, str]:
-    """Source and target language of a model.
-
-    Args:
-        state: a loaded checkpoint. It names languages only if ``fairseq-train`` was told them.
-        data_dir: the folder it was trained on, whose files are named after them otherwise.
-
-    Raises:
-        UserError: if neither says.
-    """
-    if not data_dir.is_dir():
-        raise UserError(f"--data {data_dir} is not a folder")
-    pair = [read_config(state, "task", key) for key in ("source_lang", "target_lang")]
-    if None in pair:
-        pair = list(data_utils.infer_language_pair(str(data_dir)))
-    if None in pair:
-        raise UserError(f"{data_dir} has no binarised data of a language pair")
-    return pair[0], pair[1]
-
-
-def check_precision_fits(state: Mapping[str, Any], precision: str) -> None:
-    """See that a model can run in the precision asked for.
-
-    Args:
-        state: a loaded checkpoint.
-        precision: one of :data:`~fairseq_cgc.inference.precision.PRECISIONS`.
-
-    Raises:
-        UserError: if it is not float32 and the model is not one of ours.
-    """
-    architecture = read_config(state, "model", "_name") or read_config(state, "model", "arch")
-    if precision != PRECISIONS[0] and not str(architecture).startswith("lightconv_cgc"):
-        raise UserError(
-            f"--precision {precision} is for lightconv_cgc models, but this one is {architecture}"
-        )
 
 
 def find_pipeline(data_dir: Path, pair: tuple[str, str]) -> TextPipeline | None:

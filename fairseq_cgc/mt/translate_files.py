@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
+from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.checkpoints import file_stamps
 from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.translator import Translator
 
 
 def partial_file(output: Path, inputs: Iterable[Path], settings: object) -> Path:

@@ -9,8 +9,9 @@ from fairseq.data import Dictionary, indexed_dataset
 
 from fairseq_cgc.analysis.translation_inputs import Corpora
 from fairseq_cgc.core import UserError
+from fairseq_cgc.inference.dictionary import Dictionary as InferenceDictionary
 
-TRANSLATOR = SimpleNamespace(pipeline=SimpleNamespace(source_lang="de", target_lang="en"))
+TRANSLATOR = SimpleNamespace(languages=("de", "en"), source=InferenceDictionary("abc"))
 
 
 def write_data(folder: Path, words: str, **splits: list[int]) -> Path:
@@ -35,7 +36,7 @@ def test_every_sentence_comes_once_by_length(tmp_path):
     assert corpora.names == ["test", "valid"] and len(corpora) == 5
     (tokens, lengths, number), (_, of_valid, second) = corpora.batches(max_length=8, limit=0)
     assert lengths.tolist() == [3, 5, 5] and number == 0  # 9 is too long
-    assert tokens[0].tolist() == [1, 1, 3, 3, 3]  # padded on the left
+    assert tokens[0].tolist() == [3, 3, 3, 1, 1]  # padded on the right
     assert of_valid.tolist() == [2] and second == 1
 
 

@@ -1,38 +1,24 @@
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
+import toy
 from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.binarised import language_pair_of, read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.mt.generation import (
-    parse_generation,
-    read_generation,
-    run_generation,
-    split_files,
-)
-from fairseq_cgc.mt.scoring import tokenized_bleu
+from fairseq_cgc.inference.trained_model import language_pair
+from fairseq_cgc.inference.translator import Translator
+from fairseq_cgc.mt.generation import Generation, translate_split
 
-BEAM_1 = SearchOptions(beam=1, cpu=True)
-
-OUTPUT = """\
-2026-01-01 | INFO | fairseq.tasks.translation | [de] dictionary: 8848 types
-S-1\tzwei
-T-1\ttwo
-H-1\t-0.5\ttwo @-@
-D-1\t-0.5\ttwo-
-P-1\t-0.1 -0.4
-S-0\teins
-T-0\tone <<unk>>
-H-0\t-1.25\tone
-D-0\t-1.25\tone
-P-0\t-0.1
-I | fairseq_cli.generate | Translated 1,002 sentences (3,000 tokens) in 2.0s (501.00 sentences/s)
-Generate test with beam=6: BLEU4 = 34.51, 68.9/42.4/28.0/18.8 \
-(BP=1.000, ratio=1.000, syslen=10, reflen=10)
-"""
+BEAM_3 = SearchOptions(beam=3, max_len_a=0.0, cpu=True)
 
 
 @pytest.fixture(scope="module")
@@ -40,52 +26,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     return tiny_run(tmp_path_factory)
 
 
-def test_the_order_of_the_source_is_restored() -> None:
-    generation = parse_generation(OUTPUT.splitlines(keepends=True))
-    assert generation.sources == ["eins", "zwei"]
-    assert generation.references == ["one <<unk>>", "two"]
-    assert generation.hypotheses == ["one", "two @-@"]
-    assert generation.decoded == ["one", "two-"]
-    assert generation.scores == [-1.25, -0.5]
-    assert generation.sentences_per_second == 501.0
-    assert generation.bleu is not None and generation.bleu.score == 34.51
+@pytest.fixture(scope="module")
+def translator(run: TinyRun) -> Translator:
+    return Translator(run.save_dir / "checkpoint_best.pt", run.data_dir, BEAM_3)
 
 
-def test_the_best_of_several_translations_is_kept() -> None:
-    lines = ["S-0\tx"]
-    for score, text in ((-2.0, "worst"), (-0.5, "best"), (-1.0, "second")):
-        lines += [f"H-0\t{score}\t{text}", f"D-0\t{score}\t{text}!"]
-    generation = parse_generation(lines)
-    assert (generation.hypotheses, generation.decoded) == (["best"], ["best!"])
-    assert generation.scores == [-0.5]
-    assert generation.references is None and generation.bleu is None
-
-
-def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
-    text = "a\x85b\u2028c\rd\te"
-    log = tmp_path / "log"
-    log.write_bytes(f"S-0\t\nH-0\t-1.0\t{text}\nD-0\t-inf\t{text}\n".encode())
-    generation = read_generation(log)
-    assert generation.sources == [""]
-    assert generation.hypotheses == generation.decoded == [text]
-
-
-def test_missing_sentences_are_noticed() -> None:
-    lines = [f"H-{number}\t-1.0\tx" for number in (0, 3)]
-    with pytest.raises(UserError, match=r"log lacks 2 of 4 sentences: 1, 2$"):
-        parse_generation(lines, name="log")
-    with pytest.raises(UserError, match=r"lacks 18 of 20 sentences: 1, 2, 4, 5, 6, \.\.\.$"):
-        parse_generation(lines, 20)
-    with pytest.raises(UserError, match="holds no translation"):
-        parse_generation(["nothing"])
-
-
-def test_unreadable_output(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="missing.*cannot be read"):
-        read_generation(tmp_path / "missing")
-    (tmp_path / "latin1").write_bytes(b"H-0\t-1.0\t\xe4")
-    with pytest.raises(UserError, match="latin1.*cannot be read"):
-        read_generation(tmp_path / "latin1")
+def translated(translator: Translator, run: TinyRun, output: Path, **how: object) -> Generation:
+    how = {"inputs": [run.save_dir / "checkpoint_best.pt"], "subwords": "subword_nmt", **how}
+    return translate_split(translator, run.data_dir, "test", output, progress=False, **how)
 
 
 def test_splits_are_found_in_both_directions(tmp_path: Path) -> None:
@@ -99,48 +47,111 @@ def test_splits_are_found_in_both_directions(tmp_path: Path) -> None:
         split_files(tmp_path, "train", ("de", "en"))
 
 
-@pytest.mark.slow
-def test_generation_of_a_real_model(run: TinyRun, tmp_path: Path) -> None:
-    output = tmp_path / "generate.log"
+def test_language_pair_of_the_checkpoint_counts_first(tmp_path: Path) -> None:
+    (tmp_path / "train.de-en.de.bin").touch()
+    named = {"args": argparse.Namespace(source_lang="en", target_lang="de")}
+    assert language_pair(named, tmp_path) == ("en", "de")
+    unnamed = {"cfg": {"task": {"source_lang": None, "target_lang": None}}}
+    assert language_pair(unnamed, tmp_path) == ("de", "en")
 
-    def generate(options: SearchOptions = BEAM_1) -> None:
-        return run_generation(
-            run.save_dir / "checkpoint_best.pt",
-            run.data_dir,
-            output,
-            ("de", "en"),
-            options=options,
-            post_process="subword_nmt",
-            progress=False,
+
+def test_language_pair_of_no_data(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no binarised data"):
+        language_pair({}, tmp_path)
+    with pytest.raises(UserError, match="--data .*missing is not a folder"):
+        language_pair({}, tmp_path / "missing")
+
+
+@pytest.mark.slow
+def test_binarised_sentences_are_fairseqs(run: TinyRun, tmp_path: Path) -> None:
+    from fairseq.data import indexed_dataset
+
+    binary = split_files(run.data_dir, "test", ("de", "en"))[0]
+    theirs = indexed_dataset.make_dataset(str(binary.with_suffix("")), "mmap")
+    ours = read_sentences(binary)
+    assert len(ours) == len(theirs) == 37
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert language_pair_of(run.data_dir) == ("de", "en")
+    index = binary.with_suffix(".idx")
+    for name, content, message in (
+        (".bin", binary.read_bytes()[:-1], "damaged"),
+        (".idx", index.read_bytes()[:-1], "damaged"),
+        (".idx", b"TNTIDX" + index.read_bytes(), "not an index of .* --dataset-impl mmap"),
+    ):
+        for suffix, whole in ((".bin", binary), (".idx", index)):
+            (tmp_path / f"x{suffix}").write_bytes(whole.read_bytes())
+        (tmp_path / f"x{name}").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_sentences(tmp_path / "x.bin")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_sentences(tmp_path / "missing.bin")
+
+
+@pytest.mark.slow
+def test_a_split_is_translated_as_fairseq_generate_does(
+    run: TinyRun, translator: Translator, tmp_path: Path
+) -> None:
+    result = toy.succeed(
+        toy.fairseq(
+            "generate", run.data_dir, "--path", run.save_dir / "checkpoint_best.pt",
+            "--beam", "3", "--post-process", "subword_nmt", "--cpu",
         )
-
-    generation = generate()
-    # 37 sentences: fairseq's own default would lose the last 5 without a word.
-    assert len(generation.hypotheses) == 37
-    assert generation.sources[-1] == "der hund sieht den baum ."
-    assert generation.references is not None and "<<unk>>" in generation.references[-1]
-    assert not any("@@" in line for line in generation.hypotheses)
-    ours = tokenized_bleu(generation.decoded, generation.references)
-    assert ours.score > 5
-    assert str(ours) == str(generation.bleu)
+    )  # fmt: skip
+    found: dict[str, dict[int, list[str]]] = {"S": {}, "T": {}, "H": {}}
+    for line in result.stdout.split("\n"):
+        kind, _, rest = line.partition("-")
+        if kind in found and rest[:1].isdigit():
+            number, *values = rest.split("\t")
+            found[kind][int(number)] = values
+    generation = translated(translator, run, tmp_path / "out.jsonl")
+    assert generation.sources == [found["S"][i][0] for i in range(37)]
+    assert generation.references == [found["T"][i][0] for i in range(37)]
+    assert "<<unk>>" in generation.references[-1]
+    assert generation.hypotheses == [found["H"][i][1] for i in range(37)]
+    want = [float(found["H"][i][0]) * math.log(2) for i in range(37)]
+    assert generation.scores == pytest.approx(want, abs=1e-5)
     assert generation.sentences_per_second is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["generate.log"]
-
-    # The same again is read, not run; with other options it is run.
-    before = output.stat().st_mtime_ns
-    assert generate() == generation
-    assert output.stat().st_mtime_ns == before
-    generate(SearchOptions(beam=1, cpu=True, batch_size=5))
-    assert output.stat().st_mtime_ns != before
 
 
 @pytest.mark.slow
-def test_failing_generation_leaves_no_result(run: TinyRun, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.pt"
-    broken.write_bytes((run.save_dir / "checkpoint_best.pt").read_bytes()[:-2000])
-    output = tmp_path / "generate.log"
-    with pytest.raises(UserError) as caught:
-        run_generation(broken, run.data_dir, output, ("de", "en"), options=BEAM_1, progress=False)
-    assert "status 1" in str(caught.value) and "broken.pt" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not output.exists()
+def test_what_is_there_is_not_translated_again(
+    run: TinyRun, translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "new" / "out.jsonl"
+    generation = translated(translator, run, output)
+    assert [path.name for path in output.parent.iterdir()] == ["out.jsonl"]
+    header, *lines = output.read_text(encoding="utf-8").splitlines()
+    assert json.loads(header)["options"]["beam"] == 3
+    assert len(lines) == 37 and set(json.loads(lines[0])) == {
+        "sentence", "hypothesis", "score", "seconds",
+    }  # fmt: skip
+
+    searched: list[int] = []
+    search = translator.search
+
+    def counted(sources: list[torch.Tensor], *more: object) -> object:
+        searched.append(len(sources))
+        return search(sources, *more)
+
+    monkeypatch.setattr(translator, "search", counted)
+    assert translated(translator, run, output) == generation
+    assert searched == []
+    # A killed run leaves whole lines and half of one.
+    output.rename(output.with_name(".out.jsonl.partial"))
+    half = "\n".join([header, *lines[:20], lines[20][:9]])
+    output.with_name(".out.jsonl.partial").write_text(half, encoding="utf-8")
+    again = translated(translator, run, output)
+    assert searched == [17] and again.hypotheses == generation.hypotheses
+    # Other settings, other translations.
+    monkeypatch.setattr(translator, "options", dataclasses.replace(BEAM_3, batch_size=5))
+    translated(translator, run, output)
+    assert searched == [17, 37]
+
+
+@pytest.mark.slow
+def test_output_that_cannot_be_written_is_told(
+    run: TinyRun, translator: Translator, tmp_path: Path
+) -> None:
+    (tmp_path / ".out.jsonl.partial").mkdir()
+    with pytest.raises(UserError, match="out.jsonl.partial: cannot be written"):
+        translated(translator, run, tmp_path / "out.jsonl")

@@ -140,7 +140,7 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     assert record["scores"]["tokenized"]["score"] == pytest.approx(
         float(re.search(r"\| tokenised BLEU-4 +\| +([\d.]+) \|", printed)[1]), abs=0.01
     )
-    logs = sorted((tmp_path / "out").rglob("generate.log"))
+    logs = sorted((tmp_path / "out").rglob("translations.jsonl"))
     assert [str(log.parent.relative_to(tmp_path / "out")) for log in logs] == [
         "checkpoint_last.valid.beam2-lenpen0", "checkpoint_last.valid.beam2-lenpen1.5", ".",
     ]  # fmt: skip

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,8 @@ import pytest
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.trained import (
-    check_precision_fits,
     detokenize,
     find_pipeline,
-    language_pair,
     subwords_in,
 )
 
@@ -29,36 +26,6 @@ def make_pipeline(folder: Path, tokenizer: str = "moses") -> TextPipeline:
     )
     pipeline.save(folder)
     return pipeline
-
-
-def test_language_pair_of_the_checkpoint_counts_first(tmp_path: Path) -> None:
-    (tmp_path / "train.de-en.de.bin").touch()
-    named = {"args": argparse.Namespace(source_lang="en", target_lang="de")}
-    assert language_pair(named, tmp_path) == ("en", "de")
-    unnamed = {"cfg": {"task": {"source_lang": None, "target_lang": None}}}
-    assert language_pair(unnamed, tmp_path) == ("de", "en")
-
-
-def test_language_pair_of_no_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no binarised data"):
-        language_pair({}, tmp_path)
-    with pytest.raises(UserError, match="--data .*missing is not a folder"):
-        language_pair({}, tmp_path / "missing")
-
-
-def test_fewer_bits_are_for_our_models() -> None:
-    for name in ("lightconv_cgc", "lightconv_cgc_tiny", "lightconv_iwslt_de_en"):
-        states = [
-            {"cfg": {"model": {"_name": name}}},
-            {"args": argparse.Namespace(arch=name)},
-        ]
-        for state in states:
-            check_precision_fits(state, "float32")
-            if name.startswith("lightconv_cgc"):
-                check_precision_fits(state, "int8")
-                continue
-            with pytest.raises(UserError, match=f"--precision int8 is for .* this one is {name}"):
-                check_precision_fits(state, "int8")
 
 
 def test_pipeline_turns_to_the_models_direction(tmp_path: Path) -> None:

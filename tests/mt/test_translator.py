@@ -12,10 +12,9 @@ from tinyrun import TinyRun, make_pairs, tiny_run
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.mt.evaluation import Model, evaluate
-from fairseq_cgc.mt.generation import run_generation
+from fairseq_cgc.inference.translator import Translator
+from fairseq_cgc.mt.generation import translate_split
 from fairseq_cgc.mt.trained import detokenize
-from fairseq_cgc.mt.translator import Translator
 
 pytestmark = pytest.mark.slow
 
@@ -32,21 +31,16 @@ def translator(run: TinyRun) -> Translator:
     return Translator(run.save_dir / "checkpoint_best.pt", run.data_dir, BEAM_3)
 
 
-def test_raw_text_gives_what_fairseq_generate_gives(
+def test_raw_text_gives_what_the_binarised_split_gives(
     run: TinyRun, translator: Translator, tmp_path: Path
 ) -> None:
-    generation = run_generation(
-        run.save_dir / "checkpoint_best.pt",
-        run.data_dir,
-        tmp_path / "generate.log",
-        ("de", "en"),
-        options=BEAM_3,
-        post_process="subword_nmt",
-        progress=False,
-    )
+    generation = translate_split(
+        translator, run.data_dir, "test", tmp_path / "out.jsonl",
+        inputs=[], subwords="subword_nmt", progress=False,
+    )  # fmt: skip
     source = run.raw["de"].read_text(encoding="utf-8").splitlines()
     translations = list(translator.translate(source))
-    assert translations == list(detokenize(translator.pipeline, generation.decoded))
+    assert translations == list(detokenize(translator.pipeline, generation.hypotheses))
     assert len(set(translations)) > 10
 
 
@@ -77,7 +71,7 @@ def test_batches_keep_their_limits(translator: Translator) -> None:
     sources = [torch.zeros(length) for length in (5, 1, 30, 4, 6, 5, 12)]
     small = _with_options(translator, max_tokens=20, batch_size=3)
     # Index 1 is an empty line; index 2 is longer than the limit, and so alone.
-    assert list(small._batches(sources)) == [[3, 0, 5], [4], [6], [2]]
+    assert list(small.batches(sources)) == [[3, 0, 5], [4], [6], [2]]
 
 
 def test_memory_does_not_grow_with_the_input(translator: Translator) -> None:
@@ -107,48 +101,38 @@ def test_too_long_line_is_cut_with_a_warning(
     assert warning.startswith(f"line 12 has {subwords} subwords, but the model takes 63")
 
 
-def test_long_input_may_have_a_long_translation(translator: Translator) -> None:
-    translator._search([torch.full((150,), 5)], [0])
-    assert translator._generator.max_len_b == 300
-    translator._search([torch.tensor([5, 2])], [0])
-    assert translator._generator.max_len_b == 200
-
-
-def test_fewer_bits_for_raw_text_and_for_fairseq_generate_alike(
-    run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = run.save_dir / "checkpoint_best.pt"
-    int8 = dataclasses.replace(BEAM_3, precision="int8", batch_size=1)
-    with pytest.raises(UserError, match="--precision int8 is for lightconv_cgc models"):
-        Translator(checkpoint, run.data_dir, int8)
-    with pytest.raises(UserError, match="--precision int8 is for lightconv_cgc models"):
-        evaluate(Model(checkpoint, []), run.data_dir, options=int8, output=tmp_path / "no")
-
-    # The same weights as a model of ours.
-    state = torch.load(checkpoint, weights_only=True)
-    state["cfg"]["model"].arch = state["cfg"]["model"]._name = "lightconv_cgc"
-    state["cfg"]["model"].encoder_gate_target = "none"
-    ours = tmp_path / "ours.pt"
-    torch.save(state, ours)
-    monkeypatch.setenv("FAIRSEQ_CGC_PRECISION", "bfloat16")  # an option goes before it
+def test_fewer_bits_change_scores_a_little(run: TinyRun) -> None:
     scores = {}
-    for options in (dataclasses.replace(int8, precision="float32"), int8):
-        translator = Translator(ours, run.data_dir, options)
-        quantized = type(translator.model.decoder.layers[0].fc1) is not torch.nn.Linear
-        assert quantized == (options is int8)
-        assert translator.model.decoder.embed_tokens.weight.dtype == torch.float32
-        source = run.raw["de"].read_text(encoding="utf-8").splitlines()
-        log = tmp_path / "generate.log"  # not taken for that of another precision
-        generation = run_generation(
-            ours, run.data_dir, log, ("de", "en"),
-            options=options, post_process="subword_nmt", progress=False,
-        )  # fmt: skip
-        assert list(translator.translate(source)) == list(
-            detokenize(translator.pipeline, generation.decoded)
+    for precision in ("float32", "int8", "bfloat16"):
+        options = dataclasses.replace(BEAM_3, precision=precision, nbest=2)
+        translator = Translator(run.save_dir / "checkpoint_best.pt", run.data_dir, options)
+        (found,) = translator.nbest(["Der Hund sieht den Ball."])
+        assert len(found) == 2 and found[0].score >= found[1].score
+        scores[precision] = found[0].score
+        assert found[0].source[-1] == found[0].subwords[-1] == "</s>"
+        assert len(found[0].subword_scores) == len(found[0].subwords)
+        assert sum(found[0].subword_scores) / len(found[0].subwords) == pytest.approx(
+            found[0].score, abs=1e-4
         )
-        scores[options.precision] = generation.scores
-    assert scores["int8"] != scores["float32"]
-    assert scores["int8"] == pytest.approx(scores["float32"], abs=0.3)
+    assert len(set(scores.values())) == 3
+    assert list(scores.values()) == pytest.approx([scores["float32"]] * 3, abs=0.1)
+
+
+def test_attention_on_request(run: TinyRun) -> None:
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    translator = Translator(checkpoint, run.data_dir, BEAM_3, keep_attention=True)
+    for (found,) in translator.nbest(["Der Hund sieht den Ball.", "Der Ball."]):
+        assert found.attention is not None
+        assert found.attention.shape == (len(found.subwords), len(found.source))
+        torch.testing.assert_close(found.attention.sum(1), torch.ones(len(found.subwords)))
+
+
+def test_several_models_translate_together(run: TinyRun) -> None:
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    lines = run.raw["de"].read_text(encoding="utf-8").splitlines()
+    alone = Translator(checkpoint, run.data_dir, BEAM_3)
+    twice = Translator([checkpoint, checkpoint], run.data_dir, BEAM_3)
+    assert list(twice.translate(lines)) == list(alone.translate(lines))
 
 
 def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:
@@ -157,14 +141,17 @@ def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:
     shutil.copytree(run.data_dir, data)
     with (data / "dict.en.txt").open("a", encoding="utf-8") as stream:
         stream.write("more 1\n")
-    with pytest.raises(UserError, match="checkpoint_best.pt does not fit .*data: "):
+    with pytest.raises(UserError, match="decoder dictionary has .* types, but the data"):
         Translator(checkpoint, data, BEAM_3)
     (data / "dict.en.txt").unlink()
     with pytest.raises(UserError, match="has no dictionary dict.en.txt"):
         Translator(checkpoint, data, BEAM_3)
+    shutil.copy(run.data_dir / "dict.en.txt", data)
     (data / "preparation.json").unlink()
     with pytest.raises(UserError, match="has no preparation.json"):
-        Translator(checkpoint, data, BEAM_3)
+        Translator(checkpoint, data, BEAM_3).translate(["x"])
+    with pytest.raises(UserError, match="is a checkpoint: give the data that it was trained on"):
+        Translator(checkpoint)
 
 
 def test_checkpoint_must_be_one(run: TinyRun, tmp_path: Path) -> None:
@@ -173,22 +160,15 @@ def test_checkpoint_must_be_one(run: TinyRun, tmp_path: Path) -> None:
     state = torch.load(run.save_dir / "checkpoint_best.pt", weights_only=True)
     state["cfg"]["model"].arch = state["cfg"]["model"]._name = "somebody_elses_model"
     torch.save(state, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="unknown architecture 'somebody_elses_model'"):
+    with pytest.raises(UserError, match="architecture 'somebody_elses_model', but must be"):
         Translator(tmp_path / "other.pt", run.data_dir, BEAM_3)
 
 
-@pytest.mark.parametrize("content", ["no count\n", "a 1\na 2\n", "a b\n", b"\xff\xfe"], ids=repr)
+@pytest.mark.parametrize("content", ["nocount\n", "a 1\na 2\n", "a b\n", b"\xff\xfe"], ids=repr)
 def test_a_damaged_dictionary_is_told(run: TinyRun, tmp_path: Path, content: str | bytes) -> None:
     data = tmp_path / "data"
     shutil.copytree(run.data_dir, data)
     content = content.encode() if isinstance(content, str) else content
     (data / "dict.de.txt").write_bytes(content)
-    with pytest.raises(UserError, match="data: its dictionaries cannot be read"):
-        Translator(run.save_dir / "checkpoint_best.pt", data, BEAM_3)
-
-
-def test_a_folder_that_fairseq_takes_for_two(run: TinyRun, tmp_path: Path) -> None:
-    data = tmp_path / "da:ta"
-    shutil.copytree(run.data_dir, data)
-    with pytest.raises(UserError, match="da:ta: fairseq takes ':' for the end of a path"):
+    with pytest.raises(UserError, match="dict.de.txt: (line|not UTF-8)"):
         Translator(run.save_dir / "checkpoint_best.pt", data, BEAM_3)

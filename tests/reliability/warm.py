@@ -30,7 +30,7 @@ _PRELOADED = (
     "fairseq_cli.generate",
     "fairseq_cli.hydra_train",
     "fairseq_cgc.mt.evaluation",
-    "fairseq_cgc.mt.translator",
+    "fairseq_cgc.inference.translator",
 )
 
 

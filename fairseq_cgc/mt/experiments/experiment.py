@@ -19,6 +19,7 @@ from queue import SimpleQueue
 import torch
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import as_words, merge_options, shown_command, stop_fairseq
 from fairseq_cgc.mt.corpora import read_lines
@@ -27,7 +28,6 @@ from fairseq_cgc.mt.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.experiments.parameters import count_parameters
 from fairseq_cgc.mt.experiments.protocol import Protocol
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, system_options
-from fairseq_cgc.mt.generation import count_sentences, generation_arguments, split_files
 from fairseq_cgc.mt.scoring import Scores
 from fairseq_cgc.mt.trained import find_pipeline
 from fairseq_cgc.mt.training import LOG, train, training_arguments
@@ -131,7 +131,7 @@ class Experiment:
             for split in dict.fromkeys(("train", "valid", self.split))
         }
         if self.reference is not None:  # told now, not after the first training
-            sentences = count_sentences(files[self.split][0])
+            sentences = len(read_sentences(files[self.split][0]))
             lines = sum(1 for _ in read_lines(self.reference))
             if lines != sentences:
                 raise UserError(
@@ -162,9 +162,13 @@ class Experiment:
                 search = self.search(beam)
                 yield shown_command(
                     "generate",
-                    generation_arguments(
-                        model, self.data_dir, self._languages, self.split, search, "subword_nmt"
-                    ),
+                    [
+                        *(self.data_dir, "--path", model, "--gen-subset", self.split),
+                        *("--source-lang", self._languages[0]),
+                        *("--target-lang", self._languages[1], "--beam", str(search.beam)),
+                        *("--lenpen", str(search.lenpen), "--max-tokens", str(search.max_tokens)),
+                        *("--post-process", "subword_nmt", *(["--cpu"] if self.cpu else [])),
+                    ],
                 )
 
     def perform(self, seconds: float | None = None) -> Iterator[list[RunResult]]:
@@ -224,7 +228,7 @@ class Experiment:
                     options=self.search(beam),
                     reference=self.reference,
                     output=run.folder / f"{self.split}.beam{beam}",
-                    environment=environment,
+                    device=self._device(slot),
                 )
             speed = training_speed(read_log(run.folder / LOG))
             return RunResult(run, parameters, len(model.inputs), speed, scores, outputs)
@@ -234,6 +238,10 @@ class Experiment:
     def _epochs(self, run: Run) -> int:
         """How many epochs to average: a short training has fewer."""
         return min(self.last_epochs, len(list(run.folder.glob("checkpoint[0-9]*.pt"))))
+
+    def _device(self, slot: int) -> torch.device | None:
+        gpus = 0 if self.cpu else torch.cuda.device_count()
+        return torch.device("cuda", slot % gpus) if gpus else None
 
     def _environment(self, slot: int) -> dict[str, str]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)

@@ -18,7 +18,7 @@ from fairseq_cgc.mt.evaluation import Model, evaluate
 from fairseq_cgc.mt.fairseq_translator import FairseqTranslator, open_translator
 
 pytestmark = pytest.mark.slow
-BEAM_3 = SearchOptions(beam=3, nbest=2, max_len_b=20, cpu=True)
+BEAM_3 = SearchOptions(beam=3, nbest=2, max_len_a=0.0, max_len_b=20, cpu=True)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,11 @@ def record_gates(model: nn.Module) -> Iterator[Gates]:
     Raises:
         UserError: if the model has no gated convolution.
     """
-    found = {name: m for name, m in model.named_modules() if isinstance(m, CGLightConv)}
+    found = {
+        name: m.gate
+        for name, m in model.named_modules()
+        if isinstance(m, CGLightConv) and m.gate is not None
+    }
     if not found:
         raise UserError(f"{type(model).__name__} has no gated convolution")
     gates: Gates = {name: [] for name in found}
@@ -40,7 +44,7 @@ def record_gates(model: nn.Module) -> Iterator[Gates]:
 
         return record
 
-    handles = [conv.gate.register_forward_hook(recorder(name)) for name, conv in found.items()]
+    handles = [gate.register_forward_hook(recorder(name)) for name, gate in found.items()]
     try:
         yield gates
     finally:

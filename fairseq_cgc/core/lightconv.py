@@ -152,6 +152,10 @@ class CGLightConv(LightConv):
     ``"kernel"``, ``softmax(weight * gate)`` for ``"logits"``. DropConnect follows. With a gate
     of ones it is a :class:`LightConv`.
 
+    The gate of a kernel of three taps hardly depends on the sentence: its LayerNorm is over two
+    numbers, which leaves little more than their order (8 distinct gates per head over 200
+    sentences, 200 for 31 taps). A kernel of one tap has no gate at all.
+
     Args:
         channels: C.
         kernel_size: K, odd.
@@ -165,7 +169,7 @@ class CGLightConv(LightConv):
 
     Attributes:
         weight: H x 1 x K.
-        gate: the :class:`ContextGate`, H x 3K to H x 1 x K.
+        gate: the :class:`ContextGate`, H x 3K to H x 1 x K; None for K = 1.
 
     Raises:
         UserError: for an unknown gate target or gate norm, or what :class:`LightConv` refuses.
@@ -194,14 +198,17 @@ class CGLightConv(LightConv):
         if gate_target not in GATE_TARGETS:
             raise UserError(f"gate_target must be one of {GATE_TARGETS}, but is {gate_target!r}")
         self.gate_target, self.gate_norm = gate_target, gate_norm
-        self.gate = make_sentence_gate(num_heads, kernel_size, gate_norm)
+        gate = make_sentence_gate(num_heads, kernel_size, gate_norm)
+        self.gate = gate if kernel_size > 1 else None
 
     def sentence_kernels(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """The modulated kernels, B x H x K in x's dtype, before DropConnect."""
         return self._input_and_kernel(x, padding_mask)[1].to(x.dtype)
 
     def _input_and_kernel(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x, zero at padding, and the kernels, B x H x K."""
+        """x, zero at padding, and the kernels, B x H x K; one kernel for all without a gate."""
+        if self.gate is None:
+            return super()._input_and_kernel(x, padding_mask)
         x, heads = mask_and_average(x, self.num_heads, padding_mask)
         weight = _widen(self.weight).unsqueeze(0)
         gate = gate_sentences(self.gate, heads, self.kernel_size, padding_mask).to(weight.dtype)
@@ -216,6 +223,7 @@ class CGLightConv(LightConv):
         # The fused kernel bypasses the gate module: not where it was replaced or has hooks.
         if (
             needs_unfolded(x)
+            or gate is None
             or choose_method(x, self.kernel_size) != "triton"
             or type(gate) is not ContextGate
             or gate._forward_hooks
@@ -235,6 +243,52 @@ class CGLightConv(LightConv):
             gate_target=self.gate_target,
             dropout=self._active_dropout(),
         )
+
+    def take_constant_gate(self, state: dict[str, Tensor], prefix: str) -> Tensor | None:
+        """Remove from a state dict the gate that a kernel of one tap had in older checkpoints.
+
+        A kernel without softmax is multiplied by it; after a softmax, a single logit does not
+        matter.
+
+        Args:
+            state: changed in place.
+            prefix: of this module's names in it.
+
+        Returns:
+            What the convolution's output is still to be multiplied by, a float64 scalar; None if
+            the outputs are the same without.
+
+        Raises:
+            UserError: if the gate depends on the sentence.
+        """
+        parts = [key for key in state if key.startswith(f"{prefix}gate.")]
+        if self.gate is not None or self.kernel_size > 1 or not parts:
+            return None
+        found = {key[len(prefix) :]: state.pop(key) for key in parts}
+        shift, decoder = found["gate.in_norm.bias"].double(), found["gate.in_decoder"].double()
+        if shift.numel() > 1:
+            raise UserError(
+                f"{prefix}gate is for a kernel of one tap with gate_norm 'heads', but kernels of "
+                "one tap have no gate: use larger kernels"
+            )
+        gate = torch.sigmoid(decoder * shift.relu()).squeeze()
+        if self.weight_softmax:
+            return gate if self.gate_target == "kernel" else None
+        weight = state[f"{prefix}weight"]
+        state[f"{prefix}weight"] = (_widen(weight) * gate).to(weight.dtype)
+        return None
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *others: Any, **options: Any
+    ) -> None:
+        factor = self.take_constant_gate(state_dict, prefix)
+        if factor is not None:
+            raise UserError(
+                f"{prefix}gate is a constant that multiplies the output by {float(factor):.6g}, "
+                "and kernels of one tap have no gate any more: multiply the weight of the linear "
+                f"layer that follows by it, and load the state without {prefix}gate"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *others, **options)
 
     def extra_repr(self) -> str:
         return (

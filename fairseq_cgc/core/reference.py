@@ -123,8 +123,10 @@ def cg_light_conv(module: CGLightConv, x: Tensor, padding_mask: Tensor | None = 
     out = torch.zeros_like(x)
     for b in range(batch):
         sentence = x[~padding_mask[b], b].unsqueeze(1)  # L x 1 x C
-        pooled = pool_heads(sentence, module.num_heads, 3 * module.kernel_size)
-        gate = context_gate(module.gate, pooled)[0]  # H x 1 x K
+        gate = torch.ones(module.num_heads, 1, module.kernel_size, dtype=x.dtype)
+        if module.gate is not None:
+            pooled = pool_heads(sentence, module.num_heads, 3 * module.kernel_size)
+            gate = context_gate(module.gate, pooled)[0]  # H x 1 x K
         weight = module.weight * gate if module.gate_target == "logits" else module.weight
         if module.weight_softmax:
             weight = nn.functional.softmax(weight, dim=-1)

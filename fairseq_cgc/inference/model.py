@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
+from fairseq_cgc.core.constant_gate import fold_constant_gates
 from fairseq_cgc.core.lightconv import make_sentence_gate
 from fairseq_cgc.core.pooling import zero_padding
 from fairseq_cgc.inference.decoding import DecoderState, decode_layer
@@ -72,6 +73,8 @@ class Model(nn.Module):
             model = cls(options, *(len(state[name]) for name in tables))
             if precision == "int8":
                 use_int8_layers(model)
+            else:  # 8-bit weights are younger than the last gates of this kind
+                fold_constant_gates(model, state)
         _check_fit(model.state_dict(), state)
         if precision == PRECISIONS[0]:
             state = {name: value.float() for name, value in state.items()}

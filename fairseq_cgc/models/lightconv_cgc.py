@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
+from fairseq_cgc.core.constant_gate import fold_constant_gates
 from fairseq_cgc.inference.precision import precision_from_environment, set_precision
 from fairseq_cgc.models.dropout import use_fast_dropout
 from fairseq_cgc.models.lightconv_cgc_config import (
@@ -216,6 +217,7 @@ class LightConvCGCModel(LightConvModel):
             UserError: if ``strict`` and the weights are of other dictionaries, another
                 architecture, or a LightConv without gates.
         """
+        fold_constant_gates(self, state_dict)
         if strict:
             check_state(self, state_dict)
         return super().load_state_dict(state_dict, strict, model_cfg, args)

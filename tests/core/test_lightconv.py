@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import GATE_NORMS, CGLightConv, LightConv, UserError, reference
 from fairseq_cgc.core.functional import FORCE
+from fairseq_cgc.core.lightconv import make_sentence_gate
 
 # C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
 CASES = [
@@ -34,7 +35,7 @@ def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, gate
         channels, kernel_size, num_heads, gate_target=gate_target, gate_norm=gate_norm, bias=True
     )
     conv.to(dtype)
-    for parameter in conv.gate.in_norm.parameters():
+    for parameter in conv.gate.in_norm.parameters() if conv.gate is not None else ():
         nn.init.normal_(parameter)  # another scale and shift for each number
     mask = padding_mask(lengths, side, max(lengths) + 1)
     x = torch.randn(max(lengths) + 1, len(lengths), channels, dtype=dtype, requires_grad=True)
@@ -269,3 +270,55 @@ def test_wrong_shapes_are_told(kind):
         conv(torch.randn(5, 2, 4))
     with pytest.raises(UserError, match=r"padding_mask must be B x T = \(2, 5\), but is \(5, 2\)"):
         conv(torch.randn(5, 2, 8), torch.zeros(5, 2, dtype=torch.bool))
+
+
+def old_conv(**options) -> CGLightConv:
+    """A kernel of one tap with the gate that it used to have, its parameters at random."""
+    conv = CGLightConv(6, 1, 3, **options).double()
+    conv.gate = make_sentence_gate(3, 1, "latent").double()
+    for parameter in conv.parameters():
+        nn.init.normal_(parameter)
+    nn.init.uniform_(conv.gate.in_norm.bias, 0.5, 1.0)  # which a ReLU follows
+    return conv
+
+
+@pytest.mark.parametrize("options", [{}, {"gate_target": "logits"}, {"gate_norm": "heads"}])
+def test_one_tap_has_no_gate(options):
+    conv = CGLightConv(6, 1, 3, **options)
+    plain = LightConv(6, 1, 3)
+    assert conv.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(conv.state_dict())
+    x, mask = torch.randn(5, 2, 6), padding_mask([2, 5], "left")
+    assert torch.equal(conv(x, mask), plain(x, mask))
+
+
+@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+def test_constant_gate_of_an_old_checkpoint_goes_into_the_weight(gate_target):
+    options = {"gate_target": gate_target, "weight_softmax": False, "bias": True}
+    old, new = old_conv(**options), CGLightConv(6, 1, 3, **options).double()
+    state = old.state_dict()
+    new.load_state_dict(state)
+    assert set(state) == set(old.state_dict())  # which is left alone
+    for lengths in ([2, 5], [5, 5]):
+        x, mask = torch.randn(5, 2, 6, dtype=torch.float64), padding_mask(lengths, "left")
+        want = reference.cg_light_conv(old, x, mask)
+        got = new(x, mask).masked_fill(mask.t().unsqueeze(2), 0)
+        torch.testing.assert_close(got, want)
+    assert not torch.equal(new.weight, old.weight)
+
+
+def test_constant_gate_before_a_softmax_does_not_matter():
+    options = {"gate_target": "logits", "bias": True}
+    old, new = old_conv(**options), CGLightConv(6, 1, 3, **options).double()
+    new.load_state_dict(old.state_dict())
+    x = torch.randn(5, 2, 6, dtype=torch.float64)
+    torch.testing.assert_close(new(x), reference.cg_light_conv(old, x))
+
+
+def test_gates_of_old_checkpoints_that_cannot_go_anywhere_are_refused():
+    with pytest.raises(UserError, match="^gate is a constant that multiplies the output by 0"):
+        CGLightConv(6, 1, 3).load_state_dict(old_conv().state_dict())
+    conv = old_conv(gate_norm="heads")
+    conv.gate = make_sentence_gate(3, 1, "heads")
+    with pytest.raises(UserError, match="^gate is for a kernel of one tap with gate_norm 'heads'"):
+        CGLightConv(6, 1, 3, gate_norm="heads").load_state_dict(conv.state_dict())

@@ -13,6 +13,7 @@ from test_lightconv_decoder import OPTIONS, PREFIXES, SEARCHES
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.core.lightconv import make_sentence_gate
 from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.options import ModelOptions
 from fairseq_cgc.inference.precision import set_precision
@@ -51,6 +52,19 @@ def assert_same(got: list[list[Hypothesis]], want: list[Any]) -> None:
         for a, b in zip(ours, theirs, strict=True):
             assert a.score == pytest.approx(float(b["score"]), abs=1e-5)
             assert a.token_scores == pytest.approx(b["positional_scores"].tolist(), abs=1e-5)
+
+
+def test_checkpoints_with_gates_for_one_tap_encode_as_they_did():
+    old = lively("--encoder-kernel-size-list", "[1,7]")
+    gate = old.encoder.layers[0].conv.gate = make_sentence_gate(
+        old.encoder.layers[0].conv.num_heads, 1, "latent"
+    )
+    for parameter in (gate.in_norm.bias, gate.in_decoder):
+        nn.init.uniform_(parameter, 0.5, 1.0)
+    model = without_fairseq(old, "--encoder-kernel-size-list", "[1,7]")
+    tokens = torch.randint(4, 30, (2, 9))
+    want = old.encoder(tokens, torch.tensor([9, 9]))["encoder_out"][0]
+    torch.testing.assert_close(model.encoder(tokens, None).states, want, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", [n for n in SEARCHES if not n.startswith(FAIRSEQ_ONLY)])

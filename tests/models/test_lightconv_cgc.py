@@ -16,6 +16,7 @@ from tools import padding_mask
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.core.lightconv import make_sentence_gate
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCModel
 from fairseq_cgc.models.lightconv_cgc_config import (
     CONFIG_DIR,
@@ -404,3 +405,24 @@ def test_checkpoint_of_another_model_is_told():
         with pytest.raises(UserError, match=message):
             model.load_state_dict(other.state_dict())
     assert isinstance(model, LightConvCGCModel)
+
+
+@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
+@pytest.mark.parametrize("softmax", ["0", "1"])
+def test_checkpoints_with_gates_for_one_tap_encode_as_they_did(softmax, gate_target):
+    options = ["--encoder-layers", "3", "--encoder-kernel-size-list", "[1,3,1]"]
+    options += ["--weight-softmax", softmax, "--encoder-gate-target", gate_target]
+    arch = ["lightconv_cgc_iwslt_de_en", *TINY, *options]
+    old, new, again = (build(*arch).double().eval() for _ in range(3))
+    for layer in old.encoder.layers[::2]:
+        layer.conv.gate = make_sentence_gate(layer.conv.num_heads, 1, "latent").double()
+        nn.init.uniform_(layer.conv.gate.in_norm.bias, 0.5, 1.0)
+        nn.init.normal_(layer.conv.gate.in_decoder)
+    if softmax == "1" and gate_target == "kernel":
+        with pytest.raises(UserError, match="^layers.0.conv.gate is a constant that multiplies"):
+            new.encoder.load_state_dict(old.encoder.state_dict())
+    new.load_state_dict(old.state_dict())
+    again.load_state_dict(new.state_dict())
+    for got, want in ((new, old), (again, old)):
+        torch.testing.assert_close(encode_twice(got), encode_twice(want), atol=1e-12, rtol=0)
+    assert not any(".gate." in name for name in new.encoder.layers[0].state_dict())

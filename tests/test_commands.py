@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from tinyrun import tiny_run
 
 from fairseq_cgc.compat import safe_load
+from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.models import LightConvCGCModel
 from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
@@ -83,24 +85,25 @@ def test_from_pretrained_translates(toy_data, toy_model):
     assert hub.translate(["w1 w2 w3", "w4"], beam=6)[0] == translation
 
 
-def test_from_pretrained_translates_raw_text(tmp_path):
-    raw = toy.write_corpus(tmp_path / "raw", train=60, held_out=8)
-    splits = {
-        split: {lang: raw / f"{split}.{lang}" for lang in ("de", "en")}
-        for split in ("train", "valid", "test")
-    }
-    data = prepare(splits, tmp_path / "data", PrepareOptions("de", "en", bpe_size=1)).data_dir
-    toy.succeed(toy.train(data, tmp_path / "save", "--max-update", "2"))
-    hub = LightConvCGCModel.from_pretrained(
-        str(tmp_path / "save"),
-        "checkpoint_last.pt",
-        str(data),
-        tokenizer="moses",
-        bpe="subword_nmt",
-        bpe_codes=str(data / "code"),
+def test_raw_text_is_translated_as_by_our_translator(tmp_path_factory):
+    run = tiny_run(tmp_path_factory)
+    raw = run.raw["de"].read_text("utf-8").splitlines()[:8]
+    model = run.save_dir / "checkpoint_best.pt"
+    expected = list(Translator(model, run.data_dir, SearchOptions(beam=6)).translate(raw))
+    assert len(set(expected)) > 4
+    options = ["--path", model, "--cpu", "--beam", "6", "--tokenizer", "prepared"]
+    result = subprocess.run(
+        toy.fairseq_command("interactive", run.data_dir, *options),
+        input="\n".join(raw) + "\n",
+        cwd=toy.ROOT,
+        capture_output=True,
+        text=True,
     )
-    assert "@@" in hub.apply_bpe(hub.tokenize("w1, w19."))
-    assert "@@" not in hub.translate("w1, w19.", beam=6)
+    assert re.findall(r"^D-\d+\t\S+\t(.*)$", result.stdout, re.MULTILINE) == expected
+    hub = LightConvCGCModel.from_pretrained(
+        str(run.save_dir), model.name, str(run.data_dir), tokenizer="prepared"
+    )
+    assert hub.translate(raw, beam=6) == expected
 
 
 @pytest.mark.parametrize("format_", ["simple", "json"])

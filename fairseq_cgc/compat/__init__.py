@@ -173,7 +173,8 @@ FIXES = (
     ),
     Fix(
         "options",
-        "--bf16 sets --tpu; fairseq-validate has no default --task",
+        "--bf16 sets --tpu; fairseq-validate has no default --task; the languages are the data's "
+        "where they are not named, whatever the model's are",
         _always,
         repair_options,
     ),

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fairseq_cgc.compat.languages import fill_languages, warn_of_raw_text
 from fairseq_cgc.core.encoding import use_utf8
 from fairseq_cgc.core.errors import UserError
 
@@ -32,6 +33,9 @@ def repair_options() -> None:
         given = sys.argv[1:] if input_args is None else input_args
         if getattr(args, "bf16", False) and "--tpu" not in given:
             args.tpu = False  # fairseq takes every bf16 run for one on a TPU
+        if not kwargs.get("suppress_defaults"):
+            fill_languages(args)
+            warn_of_raw_text(args)
         return parsed
 
     options.parse_args_and_arch = parse_args_and_arch

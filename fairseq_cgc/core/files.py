@@ -69,18 +69,23 @@ def save_tensors(path: Path, content: Any) -> None:
             raise
 
 
-def read_safely(path: Path) -> Any:
+def read_safely(path: Path, *, tensors: bool = True) -> Any:
     """``torch.load`` of tensors and plain values only, onto the CPU.
+
+    Args:
+        path: of the file.
+        tensors: whether to read tensors, and compare checksums; else tensors are mapped.
 
     Raises:
         UserError: if the file is missing, damaged (a single bit suffices, except in files of
             torch before 1.6, which have no checksums) or asks to run code.
     """
     try:
-        damaged = _damaged_part(path)
+        damaged = _damaged_part(path) if tensors else None
         if damaged is None:
             with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
-                return torch.load(path, map_location="cpu", weights_only=True)
+                mapped = not tensors and zipfile.is_zipfile(path)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged file fails in as many ways as there are bytes

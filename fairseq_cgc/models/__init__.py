@@ -12,7 +12,7 @@ from fairseq_cgc import compat
 
 compat.apply()
 
-from fairseq_cgc.models import chunked_criterion  # noqa: E402, F401  (registers it)
+from fairseq_cgc.models import chunked_criterion, prepared_text  # noqa: E402, F401  (registers)
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCModel  # noqa: E402
 
 __all__ = ["LightConvCGCModel"]

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from fairseq_cgc.compat import safe_load
+from fairseq_cgc.compat.checkpoints import read_config
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import save_tensors
 
@@ -135,15 +136,6 @@ def load_model_state(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} has no model weights: not a checkpoint written by fairseq-train")
     state.pop("last_optimizer_state", None)
     return state
-
-
-def read_config(state: Mapping[str, Any], section: str, key: str) -> Any:
-    """One value of the configuration stored in a checkpoint (``None`` where it is missing).
-
-    Checkpoints of fairseq before 0.10 keep one flat ``args`` instead of a ``cfg`` with sections.
-    """
-    options = state.get("args") or (state.get("cfg") or {}).get(section)
-    return options.get(key) if isinstance(options, Mapping) else getattr(options, key, None)
 
 
 def file_stamps(paths: Iterable[Path]) -> list[list[Any]]:

@@ -105,12 +105,22 @@ class TextPipeline:
 
     def encode(self, lines: Iterable[str], lang: str, workers: int = 1) -> Iterator[str]:
         """Raw lines of a language to subword lines; with one worker, line by line."""
-        return map_lines(functools.partial(_subword_encoder, self, lang), lines, workers)
+        return map_lines(functools.partial(self.encoder, lang), lines, workers)
 
     def decode(self, lines: Iterable[str]) -> Iterator[str]:
         """Subword lines of the target language to detokenised text (case is not restored)."""
+        return map(self.decoder(), lines)
+
+    def encoder(self, lang: str) -> LineFunction:
+        """What :meth:`encode` does with a line."""
+        tokenize = _token_encoder(self, lang)
+        split = Subwords.load(self.file(self.subword_model)).encode
+        return lambda line: split(tokenize(line))
+
+    def decoder(self) -> LineFunction:
+        """What :meth:`decode` does with a line."""
         detokenize = MosesDecoder(self.target_lang) if self.tokenizer == "moses" else str
-        return (detokenize(self.remove_subwords(line)) for line in lines)
+        return lambda line: detokenize(self.remove_subwords(line))
 
     def remove_subwords(self, line: str) -> str:
         """Join the subwords of one line to tokens."""
@@ -141,9 +151,3 @@ def _token_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
         return lower(tokens) if lower_last else tokens
 
     return encode
-
-
-def _subword_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
-    tokenize = _token_encoder(pipeline, lang)
-    split = Subwords.load(pipeline.file(pipeline.subword_model)).encode
-    return lambda line: split(tokenize(line))

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from fairseq_cgc.compat.checkpoints import read_config
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt import checkpoints
 from fairseq_cgc.mt.checkpoints import (
     average,
     check_may_be_replaced,
     is_average_of,
-    read_config,
     select_checkpoints,
 )
 

@@ -20,7 +20,7 @@ BLOCK = 32
 
 
 def blocked(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
-    """:func:`~fairseq_cgc.core.functional.light_convolution` in time and memory of T."""
+    """:func:`~fairseq_cgc.core.functional.light_convolution` in O(T) time and memory."""
     batch, (num_heads, kernel_size) = x.shape[1], kernel.shape[1:]
     groups, seen = batch * num_heads, BLOCK + kernel_size - 1
     matrix = band_matrix(kernel, BLOCK, seen, 0)
@@ -29,7 +29,7 @@ def blocked(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor
 
 
 class _Blocks(torch.autograd.Function):
-    """All blocks' products with the band matrix, BH x BLOCK x (BLOCK + K - 1)."""
+    """The product of every block with the band matrix, BH x BLOCK x (BLOCK + K - 1)."""
 
     @staticmethod
     def forward(
@@ -53,11 +53,11 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, *drawn = ctx.saved_tensors
         kernel_size, padding_l, scale = ctx.how
-        # With create_graph=True autograd records what follows: only operations that it knows, on
-        # the inputs themselves.
+        # With create_graph=True autograd records what follows, so it uses the saved inputs
+        # themselves and differentiable operations only.
         shape, x, grad_out = x.shape, _by_group(x, len(matrix)), _by_group(grad_out, len(matrix))
         grad_x, taps = torch.zeros_like(x), matrix.to(x.dtype)
-        # A sum over all blocks, of which half precision would lose the last ones.
+        # Half precision would lose the last terms of this sum over all blocks.
         grad_matrix = torch.zeros_like(
             matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)
         )

@@ -45,7 +45,7 @@ def _pool(heads: Tensor, pooled_size: int, padding_mask: Tensor | None) -> Tenso
     return pool_positions(heads, pooled_size, padding_mask)
 
 
-# What looks at tensors is a single node under symbolic tracing, which has no tensors to look at.
+# Symbolic tracing has no tensors, so functions that inspect them become single nodes of its graph.
 for _function in (_check_inputs, _pool, _widen, light_convolution, mask_and_average, zero_padding):
     fx.wrap(_function.__name__)
 
@@ -105,7 +105,7 @@ class LightConv(nn.Module):
             padding_mask: B x T, True at padding (fairseq's ``encoder_padding_mask``).
 
         Returns:
-            T x B x C; what stands at padded positions is of no meaning.
+            T x B x C; values at padded positions are meaningless.
 
         Raises:
             UserError: if the shapes do not fit.

@@ -37,8 +37,9 @@ def sentence_pooling_matrix(
     bins = torch.arange(pooled_size, device=lengths.device).unsqueeze(0)  # 1 x P
     long_enough = length >= pooled_size
     start = torch.where(long_enough, bins * length // pooled_size, bins)  # B x P
-    # -(-a // b) is the ceiling of a / b.
-    end = torch.where(long_enough, -(-(bins + 1) * length // pooled_size), bins + 1)
+    # The ceiling of (i + 1) L / P without negative numbers, which ONNX divides differently.
+    ceiling = ((bins + 1) * length + pooled_size - 1) // pooled_size
+    end = torch.where(long_enough, ceiling, bins + 1)
     rank = ranks.unsqueeze(1)  # B x 1 x T
     inside = (rank >= start.unsqueeze(2)) & (rank < end.unsqueeze(2))  # B x P x T
     return inside.to(dtype) / (end - start).unsqueeze(2)
@@ -47,8 +48,8 @@ def sentence_pooling_matrix(
 class _MaskAndAverage(torch.autograd.Function):
     """x, zero at padding, and the mean of each head's channels.
 
-    By hand, because autograd writes the whole gradient three times: for the mean, for the sum with
-    the other output's, and for the mask. Here it is written once.
+    Autograd would write the whole gradient three times: for the mean, for the sum of both outputs'
+    gradients, and for the mask. Here it is written once.
     """
 
     @staticmethod
@@ -57,7 +58,7 @@ class _MaskAndAverage(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.padding_mask, ctx.num_heads = padding_mask, num_heads
         if padding_mask is None:
-            masked = x.view_as(x)  # an output of its own
+            masked = x.view_as(x)  # a forward must not return its input itself
         else:
             masked = _zero_padding_(x.clone(memory_format=torch.contiguous_format), padding_mask)
         return masked, _average(masked, num_heads)
@@ -82,7 +83,7 @@ def _average(x: Tensor, num_heads: int) -> Tensor:
 def _zero_padding_(x: Tensor, padding_mask: Tensor) -> Tensor:
     """Set the padded positions of x, T x B x C and contiguous, to zero in place."""
     if x.device.type == "cpu":
-        # Ten times as fast as masked_fill, but on a GPU nonzero() would wait for the device.
+        # Ten times as fast as masked_fill; on a GPU, nonzero() would wait for the device.
         rows = padding_mask.t().reshape(-1).nonzero().squeeze(1)
         x.view(-1, x.shape[2]).index_fill_(0, rows, 0)
         return x
@@ -144,15 +145,16 @@ def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None 
     Returns:
         B x H x P, in the type of ``heads``.
     """
-    if is_autocast_on(heads.device.type):  # which would take the sums in half precision
+    if is_autocast_on(heads.device.type):  # it would sum in half precision
         with torch.autocast(heads.device.type, enabled=False):
             return pool_positions(heads, pooled_size, padding_mask)
     if padding_mask is None:
         valid = torch.ones_like(heads[:, :1, 0], dtype=torch.bool).t()  # 1 x T
     else:
         valid = ~padding_mask
-    lengths = valid.sum(1)
-    ranks = torch.where(valid, valid.cumsum(1) - 1, -1)
+    counts = valid.long()
+    lengths = counts.sum(1)
+    ranks = torch.where(valid, counts.cumsum(1) - 1, -1)
     heads = heads.permute(1, 2, 0)  # B x H x T
     if not must_be_plain(heads, compiles=False) and heads.shape[2] <= pooled_size:
         return _keep_positions(heads, ranks, pooled_size)
@@ -161,7 +163,7 @@ def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None 
 
 
 def _keep_positions(heads: Tensor, ranks: Tensor, pooled_size: int) -> Tensor:
-    """What :func:`sentence_pooling_matrix` does with T <= P: every value has a bin of its own.
+    """Pooling by :func:`sentence_pooling_matrix` for T <= P, where each value has its own bin.
 
     Args:
         heads: B x H x T.
@@ -169,7 +171,7 @@ def _keep_positions(heads: Tensor, ranks: Tensor, pooled_size: int) -> Tensor:
         pooled_size: P.
     """
     batch, num_heads, time = heads.shape
-    # Padding goes to bins beyond the last one, each value to another: the order does not matter.
+    # Padding goes to bins beyond the last, one for each value, so that the order is irrelevant.
     beyond = torch.arange(pooled_size, pooled_size + time, device=ranks.device)
     bins = torch.where(ranks < 0, beyond, ranks).unsqueeze(1).expand_as(heads)
     kept = heads.new_zeros(batch, num_heads, pooled_size + time).scatter(2, bins, heads)

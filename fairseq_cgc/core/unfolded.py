@@ -1,7 +1,7 @@
-"""The convolution in torch's own operations on the windows of all positions, whatever the length.
+"""The convolution in plain torch operations: a window of K inputs for every position.
 
-Slower than the others and with K times the input's memory, but every transform and exporter of
-torch can take it, and none of its steps depends on the number of positions.
+It is slower than the other methods and needs K times the input's memory, but every transform,
+tracer and exporter of torch can handle it, and no step of it is specialised to the length.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def unfolded(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
-    """:func:`~fairseq_cgc.core.functional.light_convolution` in time and memory of T x K."""
+    """:func:`~fairseq_cgc.core.functional.light_convolution` in O(T x K) time and memory."""
     num_heads, kernel_size = kernel.shape[1:]
     time, batch = x.shape[:2]
     kernel = kernel.to(x.dtype)

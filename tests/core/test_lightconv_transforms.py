@@ -191,26 +191,22 @@ def test_compiled_as_one_graph(kind):
     torch.testing.assert_close(*gradients)
 
 
-def test_onnx_export(tmp_path):
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_onnx_export(dynamo, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    conv = make().float()
-    time, rows = torch.export.Dim("time", min=2), torch.export.Dim("rows")
-    path = tmp_path / "conv.onnx"
+    conv, path = make().float(), tmp_path / "conv.onnx"
     x, mask = batch()
-    torch.onnx.export(
-        conv,
-        (x.float(), mask),
-        path,
-        dynamo=True,
-        dynamic_shapes=({0: time, 1: rows}, {0: rows, 1: time}),
-    )
+    if dynamo:
+        time, rows = torch.export.Dim("time", min=2), torch.export.Dim("rows")
+        options = {"dynamic_shapes": ({0: time, 1: rows}, {0: rows, 1: time})}
+    else:
+        axes = {"x": {0: "time", 1: "rows"}, "mask": {0: "rows", 1: "time"}}
+        options = {"dynamic_axes": axes, "opset_version": 17}
+    names = ["x", "mask"]
+    torch.onnx.export(conv, (x.float(), mask), path, dynamo=dynamo, input_names=names, **options)
     session = runtime.InferenceSession(path)
-    names = [argument.name for argument in session.get_inputs()]
-
-    def run(x: Tensor, mask: Tensor) -> Tensor:
-        inputs = dict(zip(names, (x.numpy(), mask.numpy()), strict=True))
-        return torch.from_numpy(session.run(None, inputs)[0])
-
     for x, mask in shapes():
-        torch.testing.assert_close(run(x.float(), mask), conv(x.float(), mask))
+        inputs = dict(zip(names, (x.float().numpy(), mask.numpy()), strict=True))
+        got = torch.from_numpy(session.run(None, inputs)[0])
+        torch.testing.assert_close(got, conv(x.float(), mask))

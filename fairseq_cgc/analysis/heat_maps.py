@@ -64,7 +64,9 @@ def heat_maps(
     with torch.enable_grad(), _capture(model, conv) as captured:
         logits = model(images.detach().requires_grad_())
         if BEFORE not in captured:
-            raise UserError(f"{name} does not take part in the model's output")
+            raise UserError(
+                f"{name} does not take part in the model's output: give another --layer"
+            )
         classes = logits.argmax(1) if classes is None else classes.to(logits.device)
         score = logits.gather(1, classes.unsqueeze(1)).sum()  # samples do not mix: one sum for all
         names = [key for key in (BEFORE, CONTEXT, AFTER) if key in captured]

@@ -98,6 +98,9 @@ def test_a_wrong_layer_is_told(layer, message):
         heat_maps(Net(), layer, torch.randn(1, 1, 6, 6))
 
 
-def test_a_model_without_a_gate_needs_a_name():
-    with pytest.raises(UserError, match="Net has no gated convolution"):
-        heat_maps(Net(nn.Conv2d), None, torch.randn(1, 1, 6, 6))
+def test_a_model_without_a_gate_is_looked_into_at_its_last_layer():
+    net, x = Net(nn.Conv2d), torch.randn(1, 1, 6, 6)
+    with pytest.raises(UserError, match="unused does not take part .*: give another --layer"):
+        heat_maps(net, None, x)
+    del net.unused
+    assert heat_maps(net, None, x).layer == "conv"

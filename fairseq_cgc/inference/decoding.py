@@ -27,23 +27,34 @@ class DecoderState:
         layers: of the decoder; their parameters have fairseq's names.
         encoder_states: T x S x C.
         padding_mask: S x T, True at padding, or None.
+        rows: N of the first step; S by default.
+
+    Attributes:
+        steps: that have begun.
+        keep_weights: whether :attr:`weights` is wanted.
+        weights: the attention weights of the last layer, N x T, of the newest step.
     """
 
     def __init__(
-        self, layers: Iterable[Any], encoder_states: Tensor, padding_mask: Tensor | None
+        self,
+        layers: Iterable[Any],
+        encoder_states: Tensor,
+        padding_mask: Tensor | None,
+        rows: int | None = None,
     ) -> None:
         layers = list(layers)
         self.steps = 0
         self.attention = EncoderKeysValues(
             [layer.encoder_attn for layer in layers], encoder_states, padding_mask
         )
-        kernels = [_kernels_of(layer.conv, encoder_states, padding_mask) for layer in layers]
-        widths = [layer.conv.kernel_size for layer in layers]
-        channels = layers[0].linear2.in_features
         self.inputs = ConvolutionInputs(
-            kernels, widths, layers[0].conv.num_heads, channels, encoder_states
+            [_kernels_of(layer.conv, encoder_states, padding_mask) for layer in layers],
+            [layer.conv.kernel_size for layer in layers],
+            layers[0].conv.num_heads,
+            encoder_states.new_zeros(
+                encoder_states.shape[1] if rows is None else rows, layers[0].linear2.in_features
+            ),
         )
-        #: Attention weights of the last layer, N x T, of the newest step; kept on request.
         self.keep_weights = False
         self.weights: Tensor | None = None
 
@@ -57,7 +68,7 @@ class DecoderState:
 
         Args:
             rows: N; row i goes on from what was row ``rows[i]``.
-            sentences: those that stay, in ascending order; None if all do.
+            sentences: those that go on, in their new order; None if all stay as they are.
         """
         if sentences is not None:
             self.attention.select(sentences)
@@ -71,12 +82,19 @@ def _kernels_of(conv: Any, encoder_states: Tensor, padding_mask: Tensor | None) 
     """
     if hasattr(conv, "weight_linear"):
         return None
-    weight = conv.weight.transpose(0, 1)  # 1 x H x K
+    # fairseq's CUDA layer, where it was compiled, stores H x K.
+    weight = conv.weight.view(1, conv.num_heads, conv.kernel_size)
     wide = torch.promote_types(weight.dtype, torch.float32)
     weight = weight.softmax(2, dtype=wide) if conv.weight_softmax else weight.to(wide)
     if hasattr(conv, "gate"):
         weight = weight * gate_by_source(conv.gate, encoder_states, padding_mask).to(wide)
     return weight.to(conv.weight.dtype)
+
+
+def predicted_kernels(conv: Any, x: Tensor) -> Tensor:
+    """The kernels that a dynamic convolution predicts from its input: ... x C to ... x H x K."""
+    weight = conv.weight_linear(x).unflatten(-1, (conv.num_heads, conv.kernel_size))
+    return weight.softmax(-1) if conv.weight_softmax else weight
 
 
 def decode_layer(layer: Any, number: int, x: Tensor, state: DecoderState) -> Tensor:
@@ -95,8 +113,11 @@ def decode_layer(layer: Any, number: int, x: Tensor, state: DecoderState) -> Ten
     inputs = layer.linear1(layer.conv_layer_norm(x) if norm_first else x)
     if layer.act is not None:
         inputs = layer.act(inputs)
-    kernels = layer.conv.kernels(inputs) if state.inputs.is_dynamic(number) else None
-    x = x + layer.linear2(state.inputs.convolve(number, inputs, kernels))
+    kernels = predicted_kernels(layer.conv, inputs) if state.inputs.is_dynamic(number) else None
+    convolved = state.inputs.convolve(number, inputs, kernels)
+    if getattr(layer.conv, "bias", None) is not None:
+        convolved = convolved + layer.conv.bias
+    x = x + layer.linear2(convolved)
     if not norm_first:
         x = layer.conv_layer_norm(x)
     query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x) if norm_first else x)
@@ -172,8 +193,7 @@ class ConvolutionInputs:
             for a dynamic convolution.
         widths: K of each layer.
         num_heads: H.
-        channels: C.
-        like: a tensor on the device and in the dtype of the inputs.
+        zeros: N x C, in the dtype of the inputs; what lies before the first step.
     """
 
     def __init__(
@@ -181,19 +201,16 @@ class ConvolutionInputs:
         kernels: Sequence[Tensor | None],
         widths: Sequence[int],
         num_heads: int,
-        channels: int,
-        like: Tensor,
+        zeros: Tensor,
     ) -> None:
         self._kernels = list(kernels)
-        # K x rows x C: the inputs of step t lie in slot t % K. Before the first step lie zeros.
-        self._inputs = [like.new_zeros(width, 0, channels) for width in widths]
-        self._heads = torch.arange(num_heads, device=like.device).unsqueeze(1)
+        # K x rows x C: the inputs of step t lie in slot t % K.
+        self._inputs = [zeros.expand(width, -1, -1).contiguous() for width in widths]
+        self._heads = torch.arange(num_heads, device=zeros.device).unsqueeze(1)
         # N x the largest K, oldest first: the row of a slot where a hypothesis finds its input.
-        self._rows = torch.zeros(0, max(widths), dtype=torch.long, device=like.device)
-        self._sentences = like.shape[1]
+        self._rows = self._heads.new_zeros(len(zeros), max(widths))
         self._steps = 0
-        self._make_room(self._sentences)
-        self._rows = self._rows.new_zeros(self._sentences, max(widths))
+        self._make_room(len(zeros))
 
     def is_dynamic(self, number: int) -> bool:
         """Whether the kernels of a layer come from its input at each step."""
@@ -241,10 +258,9 @@ class ConvolutionInputs:
         """See :meth:`DecoderState.reorder`."""
         if len(rows) > len(self._numbers):
             self._make_room(len(rows))
-        if len(rows) != len(self._rows):
+        if sentences is not None or len(rows) != len(self._rows):
             self._forget_rows()
         if sentences is not None:
-            self._sentences = len(sentences)
             self._kernels = [
                 k if k is None or len(k) == 1 else k.index_select(0, sentences)
                 for k in self._kernels

@@ -18,7 +18,7 @@ from fairseq_cgc.core import CGLightConv, LightConv, UserError
 from fairseq_cgc.core.constant_gate import fold_constant_gates
 from fairseq_cgc.core.lightconv import make_sentence_gate
 from fairseq_cgc.core.pooling import zero_padding
-from fairseq_cgc.inference.decoding import DecoderState, decode_layer
+from fairseq_cgc.inference.decoding import DecoderState, decode_layer, predicted_kernels
 from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.inference.options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, Int8Linear, use_int8_layers
@@ -288,15 +288,10 @@ class DynamicConv(nn.Module):
         self.weight_softmax = weight_softmax
         self.weight_linear = nn.Linear(channels, num_heads * kernel_size, bias=False)
 
-    def kernels(self, x: Tensor) -> Tensor:
-        """``... x C`` to ``... x H x K``."""
-        weight = self.weight_linear(x).unflatten(-1, (self.num_heads, self.kernel_size))
-        return weight.softmax(-1) if self.weight_softmax else weight
-
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         """Convolve with as many zeros on both sides; T x B x C as the result."""
         x = zero_padding(x, padding_mask)
-        kernels = self.kernels(x).unsqueeze(-2)  # T x B x H x 1 x K
+        kernels = predicted_kernels(self, x).unsqueeze(-2)  # T x B x H x 1 x K
         heads = x.unflatten(2, (self.num_heads, -1))
         out = torch.zeros_like(heads)
         for tap in range(self.kernel_size):

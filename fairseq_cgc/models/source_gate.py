@@ -16,11 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_cgc.core.lightconv import gate_by_source, make_sentence_gate
-from fairseq_cgc.models.decoder_layer import (
-    DecoderLightConv,
-    Generation,
-    LightConvCGCDecoderLayer,
-)
+from fairseq_cgc.models.beam_state import Generation
+from fairseq_cgc.models.decoder_layer import DecoderLightConv, LightConvCGCDecoderLayer
 
 
 class SourceGatedLightConv(DecoderLightConv):

@@ -5,7 +5,7 @@ import torch
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from tools import TOLERANCE
 
-from fairseq_cgc.models.windows import Windows
+from fairseq_cgc.inference.decoding import ConvolutionInputs
 
 CHANNELS, HEADS = 12, 3
 # Rows that go on after each step: as many, permuted, chosen twice, fewer, more, one, more again.
@@ -25,6 +25,11 @@ def kernel_of(conv: LightweightConv1dTBC) -> torch.Tensor:
     return weight.softmax(2, torch.float32).to(weight.dtype) if conv.weight_softmax else weight
 
 
+def inputs_of(kernels: list[torch.Tensor], rows: int) -> ConvolutionInputs:
+    zeros = torch.zeros(rows, CHANNELS, dtype=kernels[0].dtype)
+    return ConvolutionInputs(kernels, [k.shape[2] for k in kernels], HEADS, zeros)
+
+
 def random_inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     rows = [len(order) for order in ORDERS]
     return [torch.randn(n, CHANNELS).to(dtype) for n in [4, *rows[:-1]]]
@@ -32,43 +37,42 @@ def random_inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("kernel_sizes", [[1], [2], [3, 7, 3], [31, 1]], ids=str)
-@pytest.mark.parametrize("room", [1, 4, 9])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @torch.no_grad()
-def test_rows_that_come_and_go_are_convolved_as_by_fairseq(kernel_sizes, softmax, room, dtype):
+def test_rows_that_come_and_go_are_convolved_as_by_fairseq(kernel_sizes, softmax, dtype):
     convs = [fairseqs(size, weight_softmax=softmax).to(dtype) for size in kernel_sizes]
-    windows = Windows([kernel_of(conv) for conv in convs], CHANNELS, 4, max(4, room))
+    inputs = inputs_of([kernel_of(conv) for conv in convs], 4)
     state: dict = {}
     for x, order in zip(random_inputs(dtype), map(torch.tensor, ORDERS), strict=True):
-        windows.begin_step()
+        inputs.begin_step()
         for number, conv in enumerate(convs):
-            inputs = x * (number + 1)
-            got = windows.convolve(number, inputs)
-            want = conv(inputs.unsqueeze(0), incremental_state=state)[0]
+            scaled = x * (number + 1)
+            got = inputs.convolve(number, scaled)
+            want = conv(scaled.unsqueeze(0), incremental_state=state)[0]
             torch.testing.assert_close(got, want, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
             conv.reorder_incremental_state(state, order)
-        windows.reorder(order)
+        inputs.reorder(order, None)
 
 
 @torch.no_grad()
 def test_inputs_stay_where_they_are():
-    windows = Windows([torch.rand(1, HEADS, 5), torch.rand(1, HEADS, 2)], CHANNELS, 4, 6)
+    inputs = inputs_of([torch.rand(1, HEADS, 5), torch.rand(1, HEADS, 2)], 4)
     for _ in range(7):
-        windows.begin_step()
+        inputs.begin_step()
         for number in range(2):
-            windows.convolve(number, torch.randn(4, CHANNELS))
-    before = [(x.clone(), x.data_ptr()) for x in windows.inputs]
-    windows.reorder(torch.tensor([3, 3, 1]))
-    for x, (values, storage) in zip(windows.inputs, before, strict=True):
+            inputs.convolve(number, torch.randn(4, CHANNELS))
+    before = [(x.clone(), x.data_ptr()) for x in inputs._inputs]
+    inputs.reorder(torch.tensor([3, 3, 1]), None)
+    for x, (values, storage) in zip(inputs._inputs, before, strict=True):
         assert x.data_ptr() == storage and torch.equal(x, values)
-    assert windows.rows.shape == (3, 5)
-    assert [len(x) for x in windows.inputs] == [5, 2]  # of seven steps
+    assert inputs._rows.shape == (3, 5)
+    assert [len(x) for x in inputs._inputs] == [5, 2]  # of seven steps
 
 
 @torch.no_grad()
 def test_kernels_of_sentences_go_where_their_sentences_go():
     kernels = torch.rand(3, HEADS, 4)
-    windows = Windows([torch.rand(1, HEADS, 2), kernels], CHANNELS, 6, 6)
+    inputs = inputs_of([torch.rand(1, HEADS, 2), kernels], 6)
     history, rows = torch.zeros(4, 6, CHANNELS), torch.arange(3).repeat_interleave(2)
     # Beams change; a sentence leaves; two change places; a third beam; one sentence stays.
     for order, stay in (
@@ -80,11 +84,11 @@ def test_kernels_of_sentences_go_where_their_sentences_go():
         ([0, 1, 2], None),
     ):
         x = torch.randn(len(rows), CHANNELS)
-        windows.begin_step()
-        windows.convolve(0, x)
+        inputs.begin_step()
+        inputs.convolve(0, x)
         history = torch.cat([history[1:], x.unsqueeze(0)])
         seen = history.unflatten(2, (HEADS, -1))
         want = torch.einsum("knhr,nhk->nhr", seen, kernels[rows]).flatten(1)
-        torch.testing.assert_close(windows.convolve(1, x), want)
-        windows.reorder(torch.tensor(order), None if stay is None else torch.tensor(stay))
+        torch.testing.assert_close(inputs.convolve(1, x), want)
+        inputs.reorder(torch.tensor(order), None if stay is None else torch.tensor(stay))
         history, rows = history[:, order], rows[order]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from fairseq.models.lightconv import LightConvEncoder
 from fairseq.modules import MultiheadAttention
 from tools import TOLERANCE, padding_mask
+from torch import nn
 
-from fairseq_cgc.models.source import (
-    Source,
+from fairseq_cgc.core import LightConv
+from fairseq_cgc.models.beam_state import (
+    Generation,
     one_row_a_hypothesis,
     one_row_a_sentence,
     reorder_lazily,
@@ -36,6 +39,19 @@ def attention_to(dtype: torch.dtype = torch.float32) -> MultiheadAttention:
     return MultiheadAttention(WIDTH, 3, encoder_decoder_attention=True).to(dtype).eval()
 
 
+def generation(attentions: list[MultiheadAttention], source: dict, rows: int) -> Generation:
+    """Layers whose convolutions are of no interest here."""
+    layers = [
+        SimpleNamespace(
+            encoder_attn=attention,
+            conv=LightConv(WIDTH, 3, 3).to(source["encoder_out"][0].dtype),
+            linear2=nn.Linear(WIDTH, WIDTH),
+        )
+        for attention in attentions
+    ]
+    return Generation(layers, source, rows)
+
+
 class Both:
     """The same attention as fairseq computes it, a source for every row, and by ours."""
 
@@ -44,7 +60,7 @@ class Both:
         self.attention, other = attention_to(dtype), attention_to(dtype)
         for parameter in other.parameters():
             parameter.data.fill_(9.0)
-        self.source = Source([other, self.attention], source, rows)
+        self.generation = generation([other, self.attention], source, rows)
         self.copied = LightConvEncoder.reorder_encoder_out(None, source, BEAMS)
         self.state: dict = {}
 
@@ -57,12 +73,13 @@ class Both:
 
     def ours(self, query: torch.Tensor) -> Any:
         query = self.attention.q_proj(query)
-        output = self.attention.out_proj(self.source.attend(1, query))
-        return output, self.source.weigh(1, query).to(output.dtype)
+        source = self.generation.state.attention
+        output = self.attention.out_proj(source.attend(1, query))
+        return output, source.weigh(1, query).to(output.dtype)
 
     def reorder(self, order: torch.Tensor) -> None:
         self.attention.reorder_incremental_state(self.state, order)
-        self.source.reorder(order)
+        self.generation.reorder(order)
 
 
 BEAMS = torch.arange(4).repeat_interleave(BEAM)
@@ -81,7 +98,7 @@ def test_sentences_leave_and_beams_change_as_in_fairseq(is_padded, dtype, first_
         if first_alike and step == 0:  # one row stands for all beams, which follow only now
             query = query[::BEAM].repeat_interleave(BEAM, 0)
             got = [x.index_select(0, BEAMS) for x in both.ours(query[::BEAM])]
-            both.source.reorder(BEAMS)
+            both.generation.reorder(BEAMS)
         else:
             got = both.ours(query)
         for a, b in zip(got, both.theirs(query), strict=True):
@@ -92,25 +109,26 @@ def test_sentences_leave_and_beams_change_as_in_fairseq(is_padded, dtype, first_
 
 @torch.no_grad()
 def test_keys_move_only_where_a_sentence_leaves():
-    source = Source([attention_to()], encoded(True), 12)
+    moving = generation([attention_to()], encoded(True), 12)
+    source = moving.state.attention
     (before,) = source.keys
     assert len(before) == 4
-    source.reorder(torch.tensor(ORDERS[0]))
+    moving.reorder(torch.tensor(ORDERS[0]))
     assert source.keys[0] is before
-    source.reorder(torch.tensor(ORDERS[1]))
+    moving.reorder(torch.tensor(ORDERS[1]))
     assert torch.equal(source.keys[0], before[[0, 2, 3]])
 
 
 @torch.no_grad()
 def test_layers_are_reordered_together(monkeypatch):
     """A comparison waits for a GPU: there are as many for three layers as for one."""
-    source = Source([attention_to() for _ in range(3)], encoded(True), 12)
+    moving = generation([attention_to() for _ in range(3)], encoded(True), 12)
     compared = []
     equal = torch.equal
     monkeypatch.setattr(torch, "equal", lambda *tensors: compared.append(1) or equal(*tensors))
     for order in map(torch.tensor, ORDERS):
         compared.clear()
-        source.reorder(order)
+        moving.reorder(order)
         assert len(compared) <= 2
 
 
@@ -122,7 +140,7 @@ def test_rows_in_any_order_get_keys_of_their_own():
     both.reorder(torch.tensor([11, 0, 0, 5, 2]))  # sentences 3, 0, 0, 1, 0
     query = torch.randn(5, WIDTH)
     torch.testing.assert_close(both.ours(query), both.theirs(query))
-    assert len(both.source.keys[0]) == 5
+    assert len(both.generation.state.attention.keys[0]) == 5
 
 
 @pytest.mark.parametrize("is_padded", [True, False])

@@ -1,4 +1,4 @@
-"""The systems of Table 6 at full size, on batches of IWSLT'14's lengths and sizes."""
+"""The systems of Table 6 at full size and tiny, on batches of IWSLT'14's lengths."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ import fairseq_cgc.models  # noqa: F401  (registers the architectures)
 from fairseq_cgc.mt.experiments.protocol import load_protocol
 from fairseq_cgc.mt.experiments.systems import system_options
 
-#: Types of the dictionaries, the special ones included (fairseq adds four).
-TYPES = {"de": 8848, "en": 6632}
+#: Model -> its protocol.
+PROTOCOLS = {"iwslt14": "iwslt14_de_en", "tiny": "multi30k"}
+#: Model -> types of the dictionaries, the special ones included (fairseq adds four). The tiny
+#: model shares all embeddings.
+TYPES = {"iwslt14": {"de": 8848, "en": 6632}, "tiny": {"de": 10_000, "en": 10_000}}
 LENGTHS = Path(__file__).parent / "iwslt14_lengths.txt"
-PROTOCOL = "iwslt14_de_en"
 PAD, EOS, FIRST_WORD = 1, 2, 4
 
 
-def build(system: str, *extra: str) -> tuple[Any, Any, Any]:
+def build(system: str, *extra: str, model: str = "iwslt14") -> tuple[Any, Any, Any]:
     """A system's configuration, task and model, untrained, the same weights every time.
 
     Args:
         system: a key of ``fairseq_cgc.mt.experiments.systems.SYSTEMS``.
         extra: further options of ``fairseq-train``.
+        model: a key of :data:`PROTOCOLS`.
     """
-    protocol = load_protocol(PROTOCOL)
-    words = [str(_dictionaries()), "--source-lang", "de", "--target-lang", "en", "--cpu"]
-    words += [*protocol.train_options, *system_options(system, protocol), *extra]
+    protocol = load_protocol(PROTOCOLS[model])
+    words = [str(_dictionaries(model)), *protocol.train_options]
+    words += ["--source-lang", "de", "--target-lang", "en", "--cpu"]
+    words += [*system_options(system, protocol), *extra]
     args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
     cfg = convert_namespace_to_omegaconf(args)
     task = tasks.setup_task(cfg.task)
@@ -42,33 +46,36 @@ def build(system: str, *extra: str) -> tuple[Any, Any, Any]:
 
 
 @cache
-def _dictionaries() -> Path:
+def _dictionaries(model: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-    for language, size in TYPES.items():
+    for language, size in TYPES[model].items():
         words = "".join(f"w{i} 1\n" for i in range(size - FIRST_WORD))
         (folder / f"dict.{language}.txt").write_text(words, encoding="utf-8")
     return folder
 
 
-def batches(max_tokens: int, device: str) -> list[dict[str, Any]]:
+def batches(max_tokens: int, device: str, model: str = "iwslt14") -> list[dict[str, Any]]:
     """Batches as fairseq makes them of pairs with real lengths and random words.
 
     Args:
         max_tokens: of a batch's longer side.
         device: where they shall be.
+        model: a key of :data:`TYPES`.
     """
     lines = LENGTHS.read_text(encoding="utf-8").splitlines()
     pairs = [tuple(map(int, line.split())) for line in lines if not line.startswith("#")]
     order = sorted(range(len(pairs)), key=lambda i: pairs[i])
     rows = data_utils.batch_by_size(order, lambda i: max(pairs[i]), max_tokens=max_tokens)
     generator = torch.Generator().manual_seed(1)
-    return [_batch([pairs[i] for i in row], generator, device) for row in rows]
+    return [_batch([pairs[i] for i in row], TYPES[model], generator, device) for row in rows]
 
 
-def _batch(pairs: list[Any], generator: torch.Generator, device: str) -> dict[str, Any]:
+def _batch(
+    pairs: list[Any], types: dict[str, int], generator: torch.Generator, device: str
+) -> dict[str, Any]:
     def words(language: str, lengths: list[int]) -> list[Tensor]:
         ends = [
-            torch.randint(FIRST_WORD, TYPES[language], (length,), generator=generator)
+            torch.randint(FIRST_WORD, types[language], (length,), generator=generator)
             for length in lengths
         ]
         for sentence in ends:

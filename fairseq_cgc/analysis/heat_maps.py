@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from fairseq_cgc.analysis.grad_cam import grad_cam_plus_plus, relative
 from fairseq_cgc.analysis.layers import find_layer
@@ -107,24 +108,16 @@ def _capture(model: nn.Module, conv: nn.Conv2d) -> Iterator[dict[str, Tensor]]:
         ):
             undo.callback(handle.remove)
         if isinstance(conv, CGConv2d):
-            undo.enter_context(_capture_context(conv, captured))
+            undo.callback(_capture_context(conv, captured).remove)
         yield captured
 
 
-@contextmanager
-def _capture_context(conv: CGConv2d, captured: dict[str, Tensor]) -> Iterator[None]:
+def _capture_context(conv: CGConv2d, captured: dict[str, Tensor]) -> RemovableHandle:
     """Pool ahead of the gate, so that the grid is a tensor of the graph by itself."""
-    branches = conv._logits
 
-    def pooled_branches(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def pool(gate: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         # Never the input itself: its gradients would be those of the convolution too.
-        grid = conv.gate._pool(x, conv.gate.grid_size)
-        captured[CONTEXT] = grid
-        return branches(grid)
+        captured[CONTEXT] = conv.gate._pool(inputs[0], conv.gate.grid_size)
+        return captured[CONTEXT]
 
-    # The gate's module has no forward pass of its own within a convolution: no hook would run.
-    conv._logits = pooled_branches  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del conv._logits
+    return conv.gate.register_forward_pre_hook(pool)

@@ -83,7 +83,7 @@ def record_kernels(
     labels: list[Tensor] = []
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # Not a hook on the gate: the convolution computes the branches without calling it.
+        # Not a hook on the gate, which is as large as all kernels: the branches are small.
         g1, g2 = conv._logits(inputs[0])
         small = [None if g is None else g.flatten(2).float().cpu() for g in (g1, g2)]
         branches.append((small[0], small[1]))

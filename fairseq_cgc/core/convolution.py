@@ -16,9 +16,14 @@ from torch.nn.modules.conv import _ConvNd
 
 from fairseq_cgc.core.autocast import is_autocast_on
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.core.gate import ContextGate
-from fairseq_cgc.core.gated_convolution import gated_convolution, sample_kernels
-from fairseq_cgc.core.sample_convolution import Geometry
+from fairseq_cgc.core.gate import ContextGate, is_called
+from fairseq_cgc.core.gated_convolution import (
+    gated_convolution,
+    grouped_kernels,
+    kernels_of_gate,
+)
+from fairseq_cgc.core.plain import is_proxy
+from fairseq_cgc.core.sample_convolution import Geometry, convolve_samples
 
 
 class GateSwitches(TypedDict, total=False):
@@ -41,6 +46,8 @@ class _CGConv(_ConvNd):
     """What the convolutions of 1, 2 and 3 dimensions share; stands before torch's own class."""
 
     gate: ContextGate
+    #: Whether to use plain torch operations: see :mod:`fairseq_cgc.core.plain`.
+    plain = False
 
     def __init__(
         self,
@@ -55,6 +62,8 @@ class _CGConv(_ConvNd):
         padding_mode: str = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        plain: bool = False,
         **switches: Unpack[GateSwitches],
     ) -> None:
         # nn.ConvNd's, whose arguments differ from those of _ConvNd.
@@ -72,6 +81,7 @@ class _CGConv(_ConvNd):
             dtype,  # type: ignore[arg-type]
         )
         self.gate = gate_for(self, **switches)
+        self.plain = plain
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each sample with its own kernel.
@@ -87,23 +97,30 @@ class _CGConv(_ConvNd):
                 kernel.
         """
         dims = len(self.kernel_size)
-        if x.dim() not in (dims + 1, dims + 2) or x.shape[-dims - 1] != self.in_channels:
-            spatial = " x ".join(("D", "H", "W")[-dims:]) if dims > 1 else "L"
-            raise UserError(
-                f"x must be B x {self.in_channels} x {spatial}, with or without the B, "
-                f"but is {tuple(x.shape)}"
-            )
-        if x.dim() == dims + 1:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
-        if x.shape[0] == 0:  # no context to learn from: the batch statistics stay as they are
+        # A proxy has no sizes, and stands for a batch; those of a trace are tensors themselves.
+        has_sizes = not (is_proxy(x) or torch.jit.is_tracing())
+        if not is_proxy(x):
+            is_wrong = has_sizes and x.shape[-dims - 1 :][:1] != (self.in_channels,)
+            if is_wrong or x.dim() not in (dims + 1, dims + 2):
+                spatial = " x ".join(("D", "H", "W")[-dims:]) if dims > 1 else "L"
+                raise UserError(
+                    f"x must be B x {self.in_channels} x {spatial}, with or without the B, "
+                    f"but is {tuple(x.shape)}"
+                )
+            if x.dim() == dims + 1:
+                return self.forward(x.unsqueeze(0)).squeeze(0)
+        if has_sizes and x.shape[0] == 0:  # no context to learn from: the statistics stay
             return super().forward(x)
-        g1, g2 = self._logits(x)
-        device = x.device.type
-        if is_autocast_on(device) and x.dtype != torch.float64:
-            x = x.to(torch.get_autocast_dtype(device))
-        x, padding = self._pad(x)
-        geometry = Geometry(self.stride, padding, self.dilation, self.groups)
-        out = gated_convolution(x, self.weight, g1, g2, geometry, combine=self.gate.combine)
+        if not has_sizes or is_called(self.gate):
+            kernels = self._grouped_kernels(x)
+            x, geometry = self._prepare(x)
+            out = convolve_samples(x, kernels, self.kernel_size, geometry, plain=self.plain)
+        else:
+            g1, g2 = self._logits(x)
+            x, geometry = self._prepare(x)
+            out = gated_convolution(
+                x, self.weight, g1, g2, geometry, combine=self.gate.combine, plain=self.plain
+            )
         if self.bias is not None:
             out = out + self.bias.to(out.dtype).view(-1, *[1] * dims)
         return out
@@ -113,11 +130,42 @@ class _CGConv(_ConvNd):
 
         While training this updates the gate's batch statistics, as the forward pass does.
         """
-        return sample_kernels(self.weight, *self._logits(x), self.groups, self.gate.combine)
+        return self._grouped_kernels(x).flatten(1, 2).unflatten(3, self.kernel_size)
+
+    def _grouped_kernels(self, x: Tensor) -> Tensor:
+        """The same as B x G x o/G x c/G x prod(kernel)."""
+        if not is_called(self.gate):
+            return grouped_kernels(self.weight, *self._logits(x), self.groups, self.gate.combine)
+        gate = self._for_samples(self.gate(self._context(x)))
+        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+        if not is_proxy(gate) and gate.shape[1:] != shape:
+            raise UserError(
+                f"the gate must be B x {' x '.join(map(str, shape))}, but is {tuple(gate.shape)}"
+            )
+        return kernels_of_gate(self.weight, gate, self.groups)
 
     def _logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off."""
-        return self.gate.branch_logits(x)
+        g1, g2 = self.gate.branch_logits(self._context(x))
+        return (
+            None if g1 is None else self._for_samples(g1),
+            None if g2 is None else self._for_samples(g2),
+        )
+
+    def _context(self, x: Tensor) -> Tensor:
+        """What the gate is given."""
+        return x
+
+    def _for_samples(self, gate: Tensor) -> Tensor:
+        """From a gate or branch as the gate gives it to one for each sample of x."""
+        return gate
+
+    def _prepare(self, x: Tensor) -> tuple[Tensor, Geometry]:
+        """x padded and in the dtype of the convolution, and what is left to do."""
+        if not is_proxy(x) and x.dtype != torch.float64 and is_autocast_on(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        x, padding = self._pad(x)
+        return x, Geometry(self.stride, padding, self.dilation, self.groups)
 
     def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Pad here what the convolution itself cannot; returns x and what is left to pad."""
@@ -140,6 +188,12 @@ class CGConv2d(_CGConv, nn.Conv2d):
     A drop-in: the same arguments in the same order, then those of :class:`ContextGate` by name;
     the same ``weight`` and ``bias``, so that weights of ``nn.Conv2d`` load; the gate's parameters
     stand under ``gate``. With a gate of ones it is ``nn.Conv2d``.
+
+    Any module from x to a gate, B x o x c x kernel, may take the place of ``gate``. Then, and where
+    ``gate`` has hooks (pruning adds one), the gates of a whole batch are in memory at once.
+
+    ``plain`` asks for plain torch operations, which export, tracing and derivatives of derivatives
+    get anyway; they need the memory of all kernels and windows of a batch.
 
     With ``groups`` the gate is that of the convolution without groups, read at the weights that
     exist: a weight from input channel i to output channel h is multiplied with

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,8 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core.autocast import is_autocast_on
 from fairseq_cgc.core.errors import UserError
-
-_POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
-    "avg": (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
-    "max": (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-}
+from fairseq_cgc.core.grid import POOLS, pool_to_grid
+from fairseq_cgc.core.plain import is_proxy, is_recorded
 
 
 class ContextGate(nn.Module):
@@ -40,8 +38,9 @@ class ContextGate(nn.Module):
         channel_interaction: whether branch 2 exists.
         grid_size: pooled positions per dimension; the kernel's own size by default.
         latent_size: d; ``prod(kernel_size) // 2 + 1`` by default.
-        channels_per_group: c / g; where it does not divide c and o, the largest smaller
-            number that does; all of c where c is smaller. ``None`` means one group (g = 1).
+        channels_per_group: c / g. Where it does not divide c, or the g groups do not divide o, the
+            largest smaller number for which both hold, or else the smallest larger one; all of c
+            where c is smaller. ``None`` means one group (g = 1).
         branches: ``"both"``, or ``"in"`` (G1 only) or ``"out"`` (G2 only) as in Table 3a.
         combine: ``"sum"`` or ``"product"`` of the branches before the sigmoid.
         norm: ``"batch"`` (a scale and a shift per channel, statistics over batch and latent
@@ -85,15 +84,19 @@ class ContextGate(nn.Module):
             ("branches", branches, ("both", "in", "out")),
             ("combine", combine, ("sum", "product")),
             ("norm", norm, ("batch", "layer", "heads")),
-            ("pool", pool, tuple(_POOLS)),
+            ("pool", pool, tuple(POOLS)),
             ("init", init, ("kaiming", "xavier")),
             ("len(kernel_size)", len(self.kernel_size), (1, 2, 3)),
             ("len(grid_size)", len(self.grid_size), (len(self.kernel_size),)),
         ):
             if value not in allowed:
                 raise UserError(f"{name} is {value!r}, but must be one of {allowed}")
-        if min(in_channels, out_channels, latent, *self.kernel_size, *self.grid_size) < 1:
-            raise UserError("channels, kernel_size, grid_size and latent_size must be positive")
+        sizes = (in_channels, out_channels, latent, *self.kernel_size, *self.grid_size)
+        if min(*sizes, 1 if channels_per_group is None else channels_per_group) < 1:
+            raise UserError(
+                "channels, kernel_size, grid_size, latent_size and channels_per_group must be "
+                "positive"
+            )
         if not channel_interaction and (in_channels != out_channels or branches != "both"):
             raise UserError(
                 "without channel_interaction the only branch is G1: out_channels must equal "
@@ -103,13 +106,13 @@ class ContextGate(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.channel_interaction = channel_interaction
         self.branches, self.combine, self.init, self.norm = branches, combine, init, norm
-        self._pool = _POOLS[pool][len(self.kernel_size) - 1]
+        self._pool = POOLS[pool][len(self.kernel_size) - 1]
         has_in = branches != "out"
         has_out = channel_interaction and branches != "in"
 
         def make_norm(channels: int) -> nn.Module:
             if norm == "batch":
-                return _BatchNorm(channels)
+                return nn.BatchNorm1d(channels, dtype=_wide(torch.get_default_dtype()))
             return nn.LayerNorm((channels, latent) if norm == "heads" else latent)
 
         def matrix(outputs: int, inputs: int) -> nn.Parameter:
@@ -174,13 +177,14 @@ class ContextGate(nn.Module):
         Returns:
             G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off.
         """
-        if is_autocast_on(x.device.type):
+        if not is_proxy(x) and is_autocast_on(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return self.branch_logits(x)
-        if x.shape[2:] != self.grid_size:
-            if x.dim() == 5 and x.device.type == "cpu":
-                x = x.to(self._wide_dtype(x))  # torch sums 3-D bins in half precision here
-            x = self._pool(x, self.grid_size)
+        # What is recorded for other sizes too must pool; to pool twice changes nothing.
+        if is_recorded(x) or x.shape[2:] != self.grid_size:
+            if len(self.grid_size) == 3 and (is_proxy(x) or x.device.type == "cpu"):
+                x = x.to(self._wide_dtype(x))  # torch sums 3-D bins in half precision
+            x = pool_to_grid(x, self.grid_size, self._pool)
         # Sums over the grid of large inputs are beyond float16's range, and the small differences
         # that a norm enlarges below its precision.
         x = x.flatten(2).to(self._wide_dtype(x))  # B x c x grid
@@ -198,9 +202,12 @@ class ContextGate(nn.Module):
 
     def _wide_dtype(self, x: Tensor) -> torch.dtype:
         """What the gate is computed in: float32, or float64 where that comes in."""
-        wide = torch.promote_types(self.encoder.dtype, torch.float32)
+        # A proxy has no dtype, and the parameters are proxies where x is one.
+        wide = _wide((next(self.parameters()) if is_proxy(x) else self.encoder).dtype)
         # Batch statistics are in the dtype that the module was made or moved to.
-        return wide if self.norm == "batch" else torch.promote_types(wide, x.dtype)
+        if self.norm == "batch" or is_proxy(x):
+            return wide
+        return torch.promote_types(wide, x.dtype)
 
     def _output_branch(self, latent: Tensor) -> Tensor:
         """Encoded context, B x c x d, to G2, B x o x prod(kernel)."""
@@ -213,6 +220,50 @@ class ContextGate(nn.Module):
         mixed = (self.interaction.to(grouped.dtype) @ grouped).flatten(1, 2)
         return _linear(F.relu(_normalise(mixed, self.interaction_norm)), decoder)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ContextGate:
+        """Keep batch statistics in float32 where a network is turned to half precision.
+
+        Their variances are squares: those of inputs of a few hundred are beyond float16's range.
+        """
+
+        def widely(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            is_narrow = moved.is_floating_point() and moved.dtype != _wide(moved.dtype)
+            return tensor.to(moved.device, torch.float32) if is_narrow else moved
+
+        super()._apply(fn, recurse=False)
+        for child in self.children() if recurse else ():
+            child._apply(widely if isinstance(child, nn.modules.batchnorm._BatchNorm) else fn)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *others: Any, **options: Any
+    ) -> None:
+        for name, child in self.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                for key in child.state_dict(prefix=f"{prefix}{name}."):
+                    value = state_dict.get(key)
+                    if value is not None and value.is_floating_point():  # as in _apply
+                        state_dict[key] = value.detach().to(_wide(value.dtype))
+        found = state_dict.get(f"{prefix}interaction")
+        if found is not None and self.interaction is not None:
+            self._check_interaction(f"{prefix}interaction", tuple(found.shape))
+        super()._load_from_state_dict(state_dict, prefix, *others, **options)
+
+    def _check_interaction(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse a checkpoint whose I has groups of another width."""
+        assert self.interaction is not None
+        if shape == self.interaction.shape or len(shape) != 2:
+            return
+        width = shape[1]
+        if shape[0] * self.in_channels == self.out_channels * width:
+            raise UserError(
+                f"{name} is {shape[0]} x {width} in the checkpoint, but "
+                f"{len(self.interaction)} x {self.interaction.shape[1]} in the model, because the "
+                f"default width of I's groups has changed or channels_per_group differs: a gate "
+                f"made with channels_per_group={width} fits"
+            )
+
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
@@ -220,19 +271,25 @@ class ContextGate(nn.Module):
         )
 
 
-class _BatchNorm(nn.BatchNorm1d):
-    """Stays in float32 where a network is turned to half precision.
+def is_called(gate: nn.Module) -> bool:
+    """Whether a convolution must call its gate, and cannot ask a ContextGate for its branches.
 
-    Its variances are squares: those of inputs of a few hundred are beyond float16's range.
+    So it is for a module of another kind, and where a hook, the user's or one that prunes or
+    shards, may change what the gate is given, what it gives, or its parameters.
     """
+    return bool(
+        type(gate).forward is not ContextGate.forward
+        or "forward" in vars(gate)
+        or gate._forward_pre_hooks
+        or gate._forward_hooks
+        or gate._backward_pre_hooks
+        or gate._backward_hooks
+        or nn.modules.module._has_any_global_hook()
+    )
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _BatchNorm:
-        def apply(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            is_half = moved.dtype in (torch.float16, torch.bfloat16)
-            return tensor.to(moved.device) if is_half else moved
 
-        return super()._apply(apply, recurse)
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -240,23 +297,35 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _normalise(x: Tensor, norm: nn.Module) -> Tensor:
+    """Call a norm in x's dtype, whatever dtype its parameters were given."""
     if isinstance(norm, nn.LayerNorm):  # its parameters follow the model's dtype
         scale, shift = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
         return F.layer_norm(x, norm.normalized_shape, scale, shift, norm.eps)
-    return norm(x)
+    tensors = {**norm._parameters, **norm._buffers}
+    cast = (
+        {}
+        if is_proxy(x)
+        else {
+            name: tensor.to(x.dtype)
+            for name, tensor in tensors.items()
+            if tensor is not None and tensor.is_floating_point() and tensor.dtype != x.dtype
+        }
+    )
+    if not cast:
+        return norm(x)
+    out = torch.func.functional_call(norm, cast, (x,))
+    for name in cast.keys() & norm._buffers.keys():
+        norm.get_buffer(name).copy_(cast[name])  # the batch statistics
+    return out
 
 
 def _group_width(in_channels: int, out_channels: int, channels_per_group: int | None) -> int:
-    """c / g: the largest width up to ``channels_per_group`` that divides c and o evenly.
-
-    The number of groups, c / width, must divide o as well; where no width that divides o
-    allows that, one that only divides c is taken.
-    """
+    """c / g, as :class:`ContextGate` says."""
     if channels_per_group is None or in_channels < channels_per_group:
         return in_channels
-    widths = [
+    widths = [*range(channels_per_group, 0, -1), *range(channels_per_group + 1, in_channels + 1)]
+    return next(
         width
-        for width in range(channels_per_group, 0, -1)
+        for width in widths
         if in_channels % width == 0 and out_channels % (in_channels // width) == 0
-    ]
-    return next((w for w in widths if out_channels % w == 0), (widths or [in_channels])[0])
+    )

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
-from fairseq_cgc.core.sample_convolution import METHODS, Geometry, choose_method
+from fairseq_cgc.core.plain import is_proxy, is_transformed, must_be_plain
+from fairseq_cgc.core.sample_convolution import METHODS, Geometry, choose_method, convolve_samples
 
 #: Bytes that the kernels of the samples in work take at most (one sample's at least), and so do
 #: their unfolded inputs: within a CPU's cache, and enough to keep a GPU busy.
 WORKSPACE = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
+
+T = TypeVar("T", Tensor, Tensor | None)
 
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? g1, Tensor? g2, str combine, "
@@ -37,6 +40,7 @@ def gated_convolution(
     geometry: Geometry,
     *,
     combine: str = "sum",
+    plain: bool = False,
 ) -> Tensor:
     """Convolve each sample with ``weight * sigmoid(g1 + g2)``.
 
@@ -50,25 +54,62 @@ def gated_convolution(
         g2: B x o x kernel, or None.
         geometry: stride, padding, dilation and groups.
         combine: ``"sum"`` or ``"product"`` of the branches.
+        plain: whether to use plain torch operations, which keep all kernels and windows in memory;
+            so it is where :func:`~fairseq_cgc.core.plain.must_be_plain`, and for derivatives of
+            derivatives.
 
     Returns:
-        B x o x spatial in x's dtype; channels_last where x or weight is. It can be differentiated
-        once.
+        B x o x spatial in x's dtype; channels_last where x or weight is.
 
     Raises:
         UserError: if x is smaller than the kernel, or the environment variable FAIRSEQ_CGC_CONV
             names no method.
     """
+    if must_be_plain(x, asked=plain):
+        return _plainly(x, weight, g1, g2, geometry, combine)
     return _operation(x, weight, g1, g2, combine, *geometry)
+
+
+def _plainly(
+    x: Tensor,
+    weight: Tensor,
+    g1: Tensor | None,
+    g2: Tensor | None,
+    geometry: Geometry,
+    combine: str,
+) -> Tensor:
+    kernels = grouped_kernels(weight, g1, g2, geometry.groups, combine)
+    return convolve_samples(x, kernels, weight.shape[2:], geometry, plain=True)
 
 
 def sample_kernels(
     weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int = 1, combine: str = "sum"
 ) -> Tensor:
     """The modulated kernels themselves, B x o x c/G x kernel. Arguments as above."""
-    gate = _gate(*_by_group(g1, g2, groups), combine)
-    kernels = _weight_by_group(weight, groups) * gate
-    return kernels.view(-1, *weight.shape)
+    return grouped_kernels(weight, g1, g2, groups, combine).view(-1, *weight.shape)
+
+
+def grouped_kernels(
+    weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int, combine: str
+) -> Tensor:
+    """The same as B x G x o/G x c/G x K."""
+    weight, g1, g2 = _wide(weight), _wide(g1), _wide(g2)
+    return _weight_by_group(weight, groups) * _gate(*_by_group(g1, g2, groups), combine)
+
+
+def kernels_of_gate(weight: Tensor, gate: Tensor, groups: int) -> Tensor:
+    """The same from the gate itself, B x o x c x kernel."""
+    gate = _wide(gate.flatten(3)).unflatten(2, (groups, -1)).unflatten(1, (groups, -1))
+    # B x G x o/G x G x c/G x K, of which the weights of a group see their own channels only.
+    gate = gate.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+    return _weight_by_group(_wide(weight), groups) * gate
+
+
+def _wide(tensor: T) -> T:
+    """In float32 at least."""
+    if tensor is None or is_proxy(tensor):  # gates are in float32 already
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _by_group(
@@ -242,13 +283,15 @@ def _empty_gradients(
     x: Tensor, weight: Tensor, g1: Tensor | None, g2: Tensor | None, needs_x: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """An operation returns tensors: those that are not needed have no elements."""
-    none = x.new_empty(0)
-    return (
-        torch.empty_like(x) if needs_x else none,
-        torch.empty_like(weight),
-        torch.empty_like(g1, memory_format=torch.contiguous_format) if g1 is not None else none,
-        torch.empty_like(g2, memory_format=torch.contiguous_format) if g2 is not None else none,
-    )
+
+    def of_branch(branch: Tensor | None) -> Tensor:
+        # One of its own each time: two outputs must not be the same tensor.
+        if branch is None:
+            return x.new_empty(0)
+        return torch.empty_like(branch, memory_format=torch.contiguous_format)
+
+    of_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    return of_x, torch.empty_like(weight), of_branch(g1), of_branch(g2)
 
 
 @_operation.register_fake
@@ -281,11 +324,29 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = ctx.saved_tensors
-    needs = ctx.needs_input_grad
-    found = _backward_operation(grad, *tensors, *ctx.others, needs[0])
+    tensors, needs = ctx.saved_tensors, ctx.needs_input_grad
+    if torch.is_grad_enabled() or is_transformed():  # of the gradient there are derivatives too
+        found = _differentiate_plainly(grad, tensors, ctx.others, needs)
+    else:
+        found = _backward_operation(grad, *tensors, *ctx.others, needs[0])
     gradients = [value if needed else None for value, needed in zip(found, needs, strict=False)]
     return (*gradients, *[None] * len(ctx.others))
+
+
+def _differentiate_plainly(
+    grad: Tensor, tensors: tuple[Tensor | None, ...], others: Any, needs: Sequence[bool]
+) -> Iterator[Tensor | None]:
+    combine, *geometry = others
+    with torch.enable_grad():
+        # Views, because the branches may have been computed from x: only what is between these
+        # inputs and the output is to be differentiated.
+        x, weight, g1, g2 = (None if t is None else t.view_as(t) for t in tensors)
+        assert x is not None and weight is not None
+        out = _plainly(x, weight, g1, g2, Geometry(*geometry), combine)
+    tensors = (x, weight, g1, g2)
+    inputs = [t for t, needed in zip(tensors, needs, strict=False) if needed and t is not None]
+    found = iter(torch.autograd.grad(out, inputs, grad, create_graph=torch.is_grad_enabled()))
+    return (next(found) if needed else None for needed in needs[: len(tensors)])
 
 
 _operation.register_autograd(_differentiate, setup_context=_setup_context)

@@ -12,7 +12,7 @@ from fairseq_cgc.core import kernels
 from fairseq_cgc.core.autocast import to_autocast_dtype
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.functional import choose_method, light_convolution, needs_unfolded
-from fairseq_cgc.core.gate import ContextGate
+from fairseq_cgc.core.gate import ContextGate, is_called
 from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
 
 GATE_TARGETS = ("kernel", "logits")
@@ -225,8 +225,7 @@ class CGLightConv(LightConv):
             needs_unfolded(x)
             or gate is None
             or choose_method(x, self.kernel_size) != "triton"
-            or type(gate) is not ContextGate
-            or gate._forward_hooks
+            or is_called(gate)
         ):
             return super()._convolve(x, padding_mask)
         assert isinstance(gate.in_norm, nn.LayerNorm) and gate.in_decoder is not None

@@ -36,7 +36,7 @@ def must_be_plain(*inputs: Any, asked: bool = False, compiles: bool = True) -> b
         return True
     if torch.compiler.is_compiling():
         return not compiles or is_transformed() or _is_exporting()
-    return is_transformed() or is_traced(*inputs)
+    return is_transformed() or is_recorded(*inputs)
 
 
 def is_transformed() -> bool:
@@ -53,10 +53,11 @@ def _is_in_torch_func() -> bool:
 _is_in_torch_func._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def is_traced(*inputs: Any) -> bool:
-    """Whether ``torch.jit.trace`` or ``torch.fx`` records the call."""
+def is_recorded(*inputs: Any) -> bool:
+    """Whether a tracer, an export or the compiler records the call, to be run on other sizes."""
     return (
-        torch.jit.is_tracing()
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
         or any(map(is_proxy, inputs))
         or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
     )

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.core.plain import is_recorded, must_be_plain
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,41 @@ class Method(NamedTuple):
 
     forward: Callable[[Tensor, Tensor, Geometry], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor, Geometry, bool], tuple[Tensor | None, Tensor]]
+
+
+def convolve_samples(
+    x: Tensor,
+    kernels: Tensor,
+    kernel_size: Sequence[int],
+    geometry: Geometry,
+    *,
+    plain: bool = False,
+) -> Tensor:
+    """Convolve each sample with its own kernel; autograd finds all derivatives.
+
+    Args:
+        x: n x c x spatial.
+        kernels: n x G x o/G x c/G x prod(kernel).
+        kernel_size: of the convolution.
+        geometry: of the convolution.
+        plain: whether to take the same few torch operations for any number of samples of any size,
+            as where :func:`~fairseq_cgc.core.plain.must_be_plain`.
+
+    Returns:
+        n x o x spatial in x's dtype.
+
+    Raises:
+        UserError: as :func:`choose_method` and :meth:`Geometry.output_size`.
+    """
+    kernels = kernels.to(x.dtype)
+    if not must_be_plain(x, asked=plain, compiles=False):
+        kernels = kernels.flatten(1, 2).unflatten(3, tuple(kernel_size))
+        method = METHODS[choose_method(x, kernels.shape[1:], geometry)]
+        return method.forward(x, kernels, geometry)
+    if not is_recorded(x):
+        geometry.output_size(x.shape[2:], kernel_size)
+    windows = _windows(x, kernel_size, geometry).unflatten(1, (geometry.groups, -1))
+    return torch.einsum("bgock,bgck...->bgo...", kernels, windows).flatten(1, 2)
 
 
 def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) -> str:
@@ -202,12 +238,16 @@ def _matrices(kernels: Tensor, geometry: Geometry) -> Tensor:
 
 def _columns(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
     """Every window as a column: nG x (c/G * prod(kernel)) x positions."""
-    size = geometry.output_size(x.shape[2:], kernel_size)
+    rows = x.shape[1] // geometry.groups * prod(kernel_size)
+    return _windows(x, kernel_size, geometry).view(len(x) * geometry.groups, rows, -1)
+
+
+def _windows(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
+    """What each tap of the kernel is multiplied with: n x c x prod(kernel) x size."""
     pads = [p for padding in reversed(geometry.padding) for p in (padding, padding)]
     x = F.pad(x.contiguous(), pads)
-    taps = [x[_seen(tap, size, geometry)] for tap in product(*map(range, kernel_size))]
-    columns = torch.stack(taps, 2)  # n x c x prod(kernel) x size
-    return columns.view(len(x) * geometry.groups, -1, prod(size))
+    taps = product(*map(range, kernel_size))
+    return torch.stack([x[_seen(tap, kernel_size, geometry)] for tap in taps], 2)
 
 
 def _fold(columns: Tensor, x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
@@ -217,17 +257,17 @@ def _fold(columns: Tensor, x: Tensor, kernel_size: Sequence[int], geometry: Geom
     taps = columns.reshape(*x.shape[:2], prod(kernel_size), *size).unbind(2)
     out = x.new_zeros(*x.shape[:2], *padded)
     for tap, values in zip(product(*map(range, kernel_size)), taps, strict=True):
-        out[_seen(tap, size, geometry)] += values
+        out[_seen(tap, kernel_size, geometry)] += values
     for dim, (n, p) in enumerate(zip(x.shape[2:], geometry.padding, strict=True), start=2):
         out = out.narrow(dim, p, n)
     return out
 
 
-def _seen(tap: Sequence[int], size: Sequence[int], geometry: Geometry) -> tuple[slice, ...]:
+def _seen(tap: Sequence[int], kernel_size: Sequence[int], geometry: Geometry) -> tuple[slice, ...]:
     """The positions of the padded input that this tap of the kernel is multiplied with."""
     windows = [
-        slice(t * d, t * d + s * (n - 1) + 1, s)
-        for t, n, s, d in zip(tap, size, geometry.stride, geometry.dilation, strict=True)
+        slice(t * d, (t - k + 1) * d or None, s)
+        for t, k, s, d in zip(tap, kernel_size, geometry.stride, geometry.dilation, strict=True)
     ]
     return (slice(None), slice(None), *windows)
 

@@ -51,15 +51,14 @@ class ClipGatedConv2d(CGConv2d):
             latent_size=kernel_size**3 // 2 + 1,
         )
 
-    def _logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Both branches for each frame: BT x c x H x W to BT x c x k x k and BT x o x k x k."""
+    def _context(self, x: Tensor) -> Tensor:
+        """The clips pooled in space: BT x c x H x W to B x c x T x k x k."""
         # A mean over a box is the mean over time of means over space: frame by frame the pooling
         # needs no copy of the clip with its channels before its frames.
         grid = F.adaptive_avg_pool2d(x, self.kernel_size[0]).to(self.weight.dtype)
-        clips = grid.unflatten(0, (-1, self.frames)).transpose(1, 2)  # B x c x T x k x k
-        g1, g2 = super()._logits(clips)  # B x c x t x k x k, B x o x t x k x k
-        return self._of_frames(g1), self._of_frames(g2)
+        return grid.unflatten(0, (-1, self.frames)).transpose(1, 2)
 
-    def _of_frames(self, logits: Tensor | None) -> Tensor | None:
-        assert logits is not None  # as both branches are on
-        return logits.transpose(1, 2).expand(-1, self.frames, -1, -1, -1).flatten(0, 1)
+    def _for_samples(self, gate: Tensor) -> Tensor:
+        """For each frame: B x ... x t x k x k to BT x ... x k x k."""
+        gate = gate.movedim(-3, 1)
+        return gate.expand(-1, self.frames, *gate.shape[2:]).flatten(0, 1)

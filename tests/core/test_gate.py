@@ -79,7 +79,19 @@ def test_depthwise_form_has_one_branch():
 
 
 @pytest.mark.parametrize(
-    ("channels", "width"), [((3, 64), 3), ((64, 128), 16), ((32, 24), 8), ((24, 36), 12)], ids=str
+    ("channels", "width"),
+    [
+        ((3, 64), 3),
+        ((64, 128), 16),
+        ((32, 24), 16),
+        ((24, 36), 12),  # the largest below 16
+        ((2048, 64), 32),  # the smallest above
+        ((34, 2), 17),
+        ((51, 17), 3),
+        ((19, 8), 19),
+        ((20, 3), 20),
+    ],
+    ids=str,
 )
 def test_channels_per_group(channels, width):
     gate = ContextGate(*channels, (3, 3))
@@ -134,6 +146,7 @@ def test_parameter_counts_of_table_3a(switches, millions):
         ({"init": "zeros"}, "init is 'zeros'"),
         ({"combine": "max"}, "combine is 'max'"),
         ({"latent_size": 0}, "must be positive"),
+        ({"channels_per_group": 0}, "must be positive"),
         ({"grid_size": (3,)}, r"len\(grid_size\) is 1"),
         ({"channel_interaction": False}, "out_channels must equal in_channels"),
     ],
@@ -147,3 +160,20 @@ def test_wrong_options_are_told(options, message):
 def test_latent_size_by_default():
     for kernel, latent in (((3, 3), 5), ((7, 7), 25), ((31,), 16)):
         assert ContextGate(4, 4, kernel).encoder.shape == (latent, prod(kernel))
+
+
+def test_a_checkpoint_with_another_width_is_refused_in_one_line():
+    old = ContextGate(64, 2, (3, 3), channels_per_group=None)
+    new = nn.ModuleDict({"gate": ContextGate(64, 2, (3, 3))})
+    state = {f"gate.{name}": value for name, value in old.state_dict().items()}
+    with pytest.raises(UserError) as error:
+        new.load_state_dict(state)
+    assert str(error.value) == (
+        "gate.interaction is 2 x 64 in the checkpoint, but 1 x 32 in the model, because the "
+        "default width of I's groups has changed or channels_per_group differs: a gate made with "
+        "channels_per_group=64 fits"
+    )
+    fitting = ContextGate(64, 2, (3, 3), channels_per_group=64)
+    fitting.load_state_dict(old.state_dict())
+    x = torch.randn(2, 64, 5, 5)
+    torch.testing.assert_close(fitting(x), old(x))

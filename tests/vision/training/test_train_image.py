@@ -46,6 +46,15 @@ def test_train_and_evaluate_digits(tmp_path, capsys):
     assert "torch" in result["versions"] and result["machine"]
 
 
+@pytest.mark.parametrize("branches", ["in", "out"])
+def test_models_of_one_branch_train(branches, tmp_path):
+    """The stem is gated, and images need no gradients."""
+    options = [*SMALL[2:], "--model", "resnet8_cifar_cgc", "--cgc", f"branches={branches}"]
+    options += ["--epochs", "1", "--warmup-epochs", "0"]
+    call("train_image", "--data", "digits", "--out", tmp_path, *options)
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "last.pt").values())
+
+
 def test_train_on_folders_and_evaluate_weights(tmp_path):
     root, out = tiny_images.write_folders(tmp_path / "data"), tmp_path / "out"
     options = ["--model", "resnet8_cifar_cgc", "--image-size", "16", "--resize", "20"]

@@ -223,12 +223,13 @@ class CGLightConv(LightConv):
         # The fused kernel bypasses the gate module: not where it was replaced or has hooks.
         if (
             needs_unfolded(x)
-            or gate is None
             or choose_method(x, self.kernel_size) != "triton"
+            or type(gate) is not ContextGate
             or is_called(gate)
+            or not isinstance(gate.in_norm, nn.LayerNorm)
         ):
             return super()._convolve(x, padding_mask)
-        assert isinstance(gate.in_norm, nn.LayerNorm) and gate.in_decoder is not None
+        assert gate.in_decoder is not None
         return kernels.cg_light_conv(
             to_autocast_dtype(x),
             padding_mask,

@@ -169,7 +169,7 @@ def test_export(kind, strict):
     check(conv, program.module())
 
 
-@pytest.mark.parametrize("kind", [LightConv])
+@pytest.mark.parametrize("kind", KINDS)
 def test_fx_symbolic_trace(kind):
     conv = make(kind)
     traced = torch.fx.symbolic_trace(conv)

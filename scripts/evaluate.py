@@ -18,7 +18,7 @@ from pathlib import Path
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.evaluation import evaluate, prepare_model
+from fairseq_cgc.mt.evaluation import check_references, describe_weights, evaluate, prepare_model
 from fairseq_cgc.mt.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
 
 DEFAULT_EPOCHS = 10
@@ -37,7 +37,8 @@ def main() -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--last-epochs", type=int, metavar="N",
-        help=f"average the last N epochs (default for a folder, with N = {DEFAULT_EPOCHS})",
+        help=f"average the last N epochs (default for a folder: {DEFAULT_EPOCHS}, or all where "
+        "there are fewer)",
     )  # fmt: skip
     choice.add_argument(
         "--last-updates", type=int, metavar="N", help="average the last N saved within epochs"
@@ -72,11 +73,14 @@ def main() -> None:
     options = SearchOptions.from_arguments(arguments)
     chosen = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
     selection = {key: number for key, number in chosen.items() if number is not None} or None
-    if selection is None and arguments.model.is_dir() and not arguments.no_average:
+    by_default = selection is None and arguments.model.is_dir() and not arguments.no_average
+    if by_default:
         selection = {"last_epochs": DEFAULT_EPOCHS}
-    model = prepare_model(arguments.model, selection)
+    model = prepare_model(arguments.model, selection, or_fewer=by_default)
     tuning = None
     if lenpens is not None:
+        # A mistake in the references is told before the sweep, which takes a while.
+        check_references(model, arguments.data, arguments.split, arguments.reference)
         tuning = sweep_lenpen(
             model, arguments.data, lenpens,
             options=options, output=arguments.output, command=sys.argv,
@@ -98,7 +102,8 @@ def main() -> None:
         tuning=tuning.to_json() if tuning else None,
     )
     print(scores.table())
-    print(f"\nsaved in {output}")
+    weights = describe_weights([path.name for path in model.inputs], model.updates)
+    print(f"\nscored: {weights}\nsaved in {output}")
 
 
 if __name__ == "__main__":

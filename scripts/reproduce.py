@@ -16,14 +16,20 @@ import argparse
 import math
 import shlex
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.experiments.experiment import Experiment, RunResult
 from fairseq_cgc.mt.experiments.protocol import load_protocol
-from fairseq_cgc.mt.experiments.released import binarize_multi30k, is_released_multi30k
+from fairseq_cgc.mt.experiments.released import (
+    binarize_multi30k,
+    is_released_multi30k,
+    write_dictionaries,
+)
 from fairseq_cgc.mt.experiments.report import parameter_table, write_report
 from fairseq_cgc.mt.experiments.standing import standings, write_standings
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, TABLE_6
@@ -90,11 +96,16 @@ def main() -> None:
 
 
 def dry_run(experiment: Experiment, released: Path | None) -> None:
-    """Print what would be run, and the sizes of the models where the dictionaries are there."""
+    """Print what would be run, and the sizes of the models."""
     if released is not None and not experiment.data_dir.exists():
         print(f"# the text of {released} is binarised into {experiment.data_dir}")
+        with tempfile.TemporaryDirectory() as folder:
+            dictionaries = Path(folder) / "data"
+            write_dictionaries(released, dictionaries, *experiment.languages)
+            table = parameter_table(replace(experiment, data_dir=dictionaries))
     else:
-        print("".join(f"# {line}\n" for line in parameter_table(experiment).splitlines()))
+        table = parameter_table(experiment)
+    print("".join(f"# {line}\n" for line in table.splitlines()))
     for command in experiment.commands():
         print(command)
 

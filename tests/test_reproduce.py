@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -62,6 +63,9 @@ class TestExperiment:
         assert (lightconv["system"], cgc["system"]) == ("lightconv", "cgc")
         assert cgc["parameters"] - lightconv["parameters"] == 2660  # the gates of 3, 7, 15, 31
         assert len(cgc["p_values"]) == 1 and lightconv["p_values"] == []
+        weights = json.loads((reproduced / "results.json").read_text())["runs"][0]["weights"]
+        text = (reproduced / "results.md").read_text(encoding="utf-8")
+        assert f"(updates {', '.join(map(str, weights.values()))})" in text
         names = ("results.md", "results.json", "results.png", "curves.png")
         assert all((reproduced / name).stat().st_size for name in names)
         outputs = [reproduced / f"{system}-seed1/test.beam2" for system in ("lightconv", "cgc")]
@@ -151,6 +155,29 @@ class TestExperiment:
                 process.send_signal(signal.SIGKILL)
         toy.succeed(reproduce(*arguments))
         assert result_of(out) == result_of(reproduced)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("reproduce")
+def test_less_than_an_epoch_is_scored_as_it_is(
+    reproduced: Path, release: Path, tmp_path: Path
+) -> None:
+    options = [*OPTIONS, "--systems", "cgc", "--max-update", "2", "--last-epochs", "2"]
+    arguments = ["multi30k", "--data", reproduced / "data", "--out", tmp_path / "out", *options]
+    result = toy.succeed(reproduce(*arguments))
+    assert "no epoch is complete; checkpoint_last.pt is taken as it is" in result.stderr
+    text = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert "Updates trained: 2." in text
+    assert "Weights scored: checkpoint_last.pt (update 2), as there are not 2 whole epochs" in text
+
+
+def test_a_dry_run_of_a_release_prints_sizes_and_leaves_nothing(
+    release: Path, tmp_path: Path
+) -> None:
+    arguments = ["multi30k", "--data", release, "--out", tmp_path / "out", "--systems", "cgc"]
+    result = toy.succeed(reproduce(*arguments, "--dry-run"))
+    assert re.search(r"# \| LightConv \+ CGC encoder \| [\d,]{7,} \|", result.stdout)
+    assert "fairseq-train " in result.stdout and not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_prints_the_sizes_and_commands_that_fairseq_takes(

@@ -197,11 +197,19 @@ class Translator:
 
     def _to_tokens(self, line: str, number: int) -> Tensor:
         """Numbers of a line's subwords, with the end of the sentence."""
-        tokens = self.source.encode(line)
+        return self.cut(self.source.encode(line), f"line {number}")
+
+    def cut(self, tokens: Tensor, name: str) -> Tensor:
+        """A sentence without what the model has no positions for; a cut is warned of.
+
+        Args:
+            tokens: numbers of the sentence's types, with its end.
+            name: of the sentence, for the warning.
+        """
         if len(tokens) > self.max_source_positions:
             logger.warning(
-                "line %d has %d subwords, but the model takes %d: the rest is not translated",
-                number,
+                "%s has %d subwords, but the model takes %d: the rest is not translated",
+                name,
                 len(tokens) - 1,
                 self.max_source_positions - 1,
             )

@@ -20,6 +20,7 @@ def binarize(
     joined_dictionary: bool,
     log: Path,
     workers: int = 1,
+    only_dictionaries: bool = False,
 ) -> None:
     """Run ``fairseq-preprocess`` on the files ``text_dir/SPLIT.LANG``.
 
@@ -33,6 +34,7 @@ def binarize(
         joined_dictionary: one dictionary for both languages.
         workers: processes; they do not change the result.
         log: file for fairseq's output.
+        only_dictionaries: write the dictionaries and no data.
 
     Raises:
         UserError: if fairseq-preprocess fails.
@@ -48,6 +50,8 @@ def binarize(
             arguments += [f"--{kind}pref", ",".join(prefixes)]
     if joined_dictionary:
         arguments.append("--joined-dictionary")
+    if only_dictionaries:
+        arguments.append("--dict-only")
     run_fairseq("preprocess", arguments, log=log)
 
 

@@ -52,12 +52,9 @@ def select_checkpoints(
     ((option, number),) = chosen.items()
     if number < 1:
         raise UserError(f"--{option} must be at least 1, but is {number}")
-    if not save_dir.is_dir():
-        raise UserError(f"{save_dir} is not a folder of checkpoints")
 
     if option == "last-epochs":
-        pattern, named = "checkpointEPOCH.pt", _matches(save_dir, _EPOCH)
-        ranked = [path for path, match in sorted(named, key=lambda item: int(item[1][1]))]
+        pattern, ranked = "checkpointEPOCH.pt", epoch_checkpoints(save_dir)
     elif option == "last-updates":
         pattern, named = "checkpoint_EPOCH_UPDATE.pt", _matches(save_dir, _UPDATE)
         ranked = [
@@ -74,6 +71,16 @@ def select_checkpoints(
             "; ask for fewer, or name the files"
         )
     return ranked[-number:]
+
+
+def epoch_checkpoints(save_dir: Path) -> list[Path]:
+    """Every ``checkpointE.pt``, which fairseq saves at the end of an epoch; oldest first.
+
+    Raises:
+        UserError: if ``save_dir`` is not a folder.
+    """
+    named = sorted(_matches(save_dir, _EPOCH), key=lambda item: int(item[1][1]))
+    return [path for path, _ in named]
 
 
 def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> None:
@@ -95,9 +102,11 @@ def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> No
         raise UserError("no checkpoint to average")
     sums: dict[str, torch.Tensor] = {}
     state: dict[str, Any] = {}
+    updates = []
     for path in tqdm(paths, desc="averaging", unit="file", disable=not progress):
         state.clear()  # Frees the previous file before the next one is read.
         state = load_model_state(path)
+        updates += updates_of(state)
         if sums:
             _check_same_layout(sums, state["model"], paths[0], path)
         for name, tensor in state["model"].items():
@@ -110,12 +119,28 @@ def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> No
 
     _write_mean(state["model"], sums, paths)
     state["averaged"] = file_stamps(paths)
+    state["averaged_updates"] = updates
     save_tensors(output, state)
 
 
 def is_average_of(output: Path, paths: Iterable[Path]) -> bool:
     """Whether ``output`` was written by :func:`average` from these files, unchanged since."""
-    return output.exists() and safe_load(output).get("averaged") == file_stamps(paths)
+    if not output.exists():
+        return False
+    state = safe_load(output)
+    return state.get("averaged") == file_stamps(paths) and "averaged_updates" in state
+
+
+def updates_of(state: Mapping[str, Any]) -> list[int | None]:
+    """The training updates behind a checkpoint's weights; of an average, those of each input.
+
+    Args:
+        state: a loaded checkpoint; ``None`` stands for what it does not tell.
+    """
+    if "averaged_updates" in state:
+        return list(state["averaged_updates"])
+    history = state.get("optimizer_history") or [{}]
+    return [history[-1].get("num_updates")]
 
 
 def check_may_be_replaced(output: Path) -> None:
@@ -144,6 +169,8 @@ def file_stamps(paths: Iterable[Path]) -> list[list[Any]]:
 
 
 def _matches(save_dir: Path, pattern: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
+    if not save_dir.is_dir():
+        raise UserError(f"{save_dir} is not a folder of checkpoints")
     named = ((path, pattern.fullmatch(path.name)) for path in save_dir.iterdir())
     return [(path, match) for path, match in named if match]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +15,31 @@ import torch
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
+from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.trained_model import language_pair
 from fairseq_cgc.mt.checkpoints import (
     average,
+    epoch_checkpoints,
     is_average_of,
+    load_model_state,
     select_checkpoints,
+    updates_of,
 )
 from fairseq_cgc.mt.corpora import read_lines, write_lines
 from fairseq_cgc.mt.environment import versions
 from fairseq_cgc.mt.fairseq_translator import open_translator
-from fairseq_cgc.mt.generation import Generation, translate_split
+from fairseq_cgc.mt.generation import translate_split
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.scoring import (
     Scores,
-    check_paired,
     chrf_score,
     sacrebleu_score,
     tokenized_bleu,
 )
-from fairseq_cgc.mt.trained import detokenize, subwords_in
+from fairseq_cgc.mt.trained import detokenize, find_pipeline, subwords_in
+
+logger = logging.getLogger(__name__)
 
 #: How fairseq writes an unknown word of a reference. Translations have ``<unk>``, which shares
 #: characters and sacreBLEU's tokens with it.
@@ -58,14 +66,32 @@ class Model:
         """For naming results."""
         return self.path.name.removesuffix(".pt")
 
+    @functools.cached_property
+    def updates(self) -> list[int | None]:
+        """The training updates behind each of the inputs; ``None`` where the file does not say."""
+        return updates_of(load_model_state(self.path))
 
-def prepare_model(target: Path, selection: dict[str, int] | None) -> Model:
+
+def describe_weights(checkpoints: Sequence[str], updates: Sequence[int | None]) -> str:
+    """What was scored, in words: the checkpoints and the training updates behind them."""
+    text = ", ".join(checkpoints)
+    counts = ", ".join("unknown" if number is None else f"{number:,}" for number in updates)
+    if len(checkpoints) == 1:
+        return f"{text} (update {counts})"
+    return f"average of {text} (updates {counts})"
+
+
+def prepare_model(
+    target: Path, selection: dict[str, int] | None, *, or_fewer: bool = False
+) -> Model:
     """Average checkpoints unless that has been done already.
 
     Args:
         target: a checkpoint, or the ``--save-dir`` of a training.
         selection: the keyword of :func:`select_checkpoints` and its number; ``None`` for no
             average: the file itself, or ``checkpoint_best.pt`` of the folder.
+        or_fewer: where there are fewer epochs than the selection wants, take those there are; where
+            the training ended within its first epoch, ``checkpoint_last.pt``. Both are logged.
 
     Raises:
         UserError: if files are missing or do not fit together.
@@ -77,8 +103,19 @@ def prepare_model(target: Path, selection: dict[str, int] | None) -> Model:
         return Model(path, [path])
     if target.is_file():
         raise UserError(f"{target} is one checkpoint; to average, give the folder it is in")
-    paths = select_checkpoints(target, **selection)
     ((keyword, number),) = selection.items()
+    if or_fewer and (there := len(epoch_checkpoints(target))) < number:
+        if there == 0:
+            last = target / "checkpoint_last.pt"
+            if not last.is_file():
+                raise UserError(
+                    f"{target} has no checkpoints: no checkpointEPOCH.pt, no {last.name}"
+                )
+            logger.info("%s: no epoch is complete; %s is taken as it is", target, last.name)
+            return Model(last, [last])
+        logger.info("%s: averaging all %d epochs; there are not %d", target, there, number)
+        number = there
+    paths = select_checkpoints(target, **{keyword: number})
     output = target / f"average-{keyword.replace('_', '-')}-{number}.pt"
     if not is_average_of(output, paths):
         average(paths, output)
@@ -133,32 +170,32 @@ def evaluate(
     output = output or default_output(model, split, options)
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file, but must be a folder")
-    # Read before anything is translated, so that a mistake is told at once.
-    own = None if reference is None else (list(read_lines(reference)), str(reference))
+    # Before anything is translated, so that a mistake is told at once.
+    pair = language_pair(load_model_state(model.path), data_dir)
+    pipeline = find_pipeline(data_dir, pair)
+    plain = plain_references(data_dir, split, pair, pipeline, reference)
     if options.max_len_a is None:  # as fairseq-generate
         options = dataclasses.replace(options, max_len_a=0.0)
-    translator = open_translator(model.path, data_dir, options, device)
-    pair, pipeline = translator.languages, translator.preparation
     generation = translate_split(
-        translator,
+        open_translator(model.path, data_dir, options, device),
         data_dir,
         split,
         output / TRANSLATIONS,
         inputs=[model.path],
         subwords=pipeline.subwords if pipeline else subwords_in(data_dir, pair[1]),
     )
-    if generation.references is None:
-        raise UserError(f"{data_dir} has no {pair[1]} side of {split!r} to score against")
+    tokens = generation.references
+    if tokens is None:
+        assert plain is not None  # else plain_references would have raised
+        tokens = list(pipeline.tokenize(plain, pair[1])) if pipeline else plain
     translations = list(detokenize(pipeline, generation.hypotheses))
-    references, name, note = _references(
-        generation.references, pipeline, pair[1], data_dir, split, own
-    )
-    check_paired(
-        translations, references, hypotheses_name=f"the output for {split}", references_name=name
-    )
+    note = _note(pipeline, from_data=plain is None)
+    references = _detokenized_references(tokens, pipeline) if plain is None else plain
     write_lines(output / HYPOTHESES, translations)
     write_lines(output / REFERENCES, references)
-    scores = _score(generation, translations, references, pipeline, pair[1], note)
+    scores = _score(
+        generation.hypotheses, tokens, translations, references, pipeline, pair[1], note
+    )
 
     speed = generation.sentences_per_second
     record = {
@@ -167,6 +204,7 @@ def evaluate(
         "device": options.device_name,
         "checkpoint": str(model.path),
         "averaged_checkpoints": [str(path) for path in model.inputs],
+        "updates": model.updates,
         "data": str(data_dir),
         "split": split,
         "beam": options.beam,
@@ -185,15 +223,65 @@ def evaluate(
     return scores, output
 
 
+def plain_references(
+    data_dir: Path,
+    split: str,
+    pair: tuple[str, str],
+    pipeline: TextPipeline | None,
+    reference: Path | None,
+) -> list[str] | None:
+    """The raw text that translations are scored against.
+
+    Args:
+        data_dir: folder of binarised data.
+        split: what is translated.
+        pair: source and target language.
+        pipeline: how the data was prepared, if it says.
+        reference: the user's own references; they go before those stored with the data.
+
+    Returns:
+        ``None`` if there is no raw text, but the data has the target side.
+
+    Raises:
+        UserError: if there is nothing to score against, or not one line for every sentence.
+    """
+    files = split_files(data_dir, split, pair)
+    if reference is not None:
+        lines, name = list(read_lines(reference)), f"--reference {reference}"
+    else:
+        raw = pipeline.reference_lines(split, pair[1]) if pipeline else None
+        if raw is None:
+            if len(files) == 1:
+                raise UserError(
+                    f"{data_dir} has no {pair[1]} side of {split!r} to score against; "
+                    "give the references with --reference"
+                )
+            return None
+        lines, name = raw, f"the raw text of {data_dir} ({split}.{pair[1]})"
+    sentences = len(read_sentences(files[0]))
+    if len(lines) != sentences:
+        raise UserError(
+            f"{name} has {len(lines)} lines, but the {split} split of {data_dir} has {sentences}"
+        )
+    return lines
+
+
+def check_references(model: Model, data_dir: Path, split: str, reference: Path | None) -> None:
+    """Raise UserError unless there is what :func:`evaluate` would score the split against."""
+    pair = language_pair(load_model_state(model.path), data_dir)
+    plain_references(data_dir, split, pair, find_pipeline(data_dir, pair), reference)
+
+
 def _score(
-    generation: Generation,
+    hypotheses: list[str],
+    tokens: list[str],
     translations: list[str],
     references: list[str],
     pipeline: TextPipeline | None,
     target_lang: str,
     note: str | None,
 ) -> Scores:
-    assert generation.references is not None  # evaluate has checked
+    """All scores: BLEU-4 of ``hypotheses`` against ``tokens``, the others of plain text."""
     lowercase = pipeline.lowercase if pipeline else False
     bleu, other_case = (
         sacrebleu_score(
@@ -207,7 +295,7 @@ def _score(
         for lower in (lowercase, not lowercase)
     )
     return Scores(
-        tokenized=tokenized_bleu(generation.hypotheses, generation.references),
+        tokenized=tokenized_bleu(hypotheses, tokens),
         sacrebleu=bleu,
         sacrebleu_other_case=other_case,
         chrf=chrf_score(translations, references, lowercase=lowercase),
@@ -215,32 +303,17 @@ def _score(
     )
 
 
-def _references(
-    decoded: list[str],
-    pipeline: TextPipeline | None,
-    target_lang: str,
-    data_dir: Path,
-    split: str,
-    own: tuple[list[str], str] | None,
-) -> tuple[list[str], str, str | None]:
-    """What plain translations are scored against, its name, and what a reader must know of it.
+def _detokenized_references(tokens: list[str], pipeline: TextPipeline | None) -> list[str]:
+    """Plain text of references that the data has as tokens; unknown words match nothing."""
+    marked = [line.replace(_UNKNOWN, _MATCHES_NOTHING) for line in tokens]
+    return list(detokenize(pipeline, marked))
 
-    Args:
-        decoded: the references in the data, subwords joined.
-        own: the user's and their name; they go before all others.
-    """
-    note = None
+
+def _note(pipeline: TextPipeline | None, *, from_data: bool) -> str | None:
+    """What a reader must know of the references before comparing scores."""
     if pipeline is None:
-        note = "no preparation.json in the data: nothing is detokenised for sacreBLEU and chrF"
-    if own is not None:
-        return *own, note
-    name = f"{data_dir} ({split}.{target_lang})"
-    marked = [line.replace(_UNKNOWN, _MATCHES_NOTHING) for line in decoded]
-    if pipeline is None:
-        return marked, name, note
-    raw = pipeline.reference_lines(split, target_lang)
-    if raw is not None:
-        return raw, name, None
+        return "no preparation.json in the data: nothing is detokenised for sacreBLEU and chrF"
+    if not from_data:
+        return None
     how = "as they are in it" if pipeline.tokenizer == "none" else "detokenised from it"
-    note = f"no raw references in the data: sacreBLEU and chrF are against references {how}"
-    return list(detokenize(pipeline, marked)), name, note
+    return f"no raw references in the data: sacreBLEU and chrF are against references {how}"

@@ -48,7 +48,7 @@ def translate_split(
     subwords: str | None,
     progress: bool = True,
 ) -> Generation:
-    """Translate a binarised split.
+    """Translate a binarised split. A source that is too long for the model is cut, with a warning.
 
     A finished ``output`` of the same files and options is read instead of made again; an
     unfinished one is continued.
@@ -67,7 +67,10 @@ def translate_split(
         UserError: if the split is missing or damaged, or the file cannot be written.
     """
     files = split_files(data_dir, split, translator.languages)
-    sources = read_sentences(files[0])
+    sources = [
+        translator.cut(tokens, f"sentence {number} of {split}")
+        for number, tokens in enumerate(read_sentences(files[0]), start=1)
+    ]
     settings = _settings(translator, [*inputs, *files])
     rows = _read(output, settings)
     if len(rows) < len(sources):

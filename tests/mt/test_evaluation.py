@@ -5,12 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from tinyrun import TinyRun, run_script, tiny_run
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt import evaluation
+from fairseq_cgc.mt.checkpoints import epoch_checkpoints, load_model_state
 from fairseq_cgc.mt.evaluation import Model, default_output, evaluate, prepare_model
+from fairseq_cgc.mt.generation import translate_split
 from fairseq_cgc.mt.pipeline import TextPipeline
 from fairseq_cgc.mt.scoring import chrf_score
 
@@ -81,12 +86,43 @@ def test_script_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_default_for_a_folder_is_ten_epochs(run: TinyRun) -> None:
-    done = run_script("evaluate.py", run.save_dir, "--data", run.data_dir, "--cpu")
+def test_by_default_a_folder_is_ten_epochs_or_all_that_it_has(run: TinyRun, tmp_path: Path) -> None:
+    save_dir = tmp_path / "save"
+    shutil.copytree(run.save_dir, save_dir, ignore=shutil.ignore_patterns("average-*"))
+    names = [path.name for path in epoch_checkpoints(save_dir)]
+    assert names == [f"checkpoint{epoch}.pt" for epoch in (5, 6, 7, 8)]
+    done = run_script("evaluate.py", save_dir, "--data", run.data_dir, "--cpu")
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"{save_dir}: averaging all 4 epochs; there are not 10\n" in done.stderr.decode()
+    last = load_model_state(save_dir / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+    updates = [last * epoch // 8 for epoch in (5, 6, 7, 8)]
+    listed = ", ".join(map(str, updates))
+    printed = done.stdout.decode()
+    assert f"scored: average of {', '.join(names)} (updates {listed})\n" in printed
+    output = save_dir / "average-last-epochs-4.test.beam6-lenpen1"
+    assert json.loads((output / "scores.json").read_text())["updates"] == updates
+
+    done = run_script("evaluate.py", save_dir, "--data", run.data_dir, "--last-epochs", 10)
     message = done.stderr.decode().strip()
     assert done.returncode == 1 and done.stdout == b""
     assert message.startswith("error: --last-epochs is 10, but ") and "\n" not in message
     assert "has 4 files" in message
+
+
+def test_before_the_first_epochs_end_the_last_checkpoint_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "fairseq_cgc")
+    selection = {"last_epochs": 2}
+    with pytest.raises(UserError, match="no checkpointEPOCH.pt, no checkpoint_last.pt"):
+        prepare_model(tmp_path, selection, or_fewer=True)
+    last = tmp_path / "checkpoint_last.pt"
+    torch.save({"model": {}, "optimizer_history": [{"num_updates": 20}]}, last)
+    model = prepare_model(tmp_path, selection, or_fewer=True)
+    assert (model.path, model.inputs, model.updates) == (last, [last], [20])
+    assert "no epoch is complete; checkpoint_last.pt is taken as it is" in caplog.text
+    with pytest.raises(UserError, match="--last-epochs is 2, but .* has 0 files"):
+        prepare_model(tmp_path, selection)
 
 
 @pytest.mark.slow
@@ -105,6 +141,7 @@ def test_references(run: TinyRun, tmp_path: Path) -> None:
 
     own = tmp_path / "own.en"
     own.write_text((output / "hypotheses.txt").read_text(encoding="utf-8"), encoding="utf-8")
+    in_data, _ = evaluate(model, run.data_dir, options=BEAM_2, output=tmp_path / "own")
     scores, _ = evaluate(
         model, run.data_dir, options=BEAM_2, reference=own, output=tmp_path / "own"
     )
@@ -112,8 +149,16 @@ def test_references(run: TinyRun, tmp_path: Path) -> None:
     assert scores.tokenized.score < 99
 
     own.write_text("one line\n", encoding="utf-8")
-    with pytest.raises(UserError, match="output for test has 37 lines, but .*own.en has 1"):
-        evaluate(model, run.data_dir, reference=own, output=tmp_path / "own")
+    # Without the data's own target side, the raw text is tokenised for BLEU-4; and the folder's own
+    # raw text does as well as a file.
+    only_source = tmp_path / "only-source"
+    shutil.copytree(run.data_dir, only_source, ignore=shutil.ignore_patterns("test.de-en.en.*"))
+    out = tmp_path / "only"
+    with_own, _ = evaluate(model, only_source, options=BEAM_2, reference=run.raw["en"], output=out)
+    whole, _ = evaluate(model, only_source, options=BEAM_2, output=out)
+    assert with_own == whole and whole.sacrebleu == in_data.sacrebleu
+    # The one word that the dictionary does not have is in raw text.
+    assert whole.tokenized.score == pytest.approx(in_data.tokenized.score, abs=0.01)
 
 
 @pytest.mark.slow
@@ -124,7 +169,15 @@ def test_mistakes_are_told_before_anything_is_translated(run: TinyRun, tmp_path:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--output .*file is a file, but must be a folder"):
         evaluate(model, run.data_dir, output=tmp_path / "file")
-    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+    (tmp_path / "file").write_text("one line\n", encoding="utf-8")
+    with pytest.raises(UserError, match="file has 1 lines, but the test split .* has 37"):
+        evaluate(model, run.data_dir, reference=tmp_path / "file", output=tmp_path / "out")
+    data = tmp_path / "data"
+    ignored = shutil.ignore_patterns("test.de-en.en.*", "preparation.json")
+    shutil.copytree(run.data_dir, data, ignore=ignored)
+    with pytest.raises(UserError, match="has no en side of 'test' .*; give .* with --reference"):
+        evaluate(model, data, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -151,6 +204,22 @@ def test_references_from_the_data_are_detokenised(run: TinyRun, tmp_path: Path) 
     assert scores.tokenized == whole.tokenized
 
 
+@pytest.mark.slow
+def test_sentences_that_are_too_long_for_the_model_are_cut(
+    run: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    translator = Translator(run.save_dir / "checkpoint_last.pt", run.data_dir, BEAM_2)
+    (path, _) = split_files(run.data_dir, "test", ("de", "en"))
+    lengths = [len(tokens) for tokens in read_sentences(path)]
+    translator.max_source_positions = limit = max(lengths) - 2
+    found = translate_split(
+        translator, run.data_dir, "test", tmp_path / "out", inputs=[path], subwords=None
+    )
+    assert [len(line.split()) + 1 for line in found.sources] == [min(n, limit) for n in lengths]
+    assert caplog.text.count("the rest is not translated") == sum(n > limit for n in lengths)
+    assert f"sentence {lengths.index(max(lengths)) + 1} of test has" in caplog.text
+
+
 @pytest.mark.parametrize("tokenizer, text", [("moses", "a b's."), ("none", "a b &apos;s .")])
 def test_unknown_words_of_references_match_nothing(
     tokenizer: str, text: str, tmp_path: Path
@@ -158,11 +227,7 @@ def test_unknown_words_of_references_match_nothing(
     pipeline = TextPipeline(
         "de", "en", tokenizer, False, True, "subword_nmt", "code", True, data_dir=tmp_path
     )
-    references, name, note = evaluation._references(
-        ["a b &apos;s .", "<<unk>> c"], pipeline, "en", tmp_path, "test", None
-    )
-    assert references == [text, "\ufffd c"]
-    assert name.endswith("(test.en)") and note is not None
-    bare, _, _ = evaluation._references(["<<unk>> c"], None, "en", tmp_path, "test", None)
-    assert bare == ["\ufffd c"]
+    tokens = ["a b &apos;s .", "<<unk>> c"]
+    assert evaluation._detokenized_references(tokens, pipeline) == [text, "\ufffd c"]
+    assert evaluation._detokenized_references(["<<unk>> c"], None) == ["\ufffd c"]
     assert chrf_score(["<unk>"], ["\ufffd"]).score == 0 < chrf_score(["<unk>"], ["<<unk>>"]).score

@@ -19,12 +19,11 @@ from queue import SimpleQueue
 import torch
 
 from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.inference.binarised import read_sentences, split_files
+from fairseq_cgc.inference.binarised import split_files
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import as_words, merge_options, shown_command, stop_fairseq
-from fairseq_cgc.mt.corpora import read_lines
 from fairseq_cgc.mt.curves import Speed, read_log, training_speed
-from fairseq_cgc.mt.evaluation import evaluate, prepare_model
+from fairseq_cgc.mt.evaluation import evaluate, plain_references, prepare_model
 from fairseq_cgc.mt.experiments.parameters import count_parameters
 from fairseq_cgc.mt.experiments.protocol import Protocol
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, system_options
@@ -55,8 +54,8 @@ class RunResult:
 
     run: Run
     parameters: int
-    averaged: int
-    """Epoch checkpoints in the average."""
+    weights: dict[str, int | None]
+    """What was scored: the checkpoints in the average (or the only one) and their updates."""
     speed: Speed
     scores: dict[int, Scores]
     """Beam -> scores of the split."""
@@ -126,21 +125,14 @@ class Experiment:
     def check_data(self) -> None:
         """Raise UserError if the data are not there, or incomplete."""
         self._check_dictionaries()
-        files = {
-            split: split_files(self.data_dir, split, self._languages)
-            for split in dict.fromkeys(("train", "valid", self.split))
-        }
-        if self.reference is not None:  # told now, not after the first training
-            sentences = len(read_sentences(files[self.split][0]))
-            lines = sum(1 for _ in read_lines(self.reference))
-            if lines != sentences:
-                raise UserError(
-                    f"--reference {self.reference} has {lines} lines, but the {self.split} split "
-                    f"of {self.data_dir} has {sentences}"
-                )
+        for split in ("train", "valid"):
+            split_files(self.data_dir, split, self.languages)
+        # Told now, not after the first training.
+        pipeline = find_pipeline(self.data_dir, self.languages)
+        plain_references(self.data_dir, self.split, self.languages, pipeline, self.reference)
 
     def _check_dictionaries(self) -> None:
-        for lang in self._languages:
+        for lang in self.languages:
             if not (self.data_dir / f"dict.{lang}.txt").is_file():
                 raise UserError(
                     f"--data {self.data_dir} is no folder of binarised data: it has no "
@@ -164,8 +156,8 @@ class Experiment:
                     "generate",
                     [
                         *(self.data_dir, "--path", model, "--gen-subset", self.split),
-                        *("--source-lang", self._languages[0]),
-                        *("--target-lang", self._languages[1], "--beam", str(search.beam)),
+                        *("--source-lang", self.languages[0]),
+                        *("--target-lang", self.languages[1], "--beam", str(search.beam)),
                         *("--lenpen", str(search.lenpen), "--max-tokens", str(search.max_tokens)),
                         *("--post-process", "subword_nmt", *(["--cpu"] if self.cpu else [])),
                     ],
@@ -218,7 +210,7 @@ class Experiment:
                 self.data_dir, run.folder, options,
                 name=run.name, environment=environment, position=slot,
             )  # fmt: skip
-            model = prepare_model(run.folder, {"last_epochs": self._epochs(run)})
+            model = prepare_model(run.folder, {"last_epochs": self.last_epochs}, or_fewer=True)
             scores, outputs = {}, {}
             for beam in self.beams:
                 scores[beam], outputs[beam] = evaluate(
@@ -231,13 +223,11 @@ class Experiment:
                     device=self._device(slot),
                 )
             speed = training_speed(read_log(run.folder / LOG))
-            return RunResult(run, parameters, len(model.inputs), speed, scores, outputs)
+            names = [path.name for path in model.inputs]
+            weights = dict(zip(names, model.updates, strict=True))
+            return RunResult(run, parameters, weights, speed, scores, outputs)
         finally:
             slots.put(slot)
-
-    def _epochs(self, run: Run) -> int:
-        """How many epochs to average: a short training has fewer."""
-        return min(self.last_epochs, len(list(run.folder.glob("checkpoint[0-9]*.pt"))))
 
     def _device(self, slot: int) -> torch.device | None:
         gpus = 0 if self.cpu else torch.cuda.device_count()
@@ -257,11 +247,12 @@ class Experiment:
     @property
     def lowercase(self) -> bool:
         """Whether the text was lower-cased, so that scores must not regard case."""
-        pipeline = find_pipeline(self.data_dir, self._languages)
+        pipeline = find_pipeline(self.data_dir, self.languages)
         return pipeline.lowercase if pipeline else False
 
     @property
-    def _languages(self) -> tuple[str, str]:
+    def languages(self) -> tuple[str, str]:
+        """Source and target language."""
         return self.protocol.source_lang, self.protocol.target_lang
 
 

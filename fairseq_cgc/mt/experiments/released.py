@@ -58,6 +58,22 @@ def binarize_multi30k(folder: Path, data_dir: Path, source_lang: str, target_lan
         make_step(data_dir, settings, functools.partial(_make, folder, names, langs, log))
 
 
+def write_dictionaries(folder: Path, data_dir: Path, source_lang: str, target_lang: str) -> None:
+    """The dictionaries that :func:`binarize_multi30k` would write, without the data.
+
+    Args:
+        folder: the released text; ``train.LANG`` is read.
+        data_dir: folder to make.
+        source_lang: language to translate from.
+        target_lang: language to translate into.
+    """
+    log = data_dir.with_name("preprocess.log")
+    binarize(
+        folder, data_dir, ["train"], source_lang, target_lang,
+        joined_dictionary=True, log=log, only_dictionaries=True,
+    )  # fmt: skip
+
+
 def _make(
     folder: Path, names: dict[str, str], langs: tuple[str, str], log: Path, data_dir: Path
 ) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fairseq_cgc.core.files import new_file
 from fairseq_cgc.mt.corpora import write_lines
 from fairseq_cgc.mt.curves import TrainingLog, draw_curves, read_log
 from fairseq_cgc.mt.environment import describe_machine, versions
+from fairseq_cgc.mt.evaluation import describe_weights
 from fairseq_cgc.mt.experiments.against_baseline import Tests, compare_with_baseline
 from fairseq_cgc.mt.experiments.experiment import Experiment, Run, RunResult
 from fairseq_cgc.mt.experiments.systems import BASELINE, PUBLISHED, SYSTEMS, Published
@@ -80,6 +81,7 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
         "protocol": experiment.protocol.name,
         "extra_options": experiment.extra_options,
         "split": experiment.split,
+        "last_epochs": experiment.last_epochs,
         "rows": [asdict(row) for row in rows],
         "runs": [_record(result, tests) for result in results],
     }
@@ -136,7 +138,7 @@ def _record(result: RunResult, tests: Tests) -> dict[str, Any]:
         "seed": run.seed,
         "folder": str(run.folder),
         "parameters": result.parameters,
-        "epochs_averaged": result.averaged,
+        "weights": result.weights,
         "training": asdict(result.speed),
         "beams": {
             beam: {
@@ -179,7 +181,6 @@ def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
 def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
     """What a reader must know to compare the numbers."""
     seeds = sorted({result.run.seed for result in results})
-    averaged = sorted({result.averaged for result in results})
     updates = sorted({result.speed.updates for result in results})
     signatures = {
         f"{name}: `{score.signature}`"
@@ -196,8 +197,8 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
             if len(seeds) > 1
             else f"One seed ({_listed(seeds)}). "
         )
-        + f"Split: {record['split']}. Updates: {_listed(updates)}. "
-        + f"Epoch checkpoints averaged: {_listed(averaged)}.",
+        + f"Split: {record['split']}. Updates trained: {_listed(updates)}.",
+        _weights_scored(results, record["last_epochs"]),
         "BLEU-4 is fairseq's over tokens, as the paper reports it; compounds are not split. "
         f"p: paired bootstrap of sacreBLEU ({SAMPLES:,} samples; in effect one-sided) against "
         f"{SYSTEMS[BASELINE]} of the same seed. Training: time in updates; tokens/s: target "
@@ -209,6 +210,21 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
         f"Made by `{record['command']}`; {record['machine']}; {of_versions}.",
     ]
     return [line for text in lines for line in (text, "")][:-1]
+
+
+def _weights_scored(results: Sequence[RunResult], last_epochs: int) -> str:
+    """Which checkpoints the scores are of, once for all runs that have the same."""
+    runs: dict[str, list[str]] = {}
+    for result in results:
+        text = describe_weights(list(result.weights), list(result.weights.values()))
+        if len(result.weights) < last_epochs:
+            text += f", as there are not {last_epochs} whole epochs to average"
+        runs.setdefault(text, []).append(result.run.name)
+    if len(runs) == 1:
+        return f"Weights scored: {next(iter(runs))}."
+    return "Weights scored: " + "; ".join(
+        f"{text} ({'; '.join(names)})" for text, names in runs.items()
+    ) + "."  # fmt: skip
 
 
 def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> None:

@@ -59,14 +59,6 @@ def test_enough_epochs_are_kept_for_the_average(tmp_path: Path) -> None:
     assert (kept(3), kept(10), kept(20)) == (["10"], ["10"], ["20"])
 
 
-def test_the_average_takes_the_epochs_that_there_are(tmp_path: Path) -> None:
-    for name in ("1", "2", "3", "_2_40", "_best", "_last"):
-        (tmp_path / f"checkpoint{name}.pt").touch()
-    run = Run("cgc", 1, tmp_path)
-    assert make(tmp_path)._epochs(run) == 3
-    assert make(tmp_path, last_epochs=2)._epochs(run) == 2
-
-
 def test_each_run_has_a_gpu_or_its_share_of_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +92,7 @@ class TestPerform:
             self.begun.append(run)
             if run.seed == 7 and not stopped.wait(60):
                 raise AssertionError("nobody stopped it")
-            return RunResult(run, parameters, 1, Speed(1, 1.0, 1.0), {}, {})
+            return RunResult(run, parameters, {}, Speed(1, 1.0, 1.0), {}, {})
 
         monkeypatch.setattr(Experiment, "check_data", lambda self: None)
         monkeypatch.setattr(Experiment, "parameters", lambda self: {"lightconv": 2, "cgc": 3})

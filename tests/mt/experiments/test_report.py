@@ -45,7 +45,7 @@ def result(out: Path, system: str, seed: int, bleu: float, wrong: int) -> RunRes
     return RunResult(
         run=Run(system, seed, folder),
         parameters=38_148_144,
-        averaged=10,
+        weights={"checkpoint1.pt": 10, "checkpoint2.pt": 25},
         speed=Speed(updates=25, seconds=3600.0, tokens=7_200_000.0),
         scores={BEAM: scores},
         outputs={BEAM: output},
@@ -88,7 +88,8 @@ def test_the_table_has_means_deviations_and_tests(experiment: Experiment) -> Non
 
     text = (experiment.out / "results.md").read_text(encoding="utf-8")
     for words in (
-        "over the seeds 1, 2.", "Updates: 25.", "averaged: 10.",
+        "over the seeds 1, 2.", "Updates trained: 25.",
+        "average of checkpoint1.pt, checkpoint2.pt (updates 10, 25), as there are not 10 whole",
         "sacreBLEU: `nrefs:1|case:lc`", "a note",
         "`fairseq_cgc/config/iwslt14_de_en.yaml`, with `--max-update 25`.",
         "Made by `python reproduce.py`; CPU ", "torch ", "compounds are not split",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fairseq_cgc
+from fairseq_cgc.mt.cli import run_main
 
 PACKAGES = (
     "torch",
@@ -22,6 +24,8 @@ PACKAGES = (
 
 
 def main() -> None:
+    description = "Show the folder for --user-dir, the versions and the repairs made to fairseq."
+    argparse.ArgumentParser("python -m fairseq_cgc", description=description).parse_args()
     print(f"--user-dir {Path(fairseq_cgc.__file__).parent}")
     print(f"\nfairseq-cgc {fairseq_cgc.__version__}, Python {platform.python_version()}")
     for package in PACKAGES:
@@ -43,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import fairseq_cgc
+from fairseq_cgc.analysis.figures import check_can_draw
 from fairseq_cgc.core import UserError
 from fairseq_cgc.core.files import write_json
 from fairseq_cgc.mt.cli import run_main
@@ -33,7 +34,11 @@ def main() -> None:
         raise UserError(f"--out is {out}, but must end in .png")
     if not out.parent.is_dir():
         raise UserError(f"--out is {out}, but there is no folder {out.parent}")
-    result = arguments.run(arguments)
+    check_can_draw()
+    try:
+        result = arguments.run(arguments)
+    except ImportError as error:  # it says which package is missing
+        raise UserError(str(error)) from error
     if result is not None:
         with_what = {
             "checkpoint": arguments.checkpoint.name,

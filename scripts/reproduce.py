@@ -21,6 +21,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from fairseq_cgc.analysis.figures import check_can_draw
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.experiments.experiment import Experiment, RunResult
@@ -72,6 +73,7 @@ def main() -> None:
     if args.dry_run:
         dry_run(experiment, data if released else None)
         return
+    check_can_draw()
     if not released:
         experiment.check_data()
     with only_process_in(out):

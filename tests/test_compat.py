@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 from fairseq import checkpoint_utils, options, utils
 from fairseq.data import data_utils
 from fairseq.dataclass.configs import CommonConfig, FairseqConfig
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
@@ -28,8 +30,10 @@ from torch.utils.data import DataLoader
 
 import fairseq_cgc.models
 from fairseq_cgc import compat
+from fairseq_cgc.compat import training
 from fairseq_cgc.compat.imports import silence_warnings
 from fairseq_cgc.core import UserError
+from fairseq_cgc.core.processor import has_fast_bfloat16
 
 ROOT = Path(fairseq_cgc.__file__).parent.parent
 
@@ -116,6 +120,41 @@ def parse(*arguments: str, parser: argparse.ArgumentParser | None = None) -> arg
 def test_bf16_does_not_mean_tpu(arguments, bf16, tpu):
     args = parse(*arguments)
     assert (args.bf16, args.tpu) == (bf16, tpu)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fast", "advice"),
+    [
+        (["--cpu"], True, "--bf16 trains faster than float32"),
+        (["--cpu"], False, ""),
+        (["--cpu", "--bf16"], True, ""),
+        (["--cpu", "--fp16"], True, "--fp16 is several times slower .* use --bf16"),
+        (["--cpu", "--fp16"], False, "--fp16 is several times slower .* leave it out"),
+        (["--cpu", "--memory-efficient-fp16"], True, "--fp16 is several times slower"),
+    ],
+)
+def test_a_cpu_is_advised_on_precision(arguments, fast, advice, monkeypatch, caplog):
+    caplog.set_level("INFO", "fairseq_cgc")
+    monkeypatch.setattr(training, "has_fast_bfloat16", lambda: fast)
+    training._advise_on_precision(convert_namespace_to_omegaconf(parse(*arguments)))
+    assert len(caplog.messages) == bool(advice)
+    assert re.search(advice, "".join(caplog.messages))
+
+
+def test_fast_bfloat16_is_what_torch_says(monkeypatch):
+    for avx512, amx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=avx512: answer)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=amx: answer)
+        assert has_fast_bfloat16() == (avx512 or amx)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert has_fast_bfloat16() is False
+
+
+def test_importing_fairseq_asks_for_no_tensorboard():
+    program = "import sys, logging; sys.modules['tensorboardX'] = None; import fairseq_cgc"
+    done = run_python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_copy_that_breaks_off_leaves_the_last_checkpoint(monkeypatch, tmp_path):

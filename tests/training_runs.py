@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairseq_cgc.vision.training.log import read_log
+from fairseq_cgc.vision.training_log import read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
+
+
+def check_can_draw() -> None:
+    """Raise UserError if matplotlib is not installed; for commands that draw in the end."""
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from error
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -15,11 +24,10 @@ def new_figure(width: float, height: float) -> Any:
     Raises:
         UserError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from error
+    check_can_draw()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     # Not pyplot: it would choose a window system and keep the figure for ever.
     FigureCanvasAgg(figure)

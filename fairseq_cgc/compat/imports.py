@@ -51,9 +51,11 @@ def silence_missing_layers() -> None:
 
 def import_without_debug_logging() -> None:
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers, level, disabled = list(root.handlers), root.level, root.manager.disable
+    logging.disable(logging.INFO)  # "Please install tensorboardX", also to those who do not log
     importlib.import_module("fairseq.models")
     importlib.import_module("fairseq.tasks")
+    logging.disable(disabled)
     root.handlers[:] = handlers
     root.setLevel(level)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,9 @@ import torch
 
 from fairseq_cgc.compat.processes import refuse_to_train_alone
 from fairseq_cgc.compat.starting import forget_initial_weights
+from fairseq_cgc.core.processor import has_fast_bfloat16
+
+logger = logging.getLogger(__name__)
 
 
 def keep_the_last_batch() -> None:
@@ -43,6 +47,7 @@ def repair_trainer() -> None:
             refuse_to_train_alone(cfg)
             with open_dict(cfg):
                 _adjust(cfg)
+            _advise_on_precision(cfg)
         init(self, cfg, *args, **kwargs)
 
     get_train_iterator = Trainer.get_train_iterator
@@ -83,6 +88,19 @@ def _end_workers(epoch_iterator: Any) -> None:
     workers: Any = getattr(loader, "_iterator", None)
     if hasattr(workers, "_shutdown_workers"):
         workers._shutdown_workers()
+
+
+def _advise_on_precision(cfg: Any) -> None:
+    """Log one line where a CPU would train faster in another precision."""
+    common = cfg.common
+    if cfg.distributed_training.distributed_rank or (torch.cuda.is_available() and not common.cpu):
+        return
+    fast = has_fast_bfloat16()
+    if common.fp16 or common.memory_efficient_fp16:
+        instead = "use --bf16" if fast else "leave it out (--bf16 is fast on newer CPUs only)"
+        logger.warning("--fp16 is several times slower than float32 on a CPU; %s", instead)
+    elif fast and not (common.bf16 or common.memory_efficient_bf16 or common.amp):
+        logger.info("this CPU has fast bfloat16: --bf16 trains faster than float32")
 
 
 def _adjust(cfg: Any) -> None:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq_cgc.analysis.figures import check_can_draw
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.translator import Translator
@@ -68,6 +69,7 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
     Raises:
         UserError: if a step fails.
     """
+    check_can_draw()
     sizes = sizes or DemoSizes()
     corpus = out / "corpus"
     logger.info("1/5 corpus: German and English sentences from a grammar")

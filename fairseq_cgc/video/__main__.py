@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.video.table import lines
 from fairseq_cgc.vision.table import run
 
@@ -15,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.vision.table import lines, run
 
 
@@ -14,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.counting import cost
 from fairseq_cgc.vision.published import MODELS, TABLE_3A, TABLE_3B, Published
 from fairseq_cgc.vision.registry import SUFFIX, architecture, list_models
@@ -90,11 +88,8 @@ def run(prog: str, description: str, lines: Callable[..., Iterator[str]]) -> Non
     parser.add_argument("model", nargs="*", help="these models only (default: all of them)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     args = parser.parse_args()
-    try:
-        for line in lines(args.model, markdown=args.markdown):
-            print(line, flush=True)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    for line in lines(args.model, markdown=args.markdown):
+        print(line, flush=True)
 
 
 def _cells(row: Published) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def test_the_command(counted, monkeypatch, capsys):
 
 def test_unknown_names_end_the_command(counted, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["video", "c3d"])
-    with pytest.raises(SystemExit, match="^error: there is no model 'c3d'; allowed are tsn"):
+    with pytest.raises(UserError, match="^there is no model 'c3d'; allowed are tsn"):
         main()
 
 

@@ -66,5 +66,5 @@ def test_the_command(counted, monkeypatch, capsys):
 
 def test_unknown_names_end_the_command(counted, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["vision", "resnet9"])
-    with pytest.raises(SystemExit, match="^error: there is no model 'resnet9'; allowed are bam"):
+    with pytest.raises(UserError, match="^there is no model 'resnet9'; allowed are bam"):
         main()

@@ -23,12 +23,12 @@ from fairseq_cgc.vision.training.checkpoints import (
 from fairseq_cgc.vision.training.data import Data
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.log import Log
 from fairseq_cgc.vision.training.processes import Processes, progress_bar
 from fairseq_cgc.vision.training.record import keep_record
 from fairseq_cgc.vision.training.samples import Samples
 from fairseq_cgc.vision.training.seeds import derive_seed
 from fairseq_cgc.vision.training.training_settings import TrainingSettings, option_of
+from fairseq_cgc.vision.training_log import Log
 
 logger = logging.getLogger(__name__)
 

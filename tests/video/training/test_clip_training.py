@@ -17,9 +17,9 @@ from fairseq_cgc.video.training.settings import VideoSettings
 from fairseq_cgc.vision.training.batches import Standardise
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.log import read_log
 from fairseq_cgc.vision.training.processes import Processes
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
+from fairseq_cgc.vision.training_log import read_log
 
 ALONE = Processes(torch.device("cpu"))
 

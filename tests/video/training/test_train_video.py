@@ -13,7 +13,7 @@ from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.video.training import motion
 from fairseq_cgc.vision import create_model
-from fairseq_cgc.vision.training.log import read_log
+from fairseq_cgc.vision.training_log import read_log
 
 TINY = ["--model", "tsn", "--num-frames", "2", "--epochs", "2", "--workers", "0"]
 FRAMES = ["--preset", "something_v1", *TINY, "--backbone", "resnet8_cifar", "--milestones", "1"]

@@ -16,9 +16,9 @@ from fairseq_cgc.vision.training import trainer as trainer_module
 from fairseq_cgc.vision.training.batches import Standardise, training_batches
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.log import read_log
 from fairseq_cgc.vision.training.seeds import derive_seed
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
+from fairseq_cgc.vision.training_log import read_log
 
 
 class Interrupted(Exception):

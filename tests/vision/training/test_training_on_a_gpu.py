@@ -10,8 +10,8 @@ from training_runs import weights
 
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training.evaluation import evaluate
-from fairseq_cgc.vision.training.log import read_log
 from fairseq_cgc.vision.training.processes import Processes
+from fairseq_cgc.vision.training_log import read_log
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 GATED = {"model": "resnet8_cifar_cgc", "lr": 0.01}

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.log import LOG, Log, read_log
+from fairseq_cgc.vision.training_log import LOG, Log, read_log
 
 
 def test_lines_after_the_checkpoint_are_removed(tmp_path):

@@ -3,8 +3,8 @@
     python scripts/average_checkpoints.py SAVE_DIR --last-epochs 10 --output average.pt
     python scripts/average_checkpoints.py a.pt b.pt c.pt --output average.pt
 
-The result is for evaluation and translation: it has no optimizer state. An average is replaced,
-any other file is not.
+The result is for evaluation and translation: it has no optimizer state. An existing average is
+replaced; any other existing file is not.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ def main() -> None:
     )
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="SAVE_DIR_OR_FILE",
-        help="one --save-dir of fairseq-train, or the checkpoints themselves",
+        help="a --save-dir of fairseq-train, or the checkpoints themselves",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write"
     )
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--last-epochs", type=int, metavar="N", help="the last N epochs")
     choice.add_argument(
-        "--last-updates", type=int, metavar="N", help="the last N saved within epochs"
+        "--last-epochs", type=int, metavar="N", help="the checkpoints of the last N epochs"
     )
-    choice.add_argument("--best", type=int, metavar="N", help="the best N by validation")
+    choice.add_argument(
+        "--last-updates", type=int, metavar="N", help="the last N checkpoints saved within epochs"
+    )
+    choice.add_argument(
+        "--best", type=int, metavar="N", help="the N best checkpoints by validation"
+    )
     arguments = parser.parse_args()
 
     selection = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
@@ -42,7 +46,9 @@ def main() -> None:
     if len(arguments.inputs) == 1 and arguments.inputs[0].is_dir():
         paths = select_checkpoints(arguments.inputs[0], **selection)
     elif chosen:
-        raise UserError("--last-epochs, --last-updates and --best need one folder of checkpoints")
+        raise UserError(
+            "--last-epochs, --last-updates and --best need a single folder of checkpoints"
+        )
     else:
         paths = arguments.inputs
     check_may_be_replaced(arguments.output)

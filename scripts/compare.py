@@ -25,14 +25,16 @@ def main() -> None:
     )
     parser.add_argument("reference", type=Path, help="reference translations")
     parser.add_argument("system_a", type=Path, help="the baseline")
-    parser.add_argument("system_b", type=Path, help="what is compared with it")
-    parser.add_argument("--source", type=Path, help="what was translated, for the page")
-    parser.add_argument("--names", metavar="A,B", help="of the systems (from the files' names)")
-    parser.add_argument("--lowercase", action="store_true", help="disregard case")
+    parser.add_argument("system_b", type=Path, help="the system to compare with it")
+    parser.add_argument("--source", type=Path, help="the source text, shown on the page")
+    parser.add_argument(
+        "--names", metavar="A,B", help="names of the systems (default: from the file names)"
+    )
+    parser.add_argument("--lowercase", action="store_true", help="ignore case")
     parser.add_argument(
         "--target-lang", default="", metavar="LANG",
-        help="language code, such as de or zh_CN; BLEU splits Chinese, Japanese and Korean in "
-        "their own way",
+        help="target language, such as de or zh_CN; BLEU has special tokenisers for Chinese, "
+        "Japanese and Korean",
     )  # fmt: skip
     parser.add_argument(
         "--tokenized", action="store_true", help="do not warn that the text is tokenised"
@@ -40,13 +42,13 @@ def main() -> None:
     parser.add_argument(
         "--test", default="bootstrap", metavar="NAME",
         help=f"{' or '.join(TESTS)} (%(default)s); the first is in effect one-sided, as in Moses "
-        "and sacreBLEU, the second two-sided",
+        "and sacreBLEU, the second is two-sided",
     )  # fmt: skip
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N",
         help="samples or trials of the test (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page to this file")
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="write an HTML page to this file")
     parser.add_argument(
         "--top", type=int, default=50, metavar="N", help="sentences on the page (%(default)s)"
     )

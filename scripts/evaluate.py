@@ -4,8 +4,8 @@
     python scripts/evaluate.py SAVE_DIR/checkpoint_best.pt --data DATA_BIN --split valid
     python scripts/evaluate.py SAVE_DIR --data DATA_BIN --sweep-lenpen 0.6,0.8,1.0,1.2
 
-Run again, it repeats only what is missing or has changed. It reports tokenised BLEU-4 as the paper
-does, sacreBLEU with and without regard to case, and chrF2. Compounds are never split at hyphens.
+If it is run again, it repeats only what is missing or has changed. It reports tokenised BLEU-4 as
+in the paper, cased and uncased sacreBLEU, and chrF2. Compounds are never split at hyphens.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def main() -> None:
     )
     parser.add_argument(
         "model", type=Path, metavar="SAVE_DIR_OR_CHECKPOINT",
-        help="--save-dir of the training, or one checkpoint",
+        help="the --save-dir of a training, or a checkpoint",
     )  # fmt: skip
-    parser.add_argument("--data", type=Path, required=True, help="folder of binarised data")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of binarised data (fairseq-preprocess)"
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--last-epochs", type=int, metavar="N",
@@ -41,32 +43,38 @@ def main() -> None:
         "there are fewer)",
     )  # fmt: skip
     choice.add_argument(
-        "--last-updates", type=int, metavar="N", help="average the last N saved within epochs"
+        "--last-updates",
+        type=int,
+        metavar="N",
+        help="average the last N checkpoints saved within epochs",
     )
-    choice.add_argument("--best", type=int, metavar="N", help="average the best N by validation")
+    choice.add_argument(
+        "--best", type=int, metavar="N", help="average the N best checkpoints by validation"
+    )
     choice.add_argument(
         "--no-average", action="store_true",
-        help="use the file as it is (default for a file), or checkpoint_best.pt of the folder",
+        help="evaluate the checkpoint as it is (default for a file); of a folder, "
+        "checkpoint_best.pt",
     )  # fmt: skip
     parser.add_argument("--split", default="test", help="split to translate (%(default)s)")
     parser.add_argument(
         "--reference", type=Path,
-        help="raw references for sacreBLEU and chrF (those stored with the data)",
+        help="file of raw references for sacreBLEU and chrF (default: those stored with the data)",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, help="folder for the results (beside the checkpoint)"
+        "--output", type=Path, help="folder for the results (default: beside the checkpoint)"
     )
     SearchOptions.add_arguments(parser)
     parser.add_argument(
         "--sweep-lenpen", metavar="X,Y,...",
-        help=f"try these length penalties on {TUNING_SPLIT!r}, take the one with the best "
-        "tokenised BLEU-4 for --split, and record how all did",
+        help=f"try these length penalties on the {TUNING_SPLIT!r} split, use the one with the best "
+        "tokenised BLEU-4 for --split, and record the scores of all",
     )  # fmt: skip
     # A value that is there already is not replaced by the default: None shows what was not given.
     arguments = parser.parse_args(namespace=argparse.Namespace(lenpen=None))
     lenpens = None if arguments.sweep_lenpen is None else parse_lenpens(arguments.sweep_lenpen)
     if lenpens is not None and arguments.lenpen is not None:
-        raise UserError("--lenpen and --sweep-lenpen exclude each other; give one of them")
+        raise UserError("--lenpen and --sweep-lenpen cannot be used together")
     if arguments.lenpen is None:
         arguments.lenpen = SearchOptions.lenpen
 

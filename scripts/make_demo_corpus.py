@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--train", type=int, default=12000, help=f"training pairs{together}")
     parser.add_argument("--valid", type=int, default=500, help="validation pairs")
     parser.add_argument("--test", type=int, default=500, help="test pairs")
-    parser.add_argument("--seed", type=int, default=1, help="another seed gives other sentences")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sentences")
     return parser.parse_args()
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1,
-        help="processes; 1 gives each line out at once (%(default)s)",
+        help="number of processes; with 1, each line is printed at once (%(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
     check_language(args.lang, "--lang")

@@ -3,8 +3,8 @@
     python scripts/translate.py CHECKPOINT --data DATA_BIN --input text.de --output text.en
     echo "Guten Morgen." | python scripts/translate.py CHECKPOINT --data DATA_BIN
 
-With --input and --output an interrupted run goes on where it stopped. One that has ended
-translates again.
+With --input and --output, an interrupted run continues where it stopped. A finished run translates
+everything again.
 """
 
 from __future__ import annotations
@@ -34,18 +34,21 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="a trained model")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DATA_BIN",
-        help="the folder that it was trained on, with dictionaries and preparation.json",
+        help="the data folder it was trained on, with dictionaries and preparation.json",
     )  # fmt: skip
     parser.add_argument(
-        "--input", type=Path, metavar="FILE", help="UTF-8 text, or .gz (standard input)"
+        "--input",
+        type=Path,
+        metavar="FILE",
+        help="UTF-8 text, plain or .gz (default: standard input)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="file to write (standard output)"
+        "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
     )
     parser.add_argument(
         "--buffer-size", type=int, metavar="N",
-        help=f"lines read before any is translated; more is faster ({BUFFER_SIZE}; 1 where they "
-        "are typed)",
+        help=f"number of lines to read before translating; more is faster (default: {BUFFER_SIZE}, "
+        "or 1 when they are typed)",
     )  # fmt: skip
     SearchOptions.add_arguments(parser)
     arguments = parser.parse_args()

@@ -63,9 +63,12 @@ class TestExperiment:
         assert (lightconv["system"], cgc["system"]) == ("lightconv", "cgc")
         assert cgc["parameters"] - lightconv["parameters"] == 2660  # the gates of 3, 7, 15, 31
         assert len(cgc["p_values"]) == 1 and lightconv["p_values"] == []
+        # Of the 12 updates, those of the second epoch are in no epoch's checkpoint.
         weights = json.loads((reproduced / "results.json").read_text())["runs"][0]["weights"]
+        assert list(weights) == ["checkpoint1.pt"] and weights["checkpoint1.pt"] < 12
         text = (reproduced / "results.md").read_text(encoding="utf-8")
-        assert f"(updates {', '.join(map(str, weights.values()))})" in text
+        assert "Updates trained: 12." in text
+        assert f"Weights scored: checkpoint1.pt (update {weights['checkpoint1.pt']})" in text
         names = ("results.md", "results.json", "results.png", "curves.png")
         assert all((reproduced / name).stat().st_size for name in names)
         outputs = [reproduced / f"{system}-seed1/test.beam2" for system in ("lightconv", "cgc")]

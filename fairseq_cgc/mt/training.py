@@ -57,7 +57,7 @@ def train(
     }
     settings |= {f"{path.name} (SHA-256)": sha256_of(path) for path in _inputs(data_dir)}
     if _is_finished(save_dir, settings):
-        logger.info("%s: trained before", save_dir)
+        logger.info("%s: already trained", save_dir)
         return
     _write_stamp(save_dir, settings, finished=False)
     output = save_dir / "output.log"

@@ -256,6 +256,6 @@ def _notes(
         if has_case and not lowercase and all(line == line.lower() for line in lines):
             notes.append(
                 f"{name} is all lower case and the references are not "
-                "(give --lowercase to disregard case)"
+                "(give --lowercase to ignore case)"
             )
     return notes

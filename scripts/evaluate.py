@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args(namespace=argparse.Namespace(lenpen=None))
     lenpens = None if arguments.sweep_lenpen is None else parse_lenpens(arguments.sweep_lenpen)
     if lenpens is not None and arguments.lenpen is not None:
-        raise UserError("--lenpen and --sweep-lenpen cannot be used together")
+        raise UserError("--lenpen and --sweep-lenpen exclude each other; give one of them")
     if arguments.lenpen is None:
         arguments.lenpen = SearchOptions.lenpen
 

@@ -113,16 +113,21 @@ def _pass(
         for start in range(0, len(x), size):
             rows = x[start : start + size]
             targets = target[start : start + size].unsqueeze(1)
-            scores = (rows @ weight.t()).log_softmax(1, dtype=wide)
-            nll = -scores.gather(1, targets).sum()
-            sums[0] += on_target * nll - share * scores.sum()
-            sums[1] += nll
+            scores = (rows @ weight.t()).to(wide)
+            of_targets, total = scores.gather(1, targets), scores.sum(1, keepdim=True)
             if count_correct:
                 sums[2] += (scores.argmax(1, keepdim=True) == targets).sum()
+            # The softmax in place: fresh memory costs more than the exponentials.
+            largest = scores.amax(1, keepdim=True)
+            partition = scores.sub_(largest).exp_().sum(1, keepdim=True)
+            logsumexp = largest + partition.log()
+            nll = (logsumexp - of_targets).sum()
+            sums[0] += on_target * nll + share * (types * logsumexp - total).sum()
+            sums[1] += nll
             if not any(wanted):
                 continue
             # The derivative: softmax minus the smoothed target.
-            grad = scores.exp_().sub_(share)
+            grad = scores.div_(partition).sub_(share)
             grad.scatter_add_(1, targets, grad.new_tensor(-on_target).expand(targets.shape))
             grad = (grad if scale is None else grad.mul_(scale)).to(x.dtype)
             if grad_x is not None:

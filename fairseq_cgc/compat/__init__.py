@@ -40,7 +40,11 @@ from fairseq_cgc.compat.imports import (
 from fairseq_cgc.compat.master_weights import keep_master_weights
 from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
-from fairseq_cgc.compat.search import forbid_repeated_ngrams
+from fairseq_cgc.compat.search import (
+    forbid_repeated_ngrams,
+    generate_shards,
+    keep_diverse_groups_apart,
+)
 from fairseq_cgc.compat.starting import check_start_of_training
 from fairseq_cgc.compat.terminating import save_on_sigterm
 from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
@@ -223,5 +227,12 @@ FIXES = (
         _always,
         forbid_repeated_ngrams,
     ),
+    Fix(
+        "diverse groups",
+        "--diverse-beam-groups counts the overlaps of other sentences, or ends in an IndexError",
+        _always,
+        keep_diverse_groups_apart,
+    ),
+    Fix("shards", "--num-shards and --shard-id are ignored", _always, generate_shards),
     Fix("user-dir", "two copies of this package are hard to tell", _always, repair_user_dir),
 )

@@ -38,6 +38,7 @@ from fairseq_cgc.compat.imports import (
     silence_warnings,
 )
 from fairseq_cgc.compat.master_weights import keep_master_weights
+from fairseq_cgc.compat.mistakes import check_search
 from fairseq_cgc.compat.processes import join_processes
 from fairseq_cgc.compat.resuming import keep_early_stopping
 from fairseq_cgc.compat.search import (
@@ -233,6 +234,7 @@ FIXES = (
         _always,
         keep_diverse_groups_apart,
     ),
+    Fix("beams", "--beam 0 and --nbest 0 end in a traceback", _always, check_search),
     Fix("shards", "--num-shards and --shard-id are ignored", _always, generate_shards),
     Fix("user-dir", "two copies of this package are hard to tell", _always, repair_user_dir),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.compat.languages import fill_languages, warn_of_raw_text
+from fairseq_cgc.compat.mistakes import explain
 from fairseq_cgc.core.encoding import use_utf8
 from fairseq_cgc.core.errors import UserError
 
@@ -126,12 +127,13 @@ def show_user_errors_in_one_line() -> None:
         reason: BaseException | None = error
         while reason is not None and not isinstance(reason, UserError):
             reason = reason.__cause__ or reason.__context__
-        if reason is None and isinstance(error, _MISTAKEN_PATHS):
-            reason = error
-        if reason is None:
+        told = str(reason) if reason is not None else explain(error)
+        if told is None and isinstance(error, _MISTAKEN_PATHS):
+            told = str(error)
+        if told is None:
             show(kind, error, traceback)
         else:
-            print(f"error: {reason}", file=sys.stderr)
+            print(f"error: {told}", file=sys.stderr)
 
     sys.excepthook = excepthook
     # hydra handles exceptions itself and prints those of this class in one line.

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fairseq_cgc.compat.mistakes import check_training
 from fairseq_cgc.core.errors import UserError
 
 _RESTORE_FILE = "checkpoint_last.pt"  # fairseq's default of --restore-file
@@ -32,6 +33,7 @@ def check_start_of_training() -> None:
     def add_defaults_and_check(cfg: Any) -> None:
         add_defaults(cfg)
         _check_start(cfg)
+        check_training(cfg)
 
     for name, module in list(sys.modules.items()):
         names = vars(module) if name.startswith(("fairseq", "__main__", "__mp_main__")) else {}

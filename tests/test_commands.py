@@ -221,6 +221,7 @@ def test_hydra_train_with_an_architecture(toy_data, tmp_path):
         f"task.data={toy_data}",
         f"common.user_dir={toy.ROOT / 'fairseq_cgc'}",
         *("common.cpu=true", "common.bf16=true", "dataset.max_tokens=400"),
+        *("model.decoder_ffn_embed_dim=64", "model.attention_dropout=0.1"),  # no preset lists them
         *("optimizer=adam", "lr_scheduler=inverse_sqrt", "optimization.lr=[0.001]"),
         *("optimization.max_update=2", f"checkpoint.save_dir={tmp_path / 'save'}"),
         f"hydra.run.dir={tmp_path}",

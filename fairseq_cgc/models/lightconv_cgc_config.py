@@ -142,14 +142,14 @@ def _boolean(text: str) -> bool:
 
 def architectures() -> list[str]:
     """Names of the architectures beside ``lightconv_cgc`` itself."""
-    return sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
+    names = {path.stem for path in (CONFIG_DIR / "model").glob("*.yaml")}
+    return sorted(names - {"lightconv_cgc"})
 
 
 def architecture_values(name: str) -> dict[str, Any]:
     """What the architecture ``name`` sets: option to value."""
     values = yaml.safe_load((CONFIG_DIR / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
-    del values["_name"]
-    return values
+    return {option: values[option] for option in values if option not in ("defaults", "_name")}
 
 
 def resolve(cfg: Any) -> argparse.Namespace:

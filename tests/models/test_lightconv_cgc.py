@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from fairseq import options, tasks
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
@@ -174,10 +175,17 @@ def test_gates_do_not_repeat_the_random_numbers_of_other_parameters():
 
 def hydra_model(arch: str) -> Any:
     """The model node that ``fairseq-hydra-train model=ARCH`` composes."""
-    values: Any = {"_name": "lightconv_cgc"}
-    if arch != "lightconv_cgc":
-        values = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "model" / f"{arch}.yaml"))
+    base, own = (
+        OmegaConf.load(CONFIG_DIR / "model" / f"{n}.yaml") for n in ("lightconv_cgc", arch)
+    )
+    values: Any = OmegaConf.to_container(OmegaConf.merge(base, own))
+    values.pop("defaults", None)
     return OmegaConf.create({"model": values, "task": TranslationConfig()}).model
+
+
+def test_hydra_takes_every_option_without_a_plus():
+    listed = yaml.safe_load((CONFIG_DIR / "model" / "lightconv_cgc.yaml").read_text())
+    assert listed == {**vars(LightConvCGCConfig()), "_name": "lightconv_cgc"}
 
 
 @pytest.mark.parametrize("arch", ["lightconv_cgc", *architectures()])

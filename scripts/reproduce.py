@@ -132,7 +132,11 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--seeds", default="1", help="separated by commas (%(default)s)")
     parser.add_argument("--beam", help="beam sizes, separated by commas (the protocol's)")
-    parser.add_argument("--max-update", type=int, help="updates (the protocol's)")
+    parser.add_argument(
+        "--max-update", type=int,
+        help="updates (the protocol's); a larger number than before extends the runs, and keeps "
+        "what they had come to in RUN/stage-UPDATES",
+    )  # fmt: skip
     parser.add_argument(
         "--last-epochs", type=int, help="epoch checkpoints to average (the protocol's)"
     )

@@ -163,6 +163,17 @@ def test_an_interrupted_training_stops_early_at_the_same_epoch(toy_data, tmp_pat
     assert state["early_stop"]["num_runs"] == 3
 
 
+def test_an_extended_training_stops_early_at_the_same_epoch(toy_data, tmp_path):
+    """The validation that --max-update causes within an epoch does not count."""
+    for limit in (["--max-update", "2"], ["--max-update", "14"], []):
+        toy.succeed(toy.train(toy_data, tmp_path, *NOTHING_LEARNT, *limit))
+        best = safe_load(tmp_path / "checkpoint_best.pt")
+    state = safe_load(tmp_path / "checkpoint_last.pt")["extra_state"]
+    assert state["train_iterator"]["epoch"] == 5
+    assert state["early_stop"]["num_runs"] == 3
+    assert best["extra_state"]["train_iterator"]["iterations_in_epoch"] == 0  # of a whole epoch
+
+
 @pytest.fixture(scope="module")
 def stopped_early(toy_data, tmp_path_factory):
     """The last checkpoint of a training that --patience has ended."""

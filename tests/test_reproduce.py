@@ -13,8 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import toy
 from release import write_release
+
+from fairseq_cgc.compat import safe_load
 
 SCRIPT = toy.ROOT / "scripts" / "reproduce.py"
 OPTIONS = [
@@ -89,11 +92,11 @@ class TestExperiment:
         assert table in result.stdout
 
     def test_a_changed_setting_is_refused(self, reproduced: Path, release: Path) -> None:
-        changed = [*OPTIONS, "--max-update", "13"]
+        changed = [*OPTIONS, "--max-update", "11"]
         result = reproduce("multi30k", "--data", release, "--out", reproduced, *changed)
         assert result.returncode == 1
         error = result.stderr.strip().splitlines()[-1]
-        assert error.startswith("error: ") and "--max-update 12, now it is 13" in error
+        assert error.startswith("error: ") and "--max-update 12, now it is 11" in error
         assert "Traceback" not in result.stderr
 
     def test_a_reference_of_the_wrong_length_is_refused_before_training(
@@ -134,6 +137,37 @@ class TestExperiment:
         assert (reproduced / "results.json").read_bytes() == before
         standing = json.loads((reproduced / "standing.json").read_text())
         assert all(run["scored"] for run in standing["runs"])
+
+    def test_extended_it_ends_in_the_weights_of_one_that_ran_through(
+        self, reproduced: Path, release: Path, tmp_path: Path
+    ) -> None:
+        """Killed while it is extended, too; and what it had come to before is kept."""
+        out = tmp_path / "out"
+        options = [*OPTIONS, "--systems", "cgc"]
+        arguments = ["multi30k", "--data", reproduced / "data", "--out", out, *options]
+        toy.succeed(reproduce(*arguments, "--max-update", "7"))
+        first = result_of(out)
+        run, whole = out / "cgc-seed1", reproduced / "cgc-seed1"
+        stamp = (run / "checkpoint_last.pt").stat().st_mtime_ns
+        with subprocess.Popen(
+            command(*arguments),
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while (run / "checkpoint_last.pt").stat().st_mtime_ns == stamp:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        toy.succeed(reproduce(*arguments))
+        for name in ("checkpoint_last.pt", "checkpoint_best.pt", "average-last-epochs-*.pt"):
+            ours, theirs = (safe_load(next(folder.glob(name))) for folder in (run, whole))
+            assert ours["model"].keys() == theirs["model"].keys()
+            assert all(torch.equal(ours["model"][k], theirs["model"][k]) for k in ours["model"])
+        toy.succeed(reproduce(*arguments, "--max-update", "7"))
+        assert result_of(out) == first
+        assert len(list((run / "stage-7").glob("*.pt"))) == 1
+        assert json.loads((run / "training.json").read_text())["settings"]["--max-update"] == "12"
 
     def test_killed_at_any_moment_it_ends_in_the_same_table(
         self, reproduced: Path, release: Path, tmp_path: Path

@@ -205,7 +205,8 @@ FIXES = (
     ),
     Fix(
         "resuming",
-        "a resumed run forgets its count of --patience, and trains on when it had ended",
+        "a resumed run forgets its count of --patience, and trains on when it had ended; one whose "
+        "--max-update is raised counts the validation at the old end",
         _always,
         keep_early_stopping,
     ),

@@ -37,6 +37,7 @@ def keep_early_stopping() -> None:
     @functools.wraps(load)
     def load_checkpoint(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         extra_state, epoch_itr = load(cfg, trainer, **kwargs)
+        _leave_out_the_last_validation()
         if extra_state is not None:
             if not begins_anew(cfg, trainer):
                 vars(_should_stop_early()).update(extra_state.get(_KEY, {}))
@@ -48,6 +49,61 @@ def keep_early_stopping() -> None:
 
     Trainer.save_checkpoint = save_checkpoint
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def _leave_out_the_last_validation() -> None:
+    """Let the validation that --max-update causes within an epoch leave no trace in a longer run.
+
+    It counts neither for ``--patience`` nor as best: the same training with a larger
+    ``--max-update`` ends as if it had not been stopped in between. Only a run that has no
+    ``checkpoint_best.pt`` yet writes one.
+    """
+    from fairseq import checkpoint_utils
+
+    module = train_module()
+    validate_and_save = module.validate_and_save
+    if hasattr(validate_and_save, "leaves_out_the_last"):
+        return
+
+    def validate_and_save_uncounted(
+        cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: list[str], end_of_epoch: bool
+    ) -> Any:
+        if not _is_cut_off(cfg, trainer.get_num_updates(), end_of_epoch):
+            return validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
+        cfg = cfg.copy()  # the trainer's own is what checkpoints record
+        cfg.checkpoint.patience = -1
+        save, write = checkpoint_utils.save_checkpoint, trainer.save_checkpoint
+        # fairseq's function finds its "best" at its own name, which is the function below.
+        is_first = not hasattr(save, "best")
+
+        @functools.wraps(save)
+        def save_uncounted(cfg: Any, trainer: Any, epoch_itr: Any, val_loss: Any) -> Any:
+            return save(cfg, trainer, epoch_itr, val_loss if is_first else None)
+
+        def write_uncounted(filename: str, extra_state: dict[str, Any]) -> Any:
+            if is_first:
+                extra_state.pop("best", None)
+            return write(filename, extra_state)
+
+        checkpoint_utils.save_checkpoint, trainer.save_checkpoint = save_uncounted, write_uncounted
+        try:
+            return validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
+        finally:
+            checkpoint_utils.save_checkpoint = save
+            del trainer.save_checkpoint
+
+    validate_and_save_uncounted.leaves_out_the_last = True  # type: ignore[attr-defined]
+    module.validate_and_save = validate_and_save_uncounted
+
+
+def _is_cut_off(cfg: Any, updates: int, end_of_epoch: bool) -> bool:
+    """Whether --max-update, and nothing else, has fairseq validate after this update."""
+    intervals = cfg.checkpoint.save_interval_updates, cfg.dataset.validate_interval_updates
+    return (
+        not end_of_epoch
+        and 0 < cfg.optimization.max_update <= updates
+        and not any(interval > 0 and updates % interval == 0 for interval in intervals)
+    )
 
 
 def begins_anew(cfg: Any, trainer: Any) -> bool:

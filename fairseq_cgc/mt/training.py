@@ -24,9 +24,12 @@ logger = logging.getLogger(__name__)
 
 #: In the save folder: what fairseq logged, in JSON.
 LOG = "train.log"
-_STAMP = "training.json"
+#: Likewise: the settings, and whether the training has ended.
+STAMP = "training.json"
 #: What may differ between the parts of an interrupted training.
 _FREE = ("--cpu", "--keep-last-epochs", "--log-interval", "--num-workers")
+#: Learning rates that do not depend on the last update: such a training can be extended.
+_ENDLESS = ("fixed", "inverse_sqrt")
 
 
 def train(
@@ -40,6 +43,9 @@ def train(
 ) -> None:
     """Train until fairseq ends by itself; a training that has ended is not started again.
 
+    With a larger ``--max-update`` than before it goes on, to the weights of a training that was not
+    ended in between.
+
     Args:
         data_dir: binarised data.
         save_dir: folder for checkpoints, logs and the record of the settings.
@@ -52,11 +58,8 @@ def train(
     Raises:
         UserError: if the folder holds a training with other settings or data, or fairseq fails.
     """
-    settings = {
-        option: " ".join(values) or "on" for option, values in merge_options(options).items()
-    }
-    settings |= {f"{path.name} (SHA-256)": sha256_of(path) for path in _inputs(data_dir)}
-    if _is_finished(save_dir, settings):
+    settings = _settings(data_dir, options)
+    if _updates_before(save_dir, settings) == int(settings["--max-update"]):
         logger.info("%s: already trained", save_dir)
         return
     _write_stamp(save_dir, settings, finished=False)
@@ -81,6 +84,14 @@ def train(
     _write_stamp(save_dir, settings, finished=True)
 
 
+def finished_updates(data_dir: Path, save_dir: Path, options: Sequence[str]) -> int | None:
+    """The ``--max-update`` of the training in ``save_dir`` that has ended; None if none has.
+
+    Arguments and errors are those of :func:`train`.
+    """
+    return _updates_before(save_dir, _settings(data_dir, options))
+
+
 def training_arguments(save_dir: Path, options: Sequence[str]) -> list[str]:
     """``options`` with those that say where checkpoints and log go."""
     files = ["--save-dir", str(save_dir), "--log-format", "json", "--log-file"]
@@ -93,29 +104,44 @@ def _inputs(data_dir: Path) -> list[Path]:
     return sorted(path for pattern in patterns for path in data_dir.glob(pattern))
 
 
-def _is_finished(save_dir: Path, settings: Mapping[str, str]) -> bool:
-    """Whether the training has ended; False if it is new or was interrupted."""
-    path = save_dir / _STAMP
+def _settings(data_dir: Path, options: Sequence[str]) -> dict[str, str]:
+    """What a training that continues must have in common with the one before."""
+    settings = {
+        option: " ".join(values) or "on" for option, values in merge_options(options).items()
+    }
+    return settings | {f"{path.name} (SHA-256)": sha256_of(path) for path in _inputs(data_dir)}
+
+
+def _updates_before(save_dir: Path, settings: Mapping[str, str]) -> int | None:
+    """The ``--max-update`` of a training that has ended; None if it is new or was interrupted."""
+    path = save_dir / STAMP
     if not path.exists():
         if any(save_dir.glob("checkpoint*.pt")):
-            raise UserError(f"{save_dir} has checkpoints, but no {_STAMP}: give another folder")
-        return False
+            raise UserError(f"{save_dir} has checkpoints, but no {STAMP}: give another folder")
+        return None
     try:
         stamp = json.loads(path.read_text(encoding="utf-8"))
         found, finished = dict(stamp["settings"]), bool(stamp["finished"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error})") from error
     for key in dict.fromkeys([*settings, *found]):
-        if key not in _FREE and found.get(key) != settings.get(key):
-            raise UserError(
-                f"{save_dir} was trained with {key} {found.get(key, 'off')}, now it is "
-                f"{settings.get(key, 'off')}; give another output folder, or remove this one"
-            )
-    return finished
+        if key in _FREE or found.get(key) == settings.get(key):
+            continue
+        scheduler = settings.get("--lr-scheduler", "fixed")
+        why = ""
+        if key == "--max-update" and int(found[key]) < int(settings[key]):
+            if scheduler in _ENDLESS:
+                continue
+            why = f", and --lr-scheduler {scheduler} is not one that can be extended"
+        raise UserError(
+            f"{save_dir} was trained with {key} {found.get(key, 'off')}, now it is "
+            f"{settings.get(key, 'off')}{why}; give another output folder, or remove this one"
+        )
+    return int(found["--max-update"]) if finished else None
 
 
 def _write_stamp(save_dir: Path, settings: Mapping[str, str], *, finished: bool) -> None:
-    with new_file(save_dir / _STAMP) as partial:
+    with new_file(save_dir / STAMP) as partial:
         stamp = {"settings": settings, "finished": finished}
         partial.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 

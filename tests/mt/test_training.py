@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import toy
 
 from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.mt.cli import merge_options
 from fairseq_cgc.mt.curves import read_log
 from fairseq_cgc.mt.training import LOG, train
 
@@ -36,7 +38,7 @@ def test_it_trains_and_keeps_the_settings(trained: Path) -> None:
 
 
 def test_a_finished_training_is_not_started_again(
-    trained: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def start(*args: object, **kwargs: object) -> None:
         raise AssertionError("started")
@@ -44,14 +46,30 @@ def test_a_finished_training_is_not_started_again(
     monkeypatch.setattr("fairseq_cgc.mt.training.start_fairseq", start)
     # What decides nothing may differ.
     train(toy_data, trained, [*OPTIONS, "--log-interval", "77"], name="toy")
-    with pytest.raises(UserError, match=r"trained with --max-update 3, now it is 4; give another"):
-        train(toy_data, trained, [*OPTIONS, "--max-update", "4"], name="toy")
+    with pytest.raises(UserError, match=r"trained with --max-update 3, now it is 2; give another"):
+        train(toy_data, trained, [*OPTIONS, "--max-update", "2"], name="toy")
+    with pytest.raises(AssertionError, match="started"):  # it would go on
+        train(toy_data, _copy(trained, tmp_path), [*OPTIONS, "--max-update", "4"], name="toy")
     with pytest.raises(UserError, match=r"trained with --adam-eps off, now it is 1e-6"):
         train(toy_data, trained, [*OPTIONS, "--adam-eps", "1e-6"], name="toy")
     with pytest.raises(UserError, match=r"trained with --label-smoothing 0.1, now it is off"):
         place = OPTIONS.index("--label-smoothing")
         shorter = [*OPTIONS[:place], *OPTIONS[place + 2 :]]
         train(toy_data, trained, shorter, name="toy")
+
+
+def _copy(trained: Path, folder: Path) -> Path:
+    shutil.copy(trained / "training.json", folder)
+    return folder
+
+
+def test_a_schedule_that_knows_its_end_is_not_extended(toy_data: Path, tmp_path: Path) -> None:
+    options = [*OPTIONS, "--lr-scheduler", "cosine"]
+    settings = {k: " ".join(v) or "on" for k, v in merge_options(options).items()}
+    stamp = {"settings": settings, "finished": True}
+    (tmp_path / "training.json").write_text(json.dumps(stamp), encoding="utf-8")
+    with pytest.raises(UserError, match="now it is 9, and --lr-scheduler cosine is not one that"):
+        train(toy_data, tmp_path, [*options, "--max-update", "9"], name="toy")
 
 
 def test_other_data_are_refused(trained: Path, toy_data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -23,13 +23,19 @@ from fairseq_cgc.inference.binarised import split_files
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.cli import as_words, merge_options, shown_command, stop_fairseq
 from fairseq_cgc.mt.curves import Speed, read_log, training_speed
-from fairseq_cgc.mt.evaluation import evaluate, plain_references, prepare_model
+from fairseq_cgc.mt.evaluation import Model, evaluate, plain_references, prepare_model
 from fairseq_cgc.mt.experiments.parameters import count_parameters
 from fairseq_cgc.mt.experiments.protocol import Protocol
+from fairseq_cgc.mt.experiments.stages import (
+    is_stage,
+    keep_stage,
+    model_of_stage,
+    stage_folder,
+)
 from fairseq_cgc.mt.experiments.systems import SYSTEMS, system_options
 from fairseq_cgc.mt.scoring import Scores
 from fairseq_cgc.mt.trained import find_pipeline
-from fairseq_cgc.mt.training import LOG, train, training_arguments
+from fairseq_cgc.mt.training import LOG, finished_updates, train, training_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +100,23 @@ class Experiment:
                 raise UserError(f"--{name} is {getattr(self, option)}, but must be at least 1")
 
     def runs(self) -> list[Run]:
-        """All systems with the first seed, then with the next."""
-        return [
-            Run(system, seed, self.out / f"{system}-seed{seed}")
-            for seed in self.seeds
-            for system in self.systems
-        ]
+        """All systems with the first seed, then with the next.
+
+        Of a run that has been extended since, this is the stage with so many updates.
+        """
+        found = []
+        for seed in self.seeds:
+            for system in self.systems:
+                folder = self.out / f"{system}-seed{seed}"
+                stage = stage_folder(folder, self.max_update)
+                found.append(Run(system, seed, stage if stage.is_dir() else folder))
+        return found
+
+    @property
+    def max_update(self) -> int:
+        """Updates of every run."""
+        options = merge_options([*self.protocol.train_options, *self.extra_options])
+        return int(options["--max-update"][0])
 
     def train_options(self, run: Run) -> list[str]:
         """Options of ``fairseq-train`` for a run."""
@@ -206,28 +223,42 @@ class Experiment:
         try:
             environment = self._environment(slot)
             options = self.train_options(run)
+            if not is_stage(run.folder):
+                ended = finished_updates(self.data_dir, run.folder, options)
+                if ended is not None and ended < self.max_update:
+                    # Before it goes on, and the checkpoints of its last epochs are deleted.
+                    stage = keep_stage(run.folder, ended, self._model(run))
+                    self._score(replace(run, folder=stage), parameters, slot)
             train(
                 self.data_dir, run.folder, options,
                 name=run.name, environment=environment, position=slot,
             )  # fmt: skip
-            model = prepare_model(run.folder, {"last_epochs": self.last_epochs}, or_fewer=True)
-            scores, outputs = {}, {}
-            for beam in self.beams:
-                scores[beam], outputs[beam] = evaluate(
-                    model,
-                    self.data_dir,
-                    split=self.split,
-                    options=self.search(beam),
-                    reference=self.reference,
-                    output=run.folder / f"{self.split}.beam{beam}",
-                    device=self._device(slot),
-                )
-            speed = training_speed(read_log(run.folder / LOG))
-            names = [path.name for path in model.inputs]
-            weights = dict(zip(names, model.updates, strict=True))
-            return RunResult(run, parameters, weights, speed, scores, outputs)
+            return self._score(run, parameters, slot)
         finally:
             slots.put(slot)
+
+    def _score(self, run: Run, parameters: int, slot: int) -> RunResult:
+        model = self._model(run)
+        scores, outputs = {}, {}
+        for beam in self.beams:
+            scores[beam], outputs[beam] = evaluate(
+                model,
+                self.data_dir,
+                split=self.split,
+                options=self.search(beam),
+                reference=self.reference,
+                output=run.folder / f"{self.split}.beam{beam}",
+                device=self._device(slot),
+            )
+        speed = training_speed(read_log(run.folder / LOG))
+        names = [path.name for path in model.inputs]
+        weights = dict(zip(names, model.updates, strict=True))
+        return RunResult(run, parameters, weights, speed, scores, outputs)
+
+    def _model(self, run: Run) -> Model:
+        if is_stage(run.folder):
+            return model_of_stage(run.folder)
+        return prepare_model(run.folder, {"last_epochs": self.last_epochs}, or_fewer=True)
 
     def _device(self, slot: int) -> torch.device | None:
         gpus = 0 if self.cpu else torch.cuda.device_count()

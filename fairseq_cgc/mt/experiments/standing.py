@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.files import new_file
-from fairseq_cgc.mt.cli import merge_options
 from fairseq_cgc.mt.curves import read_log, training_speed
 from fairseq_cgc.mt.environment import describe_machine, versions
 from fairseq_cgc.mt.experiments.experiment import Experiment, Run
@@ -76,7 +75,7 @@ def write_standings(experiment: Experiment, found: list[Standing], command: str)
 
 
 def _standing(experiment: Experiment, run: Run, scored: bool) -> Standing:
-    limit = int(merge_options(experiment.train_options(run))["--max-update"][0])
+    limit = experiment.max_update
     try:
         log = read_log(run.folder / LOG)
     except UserError:  # not begun, or nothing logged yet

@@ -15,6 +15,8 @@ SYSTEMS = {
     "lightconv": "LightConv",
     "dynamic": "LightConv + dynamic encoder",
     "cgc": "LightConv + CGC encoder",
+    "cgc-heads": "LightConv + CGC encoder (norm over all heads)",
+    "cgc-source": "LightConv + CGC encoder, decoder gated by the source",
     "cgc-logits": "LightConv + CGC encoder (gate on logits)",
 }
 #: The four of Table 6.
@@ -28,6 +30,15 @@ _TRANSFORMER = {
         *("--encoder-layers", "4", "--decoder-layers", "4"),
         *("--encoder-attention-heads", "4", "--decoder-attention-heads", "4"),
     ],
+}
+#: The systems that are this package's model.
+_GATES = {
+    # fairseq's LightConv on this package's convolution.
+    "lightconv": ["--encoder-gate-target", "none"],
+    "cgc": [],
+    "cgc-heads": ["--encoder-gate-norm", "heads"],
+    "cgc-source": ["--decoder-gate", "source"],
+    "cgc-logits": ["--encoder-gate-target", "logits"],
 }
 
 
@@ -64,15 +75,12 @@ def system_options(system: str, protocol: Protocol) -> list[str]:
         raise UserError(f"--systems has {system!r}, but must be of {', '.join(SYSTEMS)}")
     if system == "transformer":
         return _TRANSFORMER[protocol.name]
-    if system == "cgc":
-        return ["--arch", protocol.architecture]
-    if system == "cgc-logits":
-        return ["--arch", protocol.architecture, "--encoder-gate-target", "logits"]
-    encoder = "dynamic" if system == "dynamic" else "lightweight"
+    if system in _GATES:
+        return ["--arch", protocol.architecture, *_GATES[system]]
     sizes = [
         word
         for key, value in architecture_values(protocol.architecture).items()
         for word in as_option(key, str(value) if isinstance(value, bool) else value)
     ]
-    kinds = ["--encoder-conv-type", encoder, "--decoder-conv-type", "lightweight"]
+    kinds = ["--encoder-conv-type", "dynamic", "--decoder-conv-type", "lightweight"]
     return ["--arch", "lightconv", *sizes, *kinds]

@@ -15,6 +15,7 @@ from fairseq_cgc.mt.curves import Speed
 from fairseq_cgc.mt.experiments import experiment as module
 from fairseq_cgc.mt.experiments.experiment import Experiment, Run, RunResult
 from fairseq_cgc.mt.experiments.protocol import load_protocol
+from fairseq_cgc.mt.experiments.systems import SYSTEMS
 
 
 def make(tmp_path: Path, **changes: Any) -> Experiment:
@@ -141,3 +142,28 @@ def test_another_split_is_translated(tmp_path: Path) -> None:
     *_, generate = make(tmp_path, split="valid").commands()
     words = shlex.split(generate)
     assert words[words.index("--gen-subset") + 1] == "valid"
+
+
+def test_the_commands_of_all_systems_have_their_options_and_the_users(tmp_path: Path) -> None:
+    systems, extra = list(SYSTEMS), ["--bf16", "--max-update", "4000"]
+    experiment = make(tmp_path, systems=systems, seeds=[1], extra_options=extra)
+    words = [shlex.split(line) for line in experiment.commands()]
+    trains = [line for line in words if line[0] == "fairseq-train"]
+    options = [merge_options(line[2:]) for line in trains]
+    assert all(o["--bf16"] == [] and o["--max-update"] == ["4000"] for o in options)
+    found = dict(zip(systems, options, strict=True))
+    assert found["lightconv"]["--encoder-gate-target"] == ["none"]
+    assert found["cgc-heads"]["--encoder-gate-norm"] == ["heads"]
+    assert found["cgc-source"]["--decoder-gate"] == ["source"]
+    assert found["cgc-logits"]["--encoder-gate-target"] == ["logits"]
+    assert found["dynamic"]["--encoder-conv-type"] == ["dynamic"]
+    ours = [name for name in systems if found[name]["--arch"] == ["lightconv_cgc_tiny"]]
+    assert ours == ["lightconv", "cgc", "cgc-heads", "cgc-source", "cgc-logits"]
+
+
+def test_a_run_that_was_extended_is_its_stage_for_the_updates_of_then(tmp_path: Path) -> None:
+    stage = tmp_path / "out" / "cgc-seed1" / "stage-4000"
+    stage.mkdir(parents=True)
+    before = make(tmp_path, seeds=[1], extra_options=["--max-update", "4000"])
+    assert [run.folder for run in before.runs()] == [tmp_path / "out" / "lightconv-seed1", stage]
+    assert [run.folder.name for run in make(tmp_path, seeds=[1]).runs()][1] == "cgc-seed1"

@@ -60,6 +60,7 @@ setup(
     extras_require={
         "fairseq": FAIRSEQ,
         "plots": PLOTS,
+        "benchmarks": [*PLOTS, "ctranslate2>=4.5"],
         "vision": VISION,
         "dev": [*DEV, *PLOTS, *VISION],
     },

@@ -1,156 +1,205 @@
-"""Beam search at beam 6 with this package's decoder and with fairseq's, the same weights.
+"""Beam search at beam 6: fairseq's generator, this package's own search, and CTranslate2.
 
-An untrained model of Table 6's size on sentences of IWSLT'14's lengths: it never ends a sentence
-by itself in a sensible place, so all hypotheses of a batch get the mean length of its references.
-With ``--checkpoint`` a trained model translates its test set too, and ends as it likes.
+Untrained models of Table 6's size and of the tiny one, on sentences of IWSLT'14's lengths: they end
+no sentence in a sensible place, so all translations of a batch get the mean length of its
+references. With ``--checkpoint`` a trained model translates sentences of its test set too, ends as
+it likes, and is scored on all of that set. CTranslate2 has no LightConv: it translates with
+fairseq's Transformer of Table 6, or the tiny one.
 """
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from fairseq import checkpoint_utils, utils
-from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
+from fairseq import utils
+from searches import BEAM, TRAINED, contenders, has_ctranslate2
 from settings import Settings
-from systems import batches, build
-from timing import summary
+from systems import PROTOCOLS, batches
+from timing import peak_memory, summary
 from tqdm import tqdm
 
-from fairseq_cgc.models import lightconv_cgc
+from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.inference.precision import PRECISIONS
+from fairseq_cgc.inference.search_options import SearchOptions
 
-BEAM = 6
-BASE, OURS = "fairseq's", "ours"
-_DTYPES = {"float32": torch.float32, "float16": torch.float16}
-
-
-class _FairseqsEncoder(lightconv_cgc.LightConvCGCEncoder):
-    """The gated encoder, its output reordered as fairseq does."""
-
-    reorder_encoder_out = LightConvEncoder.reorder_encoder_out
+SENTENCES, TOKENS = "sentences", "tokens"
+#: Device -> size and unit of a batch -> number of batches, of all lengths.
+BATCHES = {
+    "cpu": {
+        (1, SENTENCES): 12,
+        (8, SENTENCES): 6,
+        (64, SENTENCES): 3,
+        (1000, TOKENS): 4,
+        (4000, TOKENS): 4,
+    },
+    "cuda": {(1, SENTENCES): 2, (64, SENTENCES): 2, (4000, TOKENS): 3},
+}
+QUICK = {"cpu": {(1, SENTENCES): 2, (300, TOKENS): 2}, "cuda": {(64, SENTENCES): 1}}
+#: The batches with which a trained model is scored.
+SCORED = (4000, TOKENS)
 
 
 def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows to measure."""
-    sizes = [1000] if settings.quick else [1000, 4000]
-    for precision in ["float32", *(["float16"] if settings.device != "cpu" else [])]:
-        for size in sizes:
-            yield {"trained": False, "max_tokens": size, "precision": precision}
-        if settings.checkpoint is not None:
-            yield {"trained": True, "max_tokens": 12000, "precision": precision}
+    peer = version("ctranslate2") if has_ctranslate2() and settings.device == "cpu" else None
+    trained = [] if settings.checkpoint is None else [TRAINED]
+    untrained = list(PROTOCOLS) if settings.device == "cpu" else ["iwslt14"]
+    if settings.quick:
+        untrained = ["tiny"]
+    for model in [*untrained, *trained]:
+        for size, unit in (QUICK if settings.quick else BATCHES)[settings.device]:
+            yield {"model": model, "size": size, "unit": unit, "ctranslate2": peer}
 
 
 def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Seconds of each batch with both decoders, and how far their hypotheses agree."""
-    make = _trained if shape["trained"] else _untrained
-    with _fairseqs_decoder():
-        _, _, theirs = make(settings)
-    theirs.encoder.__class__ = _FairseqsEncoder
-    cfg, task, ours = make(settings)
-    models = {BASE: theirs, OURS: ours}
-    for model in models.values():
-        model.prepare_for_inference_(cfg)
-        model.eval()  # fairseq's gives nothing back
-        model.to(settings.device, _DTYPES[shape["precision"]])
-    if shape["trained"]:
-        samples = _test_set(task, shape["max_tokens"])
+    """Seconds of each batch with every contender, its memory, and how far the results agree."""
+    batch = (shape["size"], shape["unit"])
+    count = (QUICK if settings.quick else BATCHES)[settings.device][batch]
+    task, run = contenders(shape["model"], settings)
+    if shape["model"] == TRAINED:
+        samples = _test_set(task, *batch)
     else:
-        samples = batches(shape["max_tokens"], "cpu")
-        samples = samples[:: max(1, len(samples) // (2 if settings.quick else 4))]
+        samples = batches(shape["size"], "cpu", shape["model"], unit=shape["unit"])
+    step = len(samples) / count  # evenly over the lengths, by which they are sorted
+    samples = [samples[int((i + 0.5) * step)] for i in range(count)] if step > 1 else samples
     samples = [utils.move_to_cuda(s) if settings.device != "cpu" else s for s in samples]
-    found: dict[str, list[float]] = {name: [] for name in models}
-    alike, farthest = 0, 0.0
+
+    def search(name: str, sample: dict[str, Any]) -> list[list[int]]:
+        length = round(sample["ntokens"] / sample["nsentences"])
+        return run[name].search(sample, None if shape["model"] == TRAINED else length)
+
     # On a GPU something is compiled for some lengths and not for others.
-    warm_up = samples[:1] if settings.device == "cpu" else samples
-    rounds = [*warm_up, *samples]
-    for i, sample in enumerate(tqdm(rounds, leave=False, desc="batches")):
-        outputs = {}
-        for name, model in models.items():
+    for sample in samples if settings.device != "cpu" else ():
+        for name in run:
+            search(name, sample)
+    largest = max(samples, key=lambda sample: sample["net_input"]["src_tokens"].numel())
+    peaks = {  # which warms up too
+        name: peak_memory(functools.partial(search, name, largest), settings.device, fork=False)
+        for name in run
+    }
+    found: dict[str, list[float]] = {name: [] for name in run}
+    alike = dict.fromkeys(run, 0)
+    for sample in tqdm(samples, leave=False, desc="batches"):
+        base: list[list[int]] | None = None
+        for name in run:
             start = time.perf_counter()
-            outputs[name] = _generate(task, model, sample, shape["trained"])
-            if settings.device != "cpu":
-                torch.cuda.synchronize()
-            if i >= len(warm_up):
-                found[name].append(time.perf_counter() - start)
-        if i >= len(warm_up):
-            pairs = [list(zip(*both, strict=True)) for both in zip(*outputs.values(), strict=True)]
-            for hypotheses in pairs:
-                if all(torch.equal(a["tokens"], b["tokens"]) for a, b in hypotheses):
-                    alike += 1
-                    differences = [abs(float(a["score"] - b["score"])) for a, b in hypotheses]
-                    farthest = max(farthest, *differences)
-    return {
+            best = search(name, sample)
+            found[name].append(time.perf_counter() - start)
+            base = base or best
+            alike[name] += sum(a == b for a, b in zip(best, base, strict=True))
+    row: dict[str, Any] = {
         "seconds": found,
         "sentences": sum(sample["nsentences"] for sample in samples),
         "alike": alike,
-        "farthest": farthest,
+        "weights_mib": {name: contender.weights_mib for name, contender in run.items()},
+        "peak_mib": peaks,
     }
+    if shape["model"] == TRAINED and batch == SCORED:
+        row["quality"] = _quality(settings)
+    return row
 
 
-@contextmanager
-def _fairseqs_decoder() -> Iterator[None]:
-    """Models built inside have fairseq's decoder."""
-    with patch.object(lightconv_cgc, "LightConvCGCDecoder", LightConvDecoder):
-        yield
-
-
-def _untrained(_: Settings) -> tuple[Any, Any, Any]:
-    return build("cgc")
-
-
-def _trained(settings: Settings) -> tuple[Any, Any, Any]:
-    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-        [str(settings.checkpoint)], arg_overrides={"data": str(settings.data)}
-    )
-    return cfg, task, model
-
-
-def _test_set(task: Any, max_tokens: int) -> list[dict[str, Any]]:
+def _test_set(task: Any, size: int, unit: str) -> list[dict[str, Any]]:
     task.load_dataset("test")
-    iterator = task.get_batch_iterator(
-        task.dataset("test"), max_tokens=max_tokens, required_batch_size_multiple=8
-    )
+    limit = {"max_sentences" if unit == SENTENCES else "max_tokens": size}
+    iterator = task.get_batch_iterator(task.dataset("test"), **limit)
     return list(iterator.next_epoch_itr(shuffle=False))
 
 
-def _generate(task: Any, model: Any, sample: dict[str, Any], is_trained: bool) -> list[Any]:
-    search = Namespace(beam=BEAM)
-    if not is_trained:
-        length = round(sample["ntokens"] / sample["nsentences"])
-        search = Namespace(beam=BEAM, max_len_a=0, max_len_b=length, min_len=length)
-    return task.inference_step(task.build_generator([model], search), [model], sample)
+def _quality(settings: Settings) -> dict[str, Any] | None:
+    """Scores of the whole test set in each precision; None if there is nothing to score against."""
+    from fairseq_cgc.mt.evaluation import HYPOTHESES, evaluate, prepare_model
+
+    assert settings.checkpoint is not None and settings.data is not None
+    found: dict[str, Any] = {}
+    lines: dict[str, list[str]] = {}
+    for precision in PRECISIONS if settings.device == "cpu" else PRECISIONS[:2]:
+        options = SearchOptions(
+            beam=BEAM, max_tokens=SCORED[0], precision=precision, cpu=settings.device == "cpu"
+        )
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            try:
+                scores, _ = evaluate(
+                    prepare_model(settings.checkpoint, None),
+                    settings.data,
+                    options=options,
+                    output=Path(folder),
+                )
+            except UserError as error:
+                print(f"no BLEU and chrF: {error}")
+                return None
+            lines[precision] = (Path(folder) / HYPOTHESES).read_text(encoding="utf-8").split("\n")
+        base = lines[PRECISIONS[0]]
+        same = sum(a == b for a, b in zip(lines[precision][:-1], base[:-1], strict=True))
+        found[precision] = {
+            "bleu": scores.sacrebleu.score,
+            "chrf": scores.chrf.score,
+            "signature": scores.sacrebleu.signature,
+            "same": same / (len(base) - 1),
+        }
+    return found
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown: a row for each model and batch size."""
+    """Markdown: a table for each model, and the scores of a trained one."""
+    base = next(iter(rows[0]["seconds"]))
     lines = [
-        f"Beam {BEAM}, gated encoder. Seconds for all sentences. Speed-up: {BASE} over {OURS} on "
-        "the same batch, median (quartiles). Alike: sentences of which all hypotheses are the "
-        "same, token for token; difference: the largest of their scores.",
-        "",
-        f"| model | precision | tokens a batch | sentences | {BASE} | {OURS} | sentences/s "
-        "| speed-up | alike | difference |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"Beam {BEAM}; PyTorch and CTranslate2 use {torch.get_num_threads()} threads. Untrained "
+        f"models get forced lengths. Speed-up: over {base}, on the same batch, median (quartiles). "
+        f"Alike: sentences whose best hypothesis is that of {base}, token for token. MiB: of the "
+        "weights, and what a search of the batch with the most tokens adds at most.",
     ]
-    for row in rows:
-        theirs, ours = row["seconds"][BASE], row["seconds"][OURS]
-        ratio = summary([a / b for a, b in zip(theirs, ours, strict=True)])
-        cells = [
-            "trained" if row["trained"] else "untrained, full size",
-            row["precision"],
-            str(row["max_tokens"]),
-            str(row["sentences"]),
-            f"{sum(theirs):.1f}",
-            f"{sum(ours):.1f}",
-            f"{row['sentences'] / sum(ours):.0f}",
-            f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
-            str(row["alike"]),
-            f"{row['farthest']:.0e}",
+    if not any(row["ctranslate2"] for row in rows):
+        lines += ["", "Without CTranslate2: it is not installed, or not compared on a GPU."]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        chosen = [row for row in rows if row["model"] == model]
+        lines += ["", f"### {model}", ""]
+        lines += [
+            "| a batch | search | sentences/s | speed-up | alike | MiB, weights | MiB, search |"
         ]
+        lines += ["|---|---|---:|---:|---:|---:|---:|"]
+        for row in chosen:
+            lines += [_line(row, name, base) for name in row["seconds"]]
+        for quality in filter(None, (row.get("quality") for row in chosen)):
+            lines += ["", *_quality_table(quality)]
+    return lines
+
+
+def _line(row: dict[str, Any], name: str, base: str) -> str:
+    seconds, count = row["seconds"], row["sentences"]
+    ratio = summary([a / b for a, b in zip(seconds[base], seconds[name], strict=True)])
+    cells = [
+        f"{row['size']:,} {row['unit'].removesuffix('s') if row['size'] == 1 else row['unit']}",
+        name,
+        f"{count / sum(seconds[name]):.1f}",
+        f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+        "" if name.startswith("CTranslate2") else f"{row['alike'][name]} of {count}",
+        f"{row['weights_mib'][name]:.0f}",
+        f"{row['peak_mib'][name]:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _quality_table(quality: dict[str, Any]) -> list[str]:
+    base = quality[PRECISIONS[0]]
+    lines = [
+        "The whole test set by this package's own search: sacreBLEU "
+        f"(`{base['signature']}`), chrF2, and their differences from {PRECISIONS[0]}.",
+        "",
+        "| precision | BLEU | difference | chrF2 | difference | same translations |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for precision, found in quality.items():
+        cells = [precision]
+        for metric in ("bleu", "chrf"):
+            cells += [f"{found[metric]:.2f}", f"{found[metric] - base[metric]:+.2f}"]
+        cells.append(f"{found['same']:.1%}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines

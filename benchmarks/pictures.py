@@ -1,4 +1,4 @@
-"""Scaling curves of the convolution as pictures."""
+"""Scaling curves of the convolution and of beam search as pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARKS = dict(
 )
 
 
-def draw(rows: list[dict[str, Any]], out: Path) -> None:
+def draw_op(rows: list[dict[str, Any]], out: Path) -> None:
     """Write ``time.png`` (over T, each kernel size) and ``batch.png`` (over B at one length)."""
     rows = [row for row in rows if row["precision"] == "float32"]
     widest = max(row["kernel_size"] for row in rows)
@@ -36,6 +36,25 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
     _curves(axes, sweep, "batch", lambda row, name: _nanoseconds_a_token(row, name))
     axes.set(title=f"Forward and backward, T 28, K {widest}", xlabel="B", ylabel="ns a token")
     save_figure(figure, out / "batch.png")
+
+
+def draw_decode(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write ``decode.png``: sentences a second over the batch's size, a panel for each model."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure = new_figure(5 * len(models), 4)
+    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+        chosen = [row for row in rows if row["model"] == model]
+        sizes = [f"{row['size']:,}\n{row['unit']}" for row in chosen]
+        for name, mark in zip(chosen[0]["seconds"], "osD^vPX*<>", strict=False):
+            speeds = [row["sentences"] / sum(row["seconds"][name]) for row in chosen]
+            axes.plot(sizes, speeds, marker=mark, label=name)
+        axes.set(title=f"{model}, beam 6", xlabel="a batch", ylabel="sentences/s", yscale="log")
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    save_figure(figure, out / "decode.png")
 
 
 def _nanoseconds_a_token(row: dict[str, Any], name: str) -> float:

@@ -35,6 +35,11 @@ SECTIONS = {
     "decode": "Beam search",
     "conv": "Image convolutions",
 }
+#: Section -> file -> what it shows.
+PICTURES = {
+    "op": {"time.png": "Time and memory over the length", "batch.png": "Time over the batch"},
+    "decode": {"decode.png": "Sentences a second over the batch"},
+}
 
 
 def main() -> None:
@@ -48,7 +53,9 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, help="only the rows of this one (all that there are)"
+        "--precision",
+        choices=PRECISIONS,
+        help="only the rows of this one (all that there are; decode always compares all)",
     )
     parser.add_argument(
         "--seconds",
@@ -94,15 +101,18 @@ def main() -> None:
         lines += [f"## {SECTIONS[section]}", "", *_module(section).table(rows), ""]
         if (
             args.out is not None
-            and section == "op"
+            and section in PICTURES
             and whole
             and not (args.quick or args.precision)
         ):
-            from pictures import draw
+            import pictures
 
-            draw(rows, args.out)
-            lines += ["![Time and memory over the length](time.png)", ""]
-            lines += ["![Time over the batch](batch.png)", ""]
+            getattr(pictures, f"draw_{section}")(rows, args.out)
+            lines += [
+                line
+                for name, text in PICTURES[section].items()
+                for line in (f"![{text}]({name})", "")
+            ]
     lines += [_produced_by(settings), ""]
     text = "\n".join(lines)
     print(text)
@@ -132,7 +142,7 @@ def measure(
     shapes = [
         shape
         for shape in module.shapes(settings)
-        if settings.precision in (None, shape["precision"])
+        if settings.precision in (None, shape.get("precision", settings.precision))
     ]
     done = [row for row in rows if any(shape.items() <= row.items() for shape in shapes)]
     missing = [shape for shape in shapes if not any(shape.items() <= row.items() for row in done)]

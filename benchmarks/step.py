@@ -24,7 +24,7 @@ BASE = "lightconv"
 #: Name in the table -> system and options.
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "transformer": ("transformer",),
-    BASE: (BASE,),
+    BASE: ("dynamic", "--encoder-conv-type", "lightweight"),
     "dynamic": ("dynamic",),
     "cgc": ("cgc",),
     "cgc, chunked loss": ("cgc", "--criterion", "label_smoothed_cross_entropy_chunked"),
@@ -51,7 +51,7 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     flags, model = _FLAGS[shape["precision"]], shape["model"]
     systems = {name: [*words, *flags] for name, words in SYSTEMS.items()}
     if flags:
-        systems[BASE_FLOAT32] = [BASE]
+        systems[BASE_FLOAT32] = list(SYSTEMS[BASE])
     trainers = {name: _trainer(words, model, settings) for name, words in systems.items()}
     samples = batches(shape["max_tokens"], "cpu", model)
     # Every length comes up: the batches are sorted by it.

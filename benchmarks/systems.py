@@ -54,18 +54,21 @@ def _dictionaries(model: str) -> Path:
     return folder
 
 
-def batches(max_tokens: int, device: str, model: str = "iwslt14") -> list[dict[str, Any]]:
+def batches(
+    size: int, device: str, model: str = "iwslt14", *, unit: str = "tokens"
+) -> list[dict[str, Any]]:
     """Batches as fairseq makes them of pairs with real lengths and random words.
 
     Args:
-        max_tokens: of a batch's longer side.
+        size: of a batch at most.
         device: where they shall be.
         model: a key of :data:`TYPES`.
+        unit: of ``size``: "tokens" of the batch's longer side, or "sentences".
     """
     lines = LENGTHS.read_text(encoding="utf-8").splitlines()
     pairs = [tuple(map(int, line.split())) for line in lines if not line.startswith("#")]
     order = sorted(range(len(pairs)), key=lambda i: pairs[i])
-    rows = data_utils.batch_by_size(order, lambda i: max(pairs[i]), max_tokens=max_tokens)
+    rows = data_utils.batch_by_size(order, lambda i: max(pairs[i]), **{f"max_{unit}": size})
     generator = torch.Generator().manual_seed(1)
     return [_batch([pairs[i] for i in row], TYPES[model], generator, device) for row in rows]
 

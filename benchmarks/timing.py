@@ -135,8 +135,15 @@ def _seconds(run: Callable[[], object], runs: int, device: str) -> float:
     return (time.perf_counter() - start) / runs
 
 
-def peak_memory(run: Callable[[], object], device: str = "cpu") -> float:
-    """MiB that a run adds at most to what was there before; on a CPU only under Linux."""
+def peak_memory(run: Callable[[], object], device: str = "cpu", *, fork: bool = True) -> float:
+    """MiB that a run adds at most to what was there before; on a CPU only under Linux.
+
+    Args:
+        run: what is measured.
+        device: "cpu" or "cuda".
+        fork: whether a run on a CPU gets a process of its own, in which it must do with one thread.
+            Without, the runs that follow take their memory from the system anew.
+    """
     if device != "cpu":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -144,9 +151,11 @@ def peak_memory(run: Callable[[], object], device: str = "cpu") -> float:
         run()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    if not fork:
+        return _added(run)
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(run, sender))
+    process = context.Process(target=_send_added, args=(run, sender))
     process.start()
     sender.close()
     taken = receiver.recv()
@@ -154,14 +163,18 @@ def peak_memory(run: Callable[[], object], device: str = "cpu") -> float:
     return taken
 
 
-def _measure(run: Callable[[], object], sender: Any) -> None:
+def _send_added(run: Callable[[], object], sender: Any) -> None:
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    sender.send(_added(run))
+
+
+def _added(run: Callable[[], object]) -> float:
     # Free memory goes back to the system and the peak is reset, else earlier runs would count.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _kibibytes("VmRSS")
     run()
-    sender.send((_kibibytes("VmHWM") - before) / 1024)
+    return (_kibibytes("VmHWM") - before) / 1024
 
 
 def _kibibytes(name: str) -> int:

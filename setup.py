@@ -41,8 +41,8 @@ setup(
     package_data={
         "fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"],
         "fairseq_cgc.vision.training": ["presets.yaml"],
-        "fairseq_cgc.video.training": ["presets.yaml"],
-        "fairseq_cgc.mt.comparison": ["page.html", "page.css", "page.js"],
+        "fairseq_cgc.video": ["presets.yaml"],
+        "fairseq_cgc.mt.evaluate": ["page.html", "page.css", "page.js"],
     },
     python_requires=">=3.11",
     install_requires=[
@@ -51,7 +51,7 @@ setup(
         "PyYAML>=5.4",
         "sacrebleu>=2.3",
         "regex>=2021.8.3",
-        "sacremoses>=0.2",  # fairseq_cgc.mt.moses mends this version's differences from Moses
+        "sacremoses>=0.2",  # inference/text/moses.py mends its differences from Moses
         "safetensors>=0.4",  # exported models are read without pickle
         "sentencepiece>=0.2.0",
         "subword-nmt>=0.3.8",

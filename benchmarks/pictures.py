@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from fairseq_cgc.analysis.figures import new_figure, save_figure
+from fairseq_cgc.support.figures import new_figure, save_figure
 
 _MARKS = dict(
     zip(("fairseq LightConv", "fairseq DynamicConv", "plain", "gated"), "os^D", strict=True)

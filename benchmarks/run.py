@@ -25,8 +25,8 @@ from settings import Settings
 from tqdm import tqdm
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.environment import describe_machine, versions
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.environment import describe_machine, versions
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SECTIONS = {

@@ -14,8 +14,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from torch import Tensor
 
 import fairseq_cgc.models  # noqa: F401  (registers the architectures)
-from fairseq_cgc.mt.experiments.protocol import load_protocol
-from fairseq_cgc.mt.experiments.systems import system_options
+from fairseq_cgc.mt.reproduce.protocol import load_protocol
+from fairseq_cgc.mt.reproduce.systems import system_options
 
 #: Model -> its protocol.
 PROTOCOLS = {"iwslt14": "iwslt14_de_en", "tiny": "multi30k"}
@@ -30,7 +30,7 @@ def build(system: str, *extra: str, model: str = "iwslt14") -> tuple[Any, Any, A
     """A system's configuration, task and model, untrained, the same weights every time.
 
     Args:
-        system: a key of ``fairseq_cgc.mt.experiments.systems.SYSTEMS``.
+        system: a key of ``fairseq_cgc.mt.reproduce.systems.SYSTEMS``.
         extra: further options of ``fairseq-train``.
         model: a key of :data:`PROTOCOLS`.
     """

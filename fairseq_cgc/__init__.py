@@ -1,14 +1,11 @@
 """Context-Gated Convolution (Lin et al., ECCV 2020) for fairseq: ``--user-dir fairseq_cgc``.
 
-Importing the package repairs fairseq for today's torch (:mod:`fairseq_cgc.compat`), if
-fairseq is installed; :mod:`fairseq_cgc.core` needs torch only.
+Importing the package imports no other package and changes nothing: the repairs to fairseq are made
+by :mod:`fairseq_cgc.models`, which ``--user-dir`` imports.
 """
 
-from importlib.util import find_spec
+from fairseq_cgc import _user_dir
 
 __version__ = "0.1.0"
 
-if find_spec("fairseq") is not None:
-    from fairseq_cgc import compat
-
-    compat.apply()
+_user_dir.install()

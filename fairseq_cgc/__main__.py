@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import fairseq_cgc
-from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.fairseq_commands import run_main
 
 PACKAGES = (
     "torch",
@@ -33,16 +34,17 @@ def main() -> None:
             print(f"  {package} {version(package)}")
         except PackageNotFoundError:
             print(f"  {package} is not installed")
-    if not hasattr(fairseq_cgc, "compat"):
-        print("\nfairseq is not installed: only fairseq_cgc.core can be used (see the README)")
+    if find_spec("fairseq") is None:
+        print("\nfairseq is not installed: nothing can be trained here (see the README)")
         return
-    from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR, architectures
+    from fairseq_cgc import compat
+    from fairseq_cgc.models.config import CONFIG_DIR, architectures
 
     print(f"\narchitectures: lightconv_cgc, {', '.join(architectures())}")
     print(f"configurations for fairseq-hydra-train: --config-dir {CONFIG_DIR}")
     print("\nrepairs to fairseq:")
-    applied = fairseq_cgc.compat.apply()
-    for fix in fairseq_cgc.compat.FIXES:
+    applied = compat.apply()
+    for fix in compat.FIXES:
         print(f"  {fix.name}: {'made' if applied[fix.name] else 'not needed here'}; {fix.mends}")
 
 

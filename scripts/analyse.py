@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import fairseq_cgc
-from fairseq_cgc.analysis.figures import check_can_draw
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import write_json
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.environment import describe_machine
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.environment import describe_machine
+from fairseq_cgc.support.figures import check_can_draw
+from fairseq_cgc.support.files import write_json
 
 
 def main() -> None:
@@ -55,14 +55,14 @@ def main() -> None:
 
 def image_versions() -> dict[str, str]:
     """Of what decides the numbers of cam and kernels."""
-    from fairseq_cgc.vision.training.subjects import versions
+    from fairseq_cgc.vision.training.trained_model import versions
 
     return versions()
 
 
 def text_versions() -> dict[str, str]:
     """Of what decides the numbers of gates."""
-    from fairseq_cgc.mt.environment import versions
+    from fairseq_cgc.support.environment import versions
 
     return versions()
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.checkpoints import average, check_may_be_replaced, select_checkpoints
-from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.mt.train.averaging import average, check_may_be_replaced, select_checkpoints
+from fairseq_cgc.support.errors import UserError
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.comparison.files import CompareOptions, compare_files
-from fairseq_cgc.mt.significance import SAMPLES, TESTS
+from fairseq_cgc.mt.evaluate.comparison_files import CompareOptions, compare_files
+from fairseq_cgc.mt.evaluate.significance import SAMPLES, TESTS
+from fairseq_cgc.mt.fairseq_commands import run_main
 
 
 def main() -> None:

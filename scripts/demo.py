@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.demo import run_demo
+from fairseq_cgc.mt.fairseq_commands import run_main
 
 
 def main() -> None:

@@ -15,11 +15,16 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.evaluation import check_references, describe_weights, evaluate, prepare_model
-from fairseq_cgc.mt.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
+from fairseq_cgc.mt.evaluate.evaluation import (
+    check_references,
+    describe_weights,
+    evaluate,
+    prepare_model,
+)
+from fairseq_cgc.mt.evaluate.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.errors import UserError
 
 DEFAULT_EPOCHS = 10
 

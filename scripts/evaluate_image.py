@@ -17,17 +17,17 @@ import sys
 from pathlib import Path
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.environment import describe_machine
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.environment import describe_machine
 
 try:
-    from fairseq_cgc.core.files import write_json
-    from fairseq_cgc.vision.training import command_line
-    from fairseq_cgc.vision.training.augment import Crops
-    from fairseq_cgc.vision.training.data import SPLITS
+    from fairseq_cgc.commands import image_options as command_line
+    from fairseq_cgc.support.files import write_json
+    from fairseq_cgc.vision.data.sources import SPLITS
+    from fairseq_cgc.vision.data.transforms import Crops
+    from fairseq_cgc.vision.training.distributed import join_processes
     from fairseq_cgc.vision.training.evaluation import evaluate
-    from fairseq_cgc.vision.training.processes import join_processes
-    from fairseq_cgc.vision.training.subjects import load_trained, load_weights_of, test_images
+    from fairseq_cgc.vision.training.trained_model import load_trained, load_weights_of, test_images
 except ImportError as error:  # of an optional package
     sys.exit(f"error: {error}")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.cli import run_main
 from fairseq_cgc.mt.demo_corpus import MAX_PAIRS, write_corpus
+from fairseq_cgc.mt.fairseq_commands import run_main
 
 
 def main() -> None:

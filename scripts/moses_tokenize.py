@@ -15,10 +15,10 @@ import functools
 import os
 import sys
 
-from fairseq_cgc.mt.cli import print_lines, run_main
-from fairseq_cgc.mt.corpora import decode_lines
-from fairseq_cgc.mt.moses import MosesEncoder, check_language
-from fairseq_cgc.mt.parallel import check_workers, map_lines
+from fairseq_cgc.inference.text.lines import decode_lines
+from fairseq_cgc.inference.text.moses import MosesEncoder, check_language
+from fairseq_cgc.inference.text.parallel import check_workers, map_lines
+from fairseq_cgc.mt.fairseq_commands import print_lines, run_main
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ import os
 import re
 from pathlib import Path
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.iwslt.campaign import TEST_SETS_2014, Campaign
-from fairseq_cgc.mt.iwslt.counts import compare_counts, counts_table
-from fairseq_cgc.mt.iwslt.preparation import iwslt_options, prepare_iwslt
-from fairseq_cgc.mt.moses import check_language
+from fairseq_cgc.inference.text.moses import check_language
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.mt.prepare.iwslt import iwslt_options, prepare_iwslt
+from fairseq_cgc.mt.prepare.iwslt_counts import compare_counts, counts_table
+from fairseq_cgc.mt.prepare.iwslt_files import TEST_SETS_2014, Campaign
+from fairseq_cgc.support.errors import UserError
 
 
 def main() -> None:

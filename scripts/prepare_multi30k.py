@@ -11,10 +11,10 @@ import argparse
 import os
 from pathlib import Path
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.corpora import download
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.mt.prepare.corpora import download
+from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
+from fairseq_cgc.support.errors import UserError
 
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
 LANGS = ("de", "en")

@@ -21,20 +21,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fairseq_cgc.analysis.figures import check_can_draw
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.experiments.experiment import Experiment, RunResult
-from fairseq_cgc.mt.experiments.protocol import load_protocol
-from fairseq_cgc.mt.experiments.released import (
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.mt.prepare.multi30k import (
     binarize_multi30k,
     is_released_multi30k,
     write_dictionaries,
 )
-from fairseq_cgc.mt.experiments.report import parameter_table, write_report
-from fairseq_cgc.mt.experiments.standing import standings, write_standings
-from fairseq_cgc.mt.experiments.systems import SYSTEMS, TABLE_6
-from fairseq_cgc.mt.steps import only_process_in
+from fairseq_cgc.mt.reproduce.progress import standings, write_standings
+from fairseq_cgc.mt.reproduce.protocol import load_protocol
+from fairseq_cgc.mt.reproduce.report import parameter_table, write_report
+from fairseq_cgc.mt.reproduce.runs import Experiment, RunResult
+from fairseq_cgc.mt.reproduce.systems import SYSTEMS, TABLE_6
+from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.figures import check_can_draw
+from fairseq_cgc.support.steps import only_process_in
 
 #: Exit status when --minutes were over before the end ("try again later", sysexits.h).
 UNFINISHED = 75

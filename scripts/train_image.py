@@ -23,13 +23,13 @@ from typing import Any
 import yaml
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.steps import only_process_in
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.steps import only_process_in
 
 try:
-    from fairseq_cgc.vision.training import command_line
-    from fairseq_cgc.vision.training.data import crops_of, open_data, preset_for
-    from fairseq_cgc.vision.training.processes import join_processes
+    from fairseq_cgc.commands import image_options as command_line
+    from fairseq_cgc.vision.data.sources import crops_of, open_data, preset_for
+    from fairseq_cgc.vision.training.distributed import join_processes
     from fairseq_cgc.vision.training.settings import Settings
     from fairseq_cgc.vision.training.trainer import Trainer
 except ImportError as error:  # of an optional package

@@ -21,14 +21,14 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.steps import only_process_in
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.steps import only_process_in
 
 try:
-    from fairseq_cgc.video.training.data import Source, open_training, preset_for
-    from fairseq_cgc.video.training.settings import VideoSettings
-    from fairseq_cgc.vision.training import command_line
-    from fairseq_cgc.vision.training.processes import join_processes
+    from fairseq_cgc.commands import image_options as command_line
+    from fairseq_cgc.video.data.sources import Source, open_training, preset_for
+    from fairseq_cgc.video.settings import VideoSettings
+    from fairseq_cgc.vision.training.distributed import join_processes
     from fairseq_cgc.vision.training.trainer import Trainer
 except ImportError as error:  # of an optional package
     sys.exit(f"error: {error}")

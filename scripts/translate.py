@@ -13,17 +13,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.translator import BUFFER_SIZE, Translator, check_buffer_size
-from fairseq_cgc.mt.cli import print_lines, run_main
-from fairseq_cgc.mt.corpora import decode_lines, read_lines, text_lines
-from fairseq_cgc.mt.translate_files import (
+from fairseq_cgc.inference.files import (
     check_output,
     partial_file,
     translate_file,
     translate_stream,
 )
+from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.lines import decode_lines, read_lines, text_lines
+from fairseq_cgc.inference.translator import BUFFER_SIZE, Translator, check_buffer_size
+from fairseq_cgc.mt.fairseq_commands import print_lines, run_main
+from fairseq_cgc.support.errors import UserError
 
 
 def main() -> None:

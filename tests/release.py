@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from fairseq_cgc.mt.subwords import Subwords, learn
+from fairseq_cgc.inference.text.subwords import Subwords, learn
 
 WORDS = {"hund": "dog", "mann": "man", "ball": "ball", "stuhl": "chair", "sieht": "sees"}
 

@@ -15,11 +15,11 @@ import torch
 import toy
 from tinyrun import tiny_run
 
-from fairseq_cgc.compat import safe_load
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.models import LightConvCGCModel
-from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR
+from fairseq_cgc.models.config import CONFIG_DIR
+from fairseq_cgc.support.checkpoints import safe_load
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 

@@ -33,7 +33,7 @@ from fairseq_cgc import compat
 from fairseq_cgc.compat import training
 from fairseq_cgc.compat.imports import silence_warnings
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.processor import has_fast_bfloat16
+from fairseq_cgc.support.processor import has_fast_bfloat16
 
 ROOT = Path(fairseq_cgc.__file__).parent.parent
 
@@ -152,7 +152,7 @@ def test_fast_bfloat16_is_what_torch_says(monkeypatch):
 
 
 def test_importing_fairseq_asks_for_no_tensorboard():
-    program = "import sys, logging; sys.modules['tensorboardX'] = None; import fairseq_cgc"
+    program = "import sys, logging; sys.modules['tensorboardX'] = None; import fairseq_cgc.models"
     done = run_python(program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -315,8 +315,9 @@ def test_main_prints_what_a_user_needs():
 def test_one_line_errors_are_for_fairseqs_commands_only(command):
     result = run_python(
         f"import sys; sys.argv = [{command!r}]\n"
-        "import fairseq_cgc\n"
-        "try:\n    raise fairseq_cgc.core.errors.UserError('--beam is 0, but must be positive')\n"
+        "import fairseq_cgc.models\n"
+        "from fairseq_cgc.core import UserError\n"
+        "try:\n    raise UserError('--beam is 0, but must be positive')\n"
         "except ValueError:\n    raise RuntimeError('wrapped')"
     )
     assert result.returncode == 1
@@ -350,7 +351,7 @@ def test_fairseqs_commands_print_no_debug_messages(name, level, expected):
         f"import logging, os, sys; sys.argv = [{name!r}]; os.environ.pop('LOGLEVEL', None)\n"
         f"os.environ.update({{'LOGLEVEL': {level!r}}} if {level!r} else {{}})\n"
         "import fairseq.models; logging.getLogger().setLevel(logging.DEBUG)\n"
-        "import fairseq_cgc; print(logging.getLogger().level)"
+        "import fairseq_cgc.models; print(logging.getLogger().level)"
     )
     assert result.stdout == f"{expected}\n", result.stderr
 
@@ -360,7 +361,7 @@ def test_a_mistaken_path_is_one_line():
         ("FileNotFoundError(2, 'No such file or directory', 'DATA')", "error: [Errno 2] No such"),
         ("ConnectionResetError('gone')", "Traceback"),
     ):
-        code = f"import sys; sys.argv = ['fairseq-train']; import fairseq_cgc; raise {error}"
+        code = f"import sys; sys.argv = ['fairseq-train']; import fairseq_cgc.models; raise {error}"
         assert run_python(code).stderr.startswith(shown)
 
 

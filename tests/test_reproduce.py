@@ -17,7 +17,7 @@ import torch
 import toy
 from release import write_release
 
-from fairseq_cgc.compat import safe_load
+from fairseq_cgc.support.checkpoints import safe_load
 
 SCRIPT = toy.ROOT / "scripts" / "reproduce.py"
 OPTIONS = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_cgc.mt.cli import fairseq_command
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
+from fairseq_cgc.mt.fairseq_commands import fairseq_command
+from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fairseq_cgc.analysis.modulated_kernels import ModulatedKernels
+from fairseq_cgc.analysis.kernels import ModulatedKernels
 from fairseq_cgc.core import UserError
 
 #: Bytes that the class centers in work, and the kernels of the samples in work, may take each.

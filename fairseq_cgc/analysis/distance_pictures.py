@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fairseq_cgc.analysis.class_distances import ClassDistances
-from fairseq_cgc.analysis.figures import as_written, new_figure, save_figure
+from fairseq_cgc.support.figures import as_written, new_figure, save_figure
 
 _NAMED = 20  # classes that can have their names at an axis, and a kernel of their own
 

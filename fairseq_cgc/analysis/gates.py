@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.figures import new_figure, save_figure
 from fairseq_cgc.core import CGLightConv, UserError
+from fairseq_cgc.support.figures import new_figure, save_figure
 
 #: Name of the convolution within the model to its gates, one tensor B x H x K a call.
 Gates = dict[str, list[Tensor]]

@@ -1,4 +1,4 @@
-"""The picture of :class:`~fairseq_cgc.analysis.heat_maps.HeatMaps`: a row for each image."""
+"""The picture of :class:`~fairseq_cgc.analysis.cam.HeatMaps`: a row for each image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fairseq_cgc.analysis.figures import as_written, new_figure, save_figure
-from fairseq_cgc.analysis.heat_maps import HeatMaps
+from fairseq_cgc.analysis.cam import HeatMaps
+from fairseq_cgc.support.figures import as_written, new_figure, save_figure
 
 _TITLES = {"before": "before the layer", "context": "context of its gate", "after": "after it"}
 

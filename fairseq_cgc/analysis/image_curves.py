@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_cgc.analysis.figures import as_written, new_figure, save_figure
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.figures import as_written, new_figure, save_figure
 
 _PANELS = (("top1", "top-1 error (%)"), ("loss", "cross-entropy (nats)"))
 

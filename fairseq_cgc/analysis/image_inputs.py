@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.augment import test_view
-from fairseq_cgc.vision.training.batches import Standardise, evaluation_batches, load_batches
-from fairseq_cgc.vision.training.folder import STATISTICS, read_image
-from fairseq_cgc.vision.training.images import Images, MemoryImages
-from fairseq_cgc.vision.training.processes import Processes, progress_bar
-from fairseq_cgc.vision.training.subjects import Subject
-from fairseq_cgc.vision.training.tree import SUFFIXES, entries, is_file, is_folder
+from fairseq_cgc.vision.data.folder import STATISTICS, read_image
+from fairseq_cgc.vision.data.images import Images, MemoryImages
+from fairseq_cgc.vision.data.loader import Standardise, evaluation_batches, load_batches
+from fairseq_cgc.vision.data.transforms import test_view
+from fairseq_cgc.vision.data.tree import SUFFIXES, entries, is_file, is_folder
+from fairseq_cgc.vision.training.distributed import Processes, progress_bar
+from fairseq_cgc.vision.training.trained_model import Subject
 
 _SHOWN = 10  # images of a data set, if no others are asked for
 

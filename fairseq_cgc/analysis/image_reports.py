@@ -8,23 +8,23 @@ from typing import Any
 
 import torch
 
+from fairseq_cgc.analysis.cam import heat_maps
 from fairseq_cgc.analysis.class_distances import class_distances
 from fairseq_cgc.analysis.distance_pictures import draw_distances
 from fairseq_cgc.analysis.heat_map_pictures import draw_heat_maps
-from fairseq_cgc.analysis.heat_maps import heat_maps
 from fairseq_cgc.analysis.image_inputs import (
     chosen_numbers,
     files_as_data,
     image_files,
     standardised_batches,
 )
+from fairseq_cgc.analysis.kernels import record_kernels
 from fairseq_cgc.analysis.layers import GATED, find_layer
-from fairseq_cgc.analysis.modulated_kernels import record_kernels
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.batches import Standardise
-from fairseq_cgc.vision.training.images import Images
-from fairseq_cgc.vision.training.processes import join_processes
-from fairseq_cgc.vision.training.subjects import load_trained, test_images
+from fairseq_cgc.vision.data.images import Images
+from fairseq_cgc.vision.data.loader import Standardise
+from fairseq_cgc.vision.training.distributed import join_processes
+from fairseq_cgc.vision.training.trained_model import load_trained, test_images
 
 
 def report_heat_maps(

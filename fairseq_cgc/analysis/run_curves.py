@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fairseq_cgc.analysis.image_curves import ImageLog, draw_image_curves
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.curves import draw_curves
-from fairseq_cgc.mt.curves import read_log as read_translation_log
+from fairseq_cgc.mt.train.training_log import draw_curves
+from fairseq_cgc.mt.train.training_log import read_log as read_translation_log
 from fairseq_cgc.vision.training_log import LOG, read_log
 
 _TRANSLATION_LOG = "train.log"

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.figures import new_figure, save_figure
 from fairseq_cgc.analysis.gates import record_gates
 from fairseq_cgc.analysis.projection import Projection, equal_bins, explained, project, without
 from fairseq_cgc.core import UserError
 from fairseq_cgc.inference.dictionary import PAD
+from fairseq_cgc.support.figures import new_figure, save_figure
 
 _LENGTH_BINS = 10
 

@@ -14,12 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairseq_cgc.compat.checkpoints import (
-    allow_checkpoint_classes,
-    read_checkpoints_safely,
-    safe_load,
-    save_checkpoints_whole,
-)
+from fairseq_cgc.compat.checkpoints import read_checkpoints_safely, save_checkpoints_whole
 from fairseq_cgc.compat.commands import (
     is_fairseq_command,
     make_folder_of_log,
@@ -49,6 +44,7 @@ from fairseq_cgc.compat.search import (
 from fairseq_cgc.compat.starting import check_start_of_training
 from fairseq_cgc.compat.terminating import save_on_sigterm
 from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
+from fairseq_cgc.support.checkpoints import allow_checkpoint_classes, safe_load
 
 __all__ = ["FIXES", "Fix", "apply", "safe_load"]
 

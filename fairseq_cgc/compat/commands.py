@@ -11,8 +11,8 @@ from typing import Any
 
 from fairseq_cgc.compat.languages import fill_languages, warn_of_raw_text
 from fairseq_cgc.compat.mistakes import explain
-from fairseq_cgc.core.encoding import use_utf8
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.encoding import use_utf8
+from fairseq_cgc.support.errors import UserError
 
 #: What fairseq raises for data, checkpoints and folders that are not there, or not accessible.
 _MISTAKEN_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)

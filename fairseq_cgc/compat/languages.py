@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from fairseq_cgc.compat.checkpoints import read_config, safe_load
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.checkpoints import read_config, safe_load
+from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.compat.expressions import evaluate
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 #: Options of whole numbers and the least that each may be.
 _LEAST = {

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 
 def forbid_repeated_ngrams() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.compat.mistakes import check_training
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 _RESTORE_FILE = "checkpoint_last.pt"  # fairseq's default of --restore-file
 

@@ -12,7 +12,7 @@ import torch
 
 from fairseq_cgc.compat.processes import refuse_to_train_alone
 from fairseq_cgc.compat.starting import forget_initial_weights
-from fairseq_cgc.core.processor import has_fast_bfloat16
+from fairseq_cgc.support.processor import has_fast_bfloat16
 
 logger = logging.getLogger(__name__)
 

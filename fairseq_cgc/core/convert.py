@@ -21,7 +21,7 @@ from fairseq_cgc.core.convolution import (
     _CGConv,
     gate_for,
 )
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 

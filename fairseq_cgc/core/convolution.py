@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from fairseq_cgc.core.autocast import is_autocast_on
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.gate import ContextGate, is_called
 from fairseq_cgc.core.gated_convolution import (
     gated_convolution,
@@ -24,6 +23,7 @@ from fairseq_cgc.core.gated_convolution import (
 )
 from fairseq_cgc.core.plain import is_proxy
 from fairseq_cgc.core.sample_convolution import Geometry, convolve_samples
+from fairseq_cgc.support.errors import UserError
 
 
 class GateSwitches(TypedDict, total=False):

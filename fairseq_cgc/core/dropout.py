@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.plain import must_be_plain
+from fairseq_cgc.support.errors import UserError
 
 #: Environment variable that forces torch's masks, and with them those of fairseq.
 FORCE = "FAIRSEQ_CGC_DROPOUT"

@@ -18,13 +18,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fairseq_cgc.core import kernels
+from fairseq_cgc.core import gpu as kernels
 from fairseq_cgc.core.autocast import to_autocast_dtype
 from fairseq_cgc.core.band import band
 from fairseq_cgc.core.blocked import blocked
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.plain import must_be_plain
 from fairseq_cgc.core.unfolded import unfolded
+from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.core.plain import is_recorded, must_be_plain
+from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 

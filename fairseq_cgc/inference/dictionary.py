@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 BOS, PAD, EOS, UNK = range(4)
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")

@@ -14,14 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.core.files import write_json
 from fairseq_cgc.inference.model import Model, tied_weights
-from fairseq_cgc.inference.options import ModelOptions
+from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, set_precision
-from fairseq_cgc.mt.corpora import new_folder, sha256_of
-from fairseq_cgc.mt.environment import versions
-from fairseq_cgc.mt.pipeline import TextPipeline
+from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.support.environment import versions
+from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.files import new_folder, sha256_of, write_json
 
 DESCRIPTION, WEIGHTS, CARD = "model.json", "model.safetensors", "README.md"
 _FORMAT = 1
@@ -62,7 +61,7 @@ def export(
         pipeline: how raw text is prepared; without it only binarised text can be translated.
         out: the folder to make; it must not exist.
         precision: of the weights.
-        scores: of :mod:`fairseq_cgc.mt.evaluation`, for the model card.
+        scores: of :mod:`fairseq_cgc.mt.evaluate.evaluation`, for the model card.
         licence: of the model, for the card.
         citation: likewise.
 

@@ -20,7 +20,7 @@ from fairseq_cgc.core.lightconv import make_sentence_gate
 from fairseq_cgc.core.pooling import zero_padding
 from fairseq_cgc.inference.decoding import DecoderState, decode_layer, predicted_kernels
 from fairseq_cgc.inference.dictionary import PAD
-from fairseq_cgc.inference.options import ModelOptions
+from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, Int8Linear, use_int8_layers
 
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.decoding import DecoderState
 from fairseq_cgc.inference.dictionary import EOS, PAD, UNK
 from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.support.errors import UserError
 
 _NEVER = -math.inf
 # Log-probabilities that a CPU works on at a time: 1 MiB, so that they stay in a core's cache.

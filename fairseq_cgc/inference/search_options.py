@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.precision import PRECISIONS, check_precision
+from fairseq_cgc.support.errors import UserError
 
 #: A length of 2,000 subwords to this power is still a number of float32.
 LARGEST_LENPEN = 10

@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 
-from fairseq_cgc.compat import safe_load
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.binarised import language_pair_of
 from fairseq_cgc.inference.dictionary import Dictionary
 from fairseq_cgc.inference.exported import is_exported, read_exported
 from fairseq_cgc.inference.model import Model
-from fairseq_cgc.inference.options import ModelOptions
+from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, set_precision
-from fairseq_cgc.mt.checkpoints import read_config
-from fairseq_cgc.mt.pipeline import TextPipeline
-from fairseq_cgc.mt.trained import find_pipeline
+from fairseq_cgc.inference.text.data_folder import find_pipeline
+from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.support.checkpoints import read_config, safe_load
+from fairseq_cgc.support.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.dictionary import Dictionary
 from fairseq_cgc.inference.search import BeamSearch, Hypothesis
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.trained_model import TrainedModel, load_trained
-from fairseq_cgc.mt.pipeline import TextPipeline
+from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 

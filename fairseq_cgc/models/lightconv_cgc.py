@@ -25,8 +25,7 @@ from fairseq_cgc.core import CGLightConv, LightConv, UserError
 from fairseq_cgc.core.constant_gate import fold_constant_gates
 from fairseq_cgc.inference.precision import precision_from_environment, set_precision
 from fairseq_cgc.models.beam_state import EncoderOut, reorder_lazily
-from fairseq_cgc.models.dropout import use_fast_dropout
-from fairseq_cgc.models.lightconv_cgc_config import (
+from fairseq_cgc.models.config import (
     NO_GATE,
     LightConvCGCConfig,
     add_arguments,
@@ -34,8 +33,9 @@ from fairseq_cgc.models.lightconv_cgc_config import (
     architectures,
     resolve,
 )
-from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
-from fairseq_cgc.models.lightconv_state import check_state, load_lightconv
+from fairseq_cgc.models.decoder import LightConvCGCDecoder
+from fairseq_cgc.models.dropout import use_fast_dropout
+from fairseq_cgc.models.weights import check_state, load_lightconv
 
 logger = logging.getLogger(__name__)
 

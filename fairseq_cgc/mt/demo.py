@@ -6,17 +6,17 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_cgc.analysis.figures import check_can_draw
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.curves import draw_curves, read_log
 from fairseq_cgc.mt.demo_corpus import write_corpus
-from fairseq_cgc.mt.evaluation import evaluate, prepare_model
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
-from fairseq_cgc.mt.scoring import Scores
-from fairseq_cgc.mt.training import LOG, train
+from fairseq_cgc.mt.evaluate.evaluation import evaluate, prepare_model
+from fairseq_cgc.mt.evaluate.metrics import Scores
+from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
+from fairseq_cgc.mt.train.training import LOG, train
+from fairseq_cgc.mt.train.training_log import draw_curves, read_log
+from fairseq_cgc.support.figures import check_can_draw
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class DemoSizes:
 def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
     """Do all steps; those that are finished are not done again.
 
-    Leaves in ``out``: ``corpus/`` (raw text), ``data/`` (see :mod:`fairseq_cgc.mt.prepare`),
-    ``model/`` (checkpoints and the training log), ``evaluation/`` (translations, scores),
-    ``curve.png`` and ``gates.png``.
+    Leaves in ``out``: ``corpus/`` (raw text), ``data/`` (see
+    :mod:`fairseq_cgc.mt.prepare.preparation`), ``model/`` (checkpoints and the training log),
+    ``evaluation/`` (translations, scores), ``curve.png`` and ``gates.png``.
 
     Args:
         out: folder to work in; made if needed.

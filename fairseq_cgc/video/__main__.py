@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.fairseq_commands import run_main
 from fairseq_cgc.video.table import lines
 from fairseq_cgc.vision.table import run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import new_file
+from fairseq_cgc.support.files import new_file
 
 LOG = "train.jsonl"
 

@@ -5,7 +5,7 @@ import torch
 
 from fairseq_cgc.analysis import class_distances as module
 from fairseq_cgc.analysis.class_distances import ClassDistances, class_distances, mean_kernels
-from fairseq_cgc.analysis.modulated_kernels import ModulatedKernels
+from fairseq_cgc.analysis.kernels import ModulatedKernels
 from fairseq_cgc.core import UserError
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fairseq_cgc.analysis.cam import HeatMaps
 from fairseq_cgc.analysis.heat_map_pictures import draw_heat_maps
-from fairseq_cgc.analysis.heat_maps import HeatMaps
 
 pytest.importorskip("matplotlib")
 

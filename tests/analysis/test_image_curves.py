@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from fairseq_cgc.analysis import image_curves
-from fairseq_cgc.analysis.figures import new_figure
 from fairseq_cgc.analysis.image_curves import ImageLog, draw_image_curves
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.figures import new_figure
 
 
 def epochs(number: int, **changes: Any) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from fairseq_cgc.analysis.image_inputs import (
     standardised_batches,
 )
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.augment import Crops
-from fairseq_cgc.vision.training.images import MemoryImages, Statistics
-from fairseq_cgc.vision.training.processes import Processes
-from fairseq_cgc.vision.training.subjects import Subject
+from fairseq_cgc.vision.data.images import MemoryImages, Statistics
+from fairseq_cgc.vision.data.transforms import Crops
+from fairseq_cgc.vision.training.distributed import Processes
+from fairseq_cgc.vision.training.trained_model import Subject
 
 
 def images(labels: list[int]) -> MemoryImages:

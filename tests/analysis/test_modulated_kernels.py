@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.modulated_kernels import record_kernels
+from fairseq_cgc.analysis.kernels import record_kernels
 from fairseq_cgc.core import CGConv1d, CGConv2d, UserError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fairseq.tasks.translation import TranslationTask
-from test_lightconv_cgc import LIGHTWEIGHT, TINY, dictionary, parse
+from small_models import LIGHTWEIGHT, TINY, dictionary, parse
 from torch import Tensor, distributed, nn
 
 import fairseq_cgc.models  # noqa: F401

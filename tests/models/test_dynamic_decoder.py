@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from fairseq.modules import DynamicConv1dTBC, DynamicConv_scripatable
-from test_lightconv_cgc import TINY, build
+from small_models import TINY, build
 from tools import TOLERANCE, gradients, padding_mask
 from torch import Tensor, nn
 

@@ -1,56 +1,28 @@
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from fairseq import options, tasks
-from fairseq.data import Dictionary
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf, merge_with_parent
+from fairseq import tasks
+from fairseq.dataclass.utils import merge_with_parent
 from fairseq.modules import FairseqDropout
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
+from small_models import LIGHTWEIGHT, TINY, build, dictionary, parse, save
 from tools import padding_mask
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.core.lightconv import make_sentence_gate
-from fairseq_cgc.models.lightconv_cgc import LightConvCGCModel
-from fairseq_cgc.models.lightconv_cgc_config import (
+from fairseq_cgc.models.config import (
     CONFIG_DIR,
     LightConvCGCConfig,
     architectures,
     resolve,
 )
-
-LIGHTWEIGHT = ["--encoder-conv-type", "lightweight", "--decoder-conv-type", "lightweight"]
-TINY = ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16"]
-TINY += ["--decoder-ffn-embed-dim", "16", "--decoder-embed-dim", "16"]
-
-
-def dictionary(words: int) -> Dictionary:
-    symbols = Dictionary()
-    for i in range(words - len(symbols)):
-        symbols.add_symbol(f"w{i}")
-    return symbols
-
-
-def parse(arch: str, *arguments: str, data: str = "DATA") -> Any:
-    """What fairseq-train makes of a command line."""
-    args = options.parse_args_and_arch(
-        options.get_training_parser(), [data, "--arch", arch, *arguments]
-    )
-    return convert_namespace_to_omegaconf(args)
-
-
-def build(arch: str, *arguments: str, source: int = 30, target: int = 20) -> nn.Module:
-    cfg = parse(arch, *arguments)
-    task = TranslationTask(cfg.task, dictionary(source), dictionary(target))
-    torch.manual_seed(1)
-    return task.build_model(cfg.model)
+from fairseq_cgc.models.lightconv_cgc import LightConvCGCModel
 
 
 def size(model: nn.Module) -> int:
@@ -333,12 +305,6 @@ def test_nothing_is_printed_where_fairseqs_cuda_layers_are_missing(capsys, monke
     for decoder in ("lightweight", "dynamic"):
         build("lightconv_cgc_iwslt_de_en", *TINY, "--decoder-conv-type", decoder)
     assert capsys.readouterr().out == ""
-
-
-def save(model: nn.Module, path: Path) -> str:
-    args = argparse.Namespace(arch="lightconv")
-    torch.save({"args": args, "model": model.state_dict()}, path)
-    return str(path)
 
 
 def test_initialised_from_lightconv_only_the_gates_are_new(tmp_path):

@@ -11,6 +11,8 @@ from beam_search import (
     ARCH,
     LAYERS,
     LENGTHS,
+    OPTIONS,
+    SEARCHES,
     TASK,
     as_fairseq,
     assert_alike,
@@ -21,31 +23,11 @@ from beam_search import (
 from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.modules import FairseqDropout
-from fairseq.token_generation_constraints import pack_constraints
-from test_lightconv_cgc import LIGHTWEIGHT, TINY, build
+from small_models import LIGHTWEIGHT, TINY, build
 from torch import nn
 
-from fairseq_cgc.models import lightconv_decoder
-from fairseq_cgc.models.lightconv_decoder import LightConvCGCDecoder
-
-PREFIXES = torch.tensor([[5, 6], [7, 1], [8, 9], [4, 4], [12, 1], [10, 11]])
-CONSTRAINTS = pack_constraints([[torch.tensor([7])], [], [torch.tensor([9, 5])]] * 2)
-SEARCHES: dict[str, dict[str, Any]] = {
-    "beam 6": {},
-    "beam 1": {"beam": 1},
-    "beam 5, three steps": {"beam": 5, "max_len_b": 3},
-    "lenpen": {"lenpen": 2.0, "unnormalized": True, "temperature": 0.7},
-    "least length": {"min_len": 6},
-    "source's length": {"match_source_len": True},
-    "prefixes": {"prefix_tokens": PREFIXES},
-    "constraints": {"constraints": CONSTRAINTS, "max_len_b": 40},
-    "no repeated n-grams": {"no_repeat_ngram_size": 2},
-    "diverse beams": {"diverse_beam_groups": 3, "diverse_beam_strength": 0.5},
-    "diverse siblings": {"diversity_rate": 0.5},
-    "sampling": {"sampling": True},
-    "sampling from the best": {"sampling": True, "sampling_topk": 4},
-    "sampling from most": {"sampling": True, "sampling_topp": 0.7},
-}
+from fairseq_cgc.models import decoder as lightconv_decoder
+from fairseq_cgc.models.decoder import LightConvCGCDecoder
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -53,18 +35,6 @@ def test_hypotheses_are_fairseqs(name):
     model = lively()
     got, want = (hypotheses([m], **SEARCHES[name]) for m in (model, as_fairseq(model)))
     assert_alike(got, want)
-
-
-OPTIONS = {
-    "glu": ["--decoder-glu", "1"],
-    "norm first": ["--decoder-normalize-before"],
-    "dynamic": ["--decoder-conv-type", "dynamic"],
-    "no softmax": ["--weight-softmax", "0"],
-    "shared embedding": ["--share-decoder-input-output-embed"],
-    "learned positions": ["--decoder-learned-pos"],
-    "no gates": ["--encoder-gate-target", "none"],
-    "other width": ["--decoder-conv-dim", "8"],
-}
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -14,8 +14,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 import fairseq_cgc.models  # noqa: F401  (registers the tokenizer)
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.pipeline import TextPipeline
-from fairseq_cgc.mt.subwords import learn
+from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.inference.text.subwords import learn
 
 RAW = ["Der Mann  sieht „den Ball“ , z. B. rot-weiß &amp; groß!", "", "DIE FRAU"]
 

@@ -9,7 +9,7 @@ import torch
 from beam_search import ARCH, LAYERS, LENGTHS, TASK, as_fairseq, assert_alike, hypotheses, lively
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.models.lightconv import LightConvDecoderLayer
-from test_lightconv_cgc import LIGHTWEIGHT, TINY, build, save
+from small_models import LIGHTWEIGHT, TINY, build, save
 from tools import padding_mask
 from torch import Tensor, nn
 

@@ -7,7 +7,7 @@ import torch
 import toy
 from beam_search import ARCH, LAYERS, LENGTHS, TASK, hypotheses, lively
 from fairseq import utils
-from test_lightconv_cgc import TINY, build
+from small_models import TINY, build
 from tools import padding_mask
 from torch import nn
 

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.cli import PACKAGE_DIR, fairseq_command, run_fairseq, run_main
+from fairseq_cgc.mt.fairseq_commands import PACKAGE_DIR, fairseq_command, run_fairseq, run_main
+from fairseq_cgc.support.errors import UserError
 
 
 def test_user_error_is_one_line_and_status_1(capsys):

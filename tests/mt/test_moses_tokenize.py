@@ -12,7 +12,7 @@ import pytest
 from tools import SHARED
 from toy import ROOT
 
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 SCRIPT = ROOT / "scripts" / "moses_tokenize.py"
 DATA = SHARED / "data" / "multi30k"

@@ -9,7 +9,7 @@ import demo_training
 import pytest
 import torch
 
-from fairseq_cgc.compat import safe_load
+from fairseq_cgc.support.checkpoints import safe_load
 
 
 @dataclass(frozen=True)

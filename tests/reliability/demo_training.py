@@ -7,7 +7,7 @@ from pathlib import Path
 import warm
 
 from fairseq_cgc.mt.demo_corpus import write_corpus
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
+from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 
 MODEL = [
     *("--arch", "lightconv_cgc_tiny", "--share-all-embeddings", "--cpu", "--num-workers", "0"),

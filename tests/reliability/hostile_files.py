@@ -23,13 +23,14 @@ from surroundings import (
 from target import Target
 
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.lines import read_lines
+from fairseq_cgc.inference.text.subwords import MODEL_FILES
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.mt.archives import extract_files, list_archive
-from fairseq_cgc.mt.corpora import check_pairs, read_lines
-from fairseq_cgc.mt.iwslt.campaign import Campaign
-from fairseq_cgc.mt.iwslt.preparation import iwslt_options, prepare_iwslt
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
-from fairseq_cgc.mt.subwords import MODEL_FILES
+from fairseq_cgc.mt.prepare.archives import extract_files, list_archive
+from fairseq_cgc.mt.prepare.corpora import check_pairs
+from fairseq_cgc.mt.prepare.iwslt import iwslt_options, prepare_iwslt
+from fairseq_cgc.mt.prepare.iwslt_files import Campaign
+from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 
 
 def _read(place: Surroundings, case: tuple[bytes, bytes, bool, bool]) -> bool:

@@ -16,13 +16,13 @@ from surroundings import (
 )
 from target import Target
 
+from fairseq_cgc.inference.files import translate_file
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.detokenizer import MosesDecoder
+from fairseq_cgc.inference.text.lines import read_lines
+from fairseq_cgc.inference.text.moses import MosesEncoder
+from fairseq_cgc.inference.text.subwords import MODEL_FILES, Subwords, learn
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.mt.corpora import read_lines
-from fairseq_cgc.mt.detokenizer import MosesDecoder
-from fairseq_cgc.mt.moses import MosesEncoder
-from fairseq_cgc.mt.subwords import MODEL_FILES, Subwords, learn
-from fairseq_cgc.mt.translate_files import translate_file
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LANGUAGES = ["de", "en", "fr", "fi", "cs", "zh", "ja", "ca", "so", "tdt", "xx"]

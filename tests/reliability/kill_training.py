@@ -26,10 +26,10 @@ import demo_training
 import torch
 import warm
 
-from fairseq_cgc.compat import safe_load
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import write_json
-from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.checkpoints import safe_load
+from fairseq_cgc.support.files import write_json
 
 #: Where a kill falls: how often, in a hundred.
 MOMENTS = {"save": 40, "validation": 15, "training": 25, "start": 5, "averaging": 15}

@@ -20,12 +20,12 @@ from fairseq_cgc.core import (
     ContextGate,
     LightConv,
 )
-from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
-from fairseq_cgc.models.lightconv_cgc_config import (
+from fairseq_cgc.models.config import (
     LightConvCGCConfig,
     architecture_values,
     resolve,
 )
+from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 #: The largest number of float16 is 65,504.

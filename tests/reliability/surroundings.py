@@ -22,9 +22,9 @@ from fairseq_cli import preprocess
 from omegaconf import OmegaConf
 
 import fairseq_cgc.models  # noqa: F401  (registers the architectures)
-from fairseq_cgc.mt import binarize
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.mt.prepare import PrepareOptions, prepare
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.mt.prepare import binarize
+from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 
 #: Seconds after which a case hangs. Nothing here takes more than a few.
 HANGS_AFTER = 60

@@ -17,9 +17,9 @@ import warm
 from conftest import Trained
 from fairseq import checkpoint_utils
 
-from fairseq_cgc.compat import safe_load
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import read_safely
+from fairseq_cgc.support.checkpoints import safe_load
+from fairseq_cgc.support.files import read_safely
 
 pytestmark = [pytest.mark.reliability, pytest.mark.xdist_group("reliability")]
 

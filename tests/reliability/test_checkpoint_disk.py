@@ -15,9 +15,9 @@ import torch
 import warm
 from conftest import Trained
 
-from fairseq_cgc.compat import safe_load
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import save_tensors
+from fairseq_cgc.support.checkpoints import safe_load
+from fairseq_cgc.support.files import save_tensors
 
 pytestmark = [
     pytest.mark.reliability,

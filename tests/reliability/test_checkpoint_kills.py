@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import warm
 
-from fairseq_cgc.core.files import new_file
+from fairseq_cgc.support.files import new_file
 
 pytestmark = [pytest.mark.reliability, pytest.mark.xdist_group("reliability")]
 
@@ -29,7 +29,7 @@ def test_killed_trainings_lose_nothing(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib, signal; from fairseq_cgc.core.files import new_file\n"
+        "import os, pathlib, signal; from fairseq_cgc.support.files import new_file\n"
         f"with new_file(pathlib.Path({str(tmp_path / 'x.pt')!r})) as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from iwslt_archive import campaign_files
 from surroundings import Hangs, Lost, Surroundings, command_line, ends_clearly, nothing_half, within
 
-from fairseq_cgc.core.errors import UserError
+from fairseq_cgc.support.errors import UserError
 
 pytestmark = pytest.mark.reliability
 

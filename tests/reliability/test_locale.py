@@ -15,8 +15,8 @@ import toy
 import warm
 from fairseq.data import Dictionary
 
-from fairseq_cgc.compat import safe_load
-from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR
+from fairseq_cgc.models.config import CONFIG_DIR
+from fairseq_cgc.support.checkpoints import safe_load
 
 pytestmark = pytest.mark.slow
 

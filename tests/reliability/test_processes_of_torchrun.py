@@ -22,9 +22,9 @@ from fairseq.distributed import utils as distributed_utils
 from omegaconf import OmegaConf
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from fairseq_cgc.compat import safe_load
 from fairseq_cgc.compat.processes import join_processes, refuse_to_train_alone
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.checkpoints import safe_load
 
 pytestmark = [pytest.mark.reliability, pytest.mark.xdist_group("reliability")]
 
@@ -228,7 +228,7 @@ def test_the_place_that_torchrun_gives(gpus: int, monkeypatch: pytest.MonkeyPatc
         (
             ProcessRaisedException(
                 "\n\n-- Process 1 terminated with the following error:\nTraceback ...\n"
-                "fairseq_cgc.core.errors.UserError: --beam is 0\n", 1, 2
+                "fairseq_cgc.support.errors.UserError: --beam is 0\n", 1, 2
             ),
             "--beam is 0",
         ),

@@ -8,8 +8,8 @@ import demo_training
 import pytest
 import warm
 
-from fairseq_cgc.compat import safe_load
-from fairseq_cgc.models.lightconv_cgc_config import CONFIG_DIR
+from fairseq_cgc.models.config import CONFIG_DIR
+from fairseq_cgc.support.checkpoints import safe_load
 
 ARCHITECTURES = {
     "lightconv_cgc_tiny": [],

@@ -15,7 +15,7 @@ from conftest import Trained
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 
-from fairseq_cgc.compat import safe_load
+from fairseq_cgc.support.checkpoints import safe_load
 
 pytestmark = [pytest.mark.reliability, pytest.mark.xdist_group("reliability")]
 

@@ -29,7 +29,7 @@ _PRELOADED = (
     "fairseq_cli.train",
     "fairseq_cli.generate",
     "fairseq_cli.hydra_train",
-    "fairseq_cgc.mt.evaluation",
+    "fairseq_cgc.mt.evaluate.evaluation",
     "fairseq_cgc.inference.translator",
 )
 

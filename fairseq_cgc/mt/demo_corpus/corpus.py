@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fairseq_cgc.core.errors import UserError
-from fairseq_cgc.mt.corpora import write_lines
+from fairseq_cgc.inference.text.lines import write_lines
 from fairseq_cgc.mt.demo_corpus.sentences import Pair, SentenceSampler
-from fairseq_cgc.mt.steps import is_done, make_step
+from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.steps import is_done, make_step
 
 LANGS = ("de", "en")
 #: The grammar has many more sentences, but beyond this most of the short ones are repeated.

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import read_safely, save_tensors
+from fairseq_cgc.support.files import read_safely, save_tensors
 from fairseq_cgc.vision.training.settings import Settings
 from fairseq_cgc.vision.training.training_settings import TrainingSettings
 

@@ -12,9 +12,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.batches import Standardise, evaluation_batches, load_batches
-from fairseq_cgc.vision.training.processes import Processes, progress_bar
-from fairseq_cgc.vision.training.samples import Samples
+from fairseq_cgc.vision.data.dataset import Samples
+from fairseq_cgc.vision.data.loader import Standardise, evaluation_batches, load_batches
+from fairseq_cgc.vision.training.distributed import Processes, progress_bar
 
 logger = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.augment import mixup
-from fairseq_cgc.vision.training.batches import Standardise
+from fairseq_cgc.vision.data.dataset import Samples
+from fairseq_cgc.vision.data.loader import Standardise
+from fairseq_cgc.vision.data.seeds import derive_seed, generator
+from fairseq_cgc.vision.data.transforms import mixup
 from fairseq_cgc.vision.training.checkpoints import Checkpoint
+from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.evaluation import autocast
-from fairseq_cgc.vision.training.processes import Processes
-from fairseq_cgc.vision.training.samples import Samples
 from fairseq_cgc.vision.training.schedule import learning_rate
-from fairseq_cgc.vision.training.seeds import derive_seed, generator
 from fairseq_cgc.vision.training.training_settings import TrainingSettings
 
 

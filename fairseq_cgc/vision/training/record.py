@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.files import write_json
+from fairseq_cgc.support.files import write_json
 
 RECORD = "settings.json"
 

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.batches import batch_sizes, load_batches, training_batches
+from fairseq_cgc.vision.data.dataset import Samples
+from fairseq_cgc.vision.data.loader import batch_sizes, load_batches, training_batches
+from fairseq_cgc.vision.data.seeds import derive_seed
+from fairseq_cgc.vision.data.sources import Data
 from fairseq_cgc.vision.training.checkpoints import (
     BEST,
     LAST,
@@ -20,13 +23,10 @@ from fairseq_cgc.vision.training.checkpoints import (
     Progress,
     load_checkpoint,
 )
-from fairseq_cgc.vision.training.data import Data
+from fairseq_cgc.vision.training.distributed import Processes, progress_bar
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.processes import Processes, progress_bar
 from fairseq_cgc.vision.training.record import keep_record
-from fairseq_cgc.vision.training.samples import Samples
-from fairseq_cgc.vision.training.seeds import derive_seed
 from fairseq_cgc.vision.training.training_settings import TrainingSettings, option_of
 from fairseq_cgc.vision.training_log import Log
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 from toy import ROOT
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.mt.demo_corpus import (
     MAX_PAIRS,
     clauses,
@@ -19,6 +18,7 @@ from fairseq_cgc.mt.demo_corpus import (
 )
 from fairseq_cgc.mt.demo_corpus import write_corpus as write
 from fairseq_cgc.mt.demo_corpus.sentences import SentenceSampler, count_tokens
+from fairseq_cgc.support.errors import UserError
 
 SCRIPT = ROOT / "scripts" / "make_demo_corpus.py"
 FILES = {f"{split}.{lang}" for split in ("train", "valid", "test") for lang in ("de", "en")}

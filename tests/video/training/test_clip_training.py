@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from training_runs import assert_same, weights
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.training import motion
-from fairseq_cgc.video.training import settings as settings_module
-from fairseq_cgc.video.training.data import Source, open_training
-from fairseq_cgc.video.training.settings import VideoSettings
-from fairseq_cgc.vision.training.batches import Standardise
+from fairseq_cgc.video import settings as settings_module
+from fairseq_cgc.video.data import motion
+from fairseq_cgc.video.data.sources import Source, open_training
+from fairseq_cgc.video.settings import VideoSettings
+from fairseq_cgc.vision.data.loader import Standardise
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
+from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.processes import Processes
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
 from fairseq_cgc.vision.training_log import read_log
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fairseq_cgc.video import create_model
-from fairseq_cgc.video.training.motion import CLASSES, open_motion
-from fairseq_cgc.video.training.videos import MemoryVideos
-from fairseq_cgc.vision.training.augment import Crops
+from fairseq_cgc.video.data.dataset import MemoryVideos
+from fairseq_cgc.video.data.motion import CLASSES, open_motion
+from fairseq_cgc.vision.data.transforms import Crops
 
 CROPS = Crops(padding=2, flip=False)
 

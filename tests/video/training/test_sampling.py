@@ -5,7 +5,7 @@ import random
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.training.sampling import create_sampling
+from fairseq_cgc.video.data.sampling import create_sampling
 
 
 def seen_at(name: str, num_frames: int, length: int) -> list[set[int]]:

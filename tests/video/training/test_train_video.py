@@ -10,8 +10,8 @@ from tiny_videos import NAMES, TEMPLATE, write_videos
 from training_runs import assert_killed_is_as_whole, call
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.cli import run_main
-from fairseq_cgc.video.training import motion
+from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.video.data import motion
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training_log import read_log
 

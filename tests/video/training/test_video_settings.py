@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.training.settings import VideoSettings
+from fairseq_cgc.video.settings import VideoSettings
 from fairseq_cgc.vision.training.checkpoints import Checkpoint, Progress, load_checkpoint
 from fairseq_cgc.vision.training.schedule import learning_rate
 

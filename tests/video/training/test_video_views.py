@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.training.videos import Videos
-from fairseq_cgc.vision.training.augment import Crops
+from fairseq_cgc.video.data.dataset import Videos
+from fairseq_cgc.vision.data.dataset import Batch, Statistics
+from fairseq_cgc.vision.data.transforms import Crops
+from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
-from fairseq_cgc.vision.training.processes import Processes
-from fairseq_cgc.vision.training.samples import Batch, Statistics
 
 ALONE = Processes(torch.device("cpu"))
 

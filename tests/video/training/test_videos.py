@@ -10,11 +10,11 @@ import torch
 from tiny_videos import open_videos, write_videos
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.training.sampling import create_sampling
-from fairseq_cgc.video.training.videos import Views
-from fairseq_cgc.vision.training.augment import Crops
-from fairseq_cgc.vision.training.batches import load_batches
-from fairseq_cgc.vision.training.seeds import derive_seed
+from fairseq_cgc.video.data.dataset import Views
+from fairseq_cgc.video.data.sampling import create_sampling
+from fairseq_cgc.vision.data.loader import load_batches
+from fairseq_cgc.vision.data.seeds import derive_seed
+from fairseq_cgc.vision.data.transforms import Crops
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.processes import join_processes
+from fairseq_cgc.vision.training.distributed import join_processes
 
 
 def test_one_process_needs_nobody(monkeypatch):

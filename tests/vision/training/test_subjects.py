@@ -9,8 +9,8 @@ from training_runs import assert_same
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision import create_model
-from fairseq_cgc.vision.training.augment import Crops
-from fairseq_cgc.vision.training.subjects import (
+from fairseq_cgc.vision.data.transforms import Crops
+from fairseq_cgc.vision.training.trained_model import (
     load_trained,
     load_weights_of,
     test_images,

@@ -19,11 +19,11 @@ from training_runs import (
 )
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.cli import run_main
+from fairseq_cgc.mt.fairseq_commands import run_main
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training.evaluation import evaluate
-from fairseq_cgc.vision.training.subjects import load_trained
+from fairseq_cgc.vision.training.trained_model import load_trained
 from fairseq_cgc.vision.training_log import read_log
 
 SMALL = ["--model", "resnet8_cifar", "--batch-size", "359", "--workers", "1"]

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from training_runs import assert_same, weights
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.data.loader import Standardise, training_batches
+from fairseq_cgc.vision.data.seeds import derive_seed
 from fairseq_cgc.vision.training import learner as learner_module
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training import trainer as trainer_module
-from fairseq_cgc.vision.training.batches import Standardise, training_batches
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.seeds import derive_seed
 from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
 from fairseq_cgc.vision.training_log import read_log
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from training_runs import weights
 
 from fairseq_cgc.vision import create_model
+from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.evaluation import evaluate
-from fairseq_cgc.vision.training.processes import Processes
 from fairseq_cgc.vision.training_log import read_log
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

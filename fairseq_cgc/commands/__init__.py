@@ -1,0 +1,1 @@
+"""The commands of ``fairseq-cgc``, one file each: parse, call the package, print."""

@@ -1,0 +1,221 @@
+"""The modulated kernels of every sentence, and their gradients, by the kernels of ``context``.
+
+Shape letters: B batch, T time, C channels, H heads, K kernel, P pooled positions, d latent size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairseq_cgc.core.gpu import context
+from fairseq_cgc.core.gpu.blocks import power_of_two
+
+#: Positions up to which a program averages its head's channels itself. Beyond, that is work for
+#: more programs than there are heads and sentences.
+AVERAGED_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The parameters of the gate and what is done with it.
+
+    Attributes:
+        weight: H x K; a kernel for each head.
+        encoder: d x P.
+        norm_weight: d; or H x d, for one LayerNorm over all heads of a sentence.
+        norm_bias: likewise.
+        decoder: K x d.
+        epsilon: of the LayerNorm.
+        weight_softmax: normalise the kernels.
+        gates_logits: gate the kernels before the softmax, not after it.
+    """
+
+    weight: Tensor
+    encoder: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    decoder: Tensor
+    epsilon: float
+    weight_softmax: bool
+    gates_logits: bool
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        return self.weight, self.encoder, self.norm_weight, self.norm_bias, self.decoder
+
+    @property
+    def norms_heads(self) -> bool:
+        return self.norm_weight.dim() == 2
+
+    def sizes(self, time: int) -> dict[str, Any]:
+        """The constants that all kernels are compiled for."""
+        latent, pooled = self.encoder.shape
+        block_p = power_of_two(pooled)
+        # A block of positions with R channels each, or one that keeps P numbers for each.
+        largest = 32 if time <= AVERAGED_AT_ONCE else min(8192 // block_p, AVERAGED_AT_ONCE)
+        return {
+            "HEADS": len(self.weight),
+            "POOLED": pooled,
+            "LATENT": latent,
+            "BLOCK_T": largest,
+            "BLOCK_P": block_p,
+            "BLOCK_D": power_of_two(latent),
+            "num_warps": 8 if time > AVERAGED_AT_ONCE or self.weight.shape[1] > 31 else 4,
+        }
+
+    def modulation(self) -> dict[str, Any]:
+        """The constants that ``modulate`` and its backward are compiled for as well."""
+        size = self.weight.shape[1]
+        return {
+            "SIZE": size,
+            "SOFTMAX": self.weight_softmax,
+            "GATES_LOGITS": self.gates_logits,
+            "NORMS_HEADS": self.norms_heads,
+            "BLOCK_K": power_of_two(size),
+        }
+
+
+def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The modulated kernels, and what they come from.
+
+    Args:
+        x: T x B x C, the last stride 1.
+        padding_mask: B x T, contiguous, 8 bits, not 0 at padding.
+        gate: whose parameters are contiguous.
+
+    Returns:
+        The kernels, B x H x K; the pooled positions, B x H x P; and where the LayerNorm is over all
+        heads, its mean and 1 / deviation, B x 2. All in float32.
+    """
+    time, batch, channels = x.shape
+    heads, (latent, pooled_size) = len(gate.weight), gate.encoder.shape
+    if time > AVERAGED_AT_ONCE:
+        # Whatever stands at padding is averaged too, but the kernel does not read that.
+        x = x.unflatten(2, (heads, -1)).mean(-1, dtype=torch.float32)
+    options: dict[str, Any] = {"dtype": torch.float32, "device": x.device}
+    kernel = torch.empty(batch, *gate.weight.shape, **options)
+    pooled = torch.empty(batch, heads, pooled_size, **options)
+    width = x.shape[2] // heads
+    sizes = {
+        "WIDTH": width,
+        "BLOCK_R": min(power_of_two(width), 128),
+        **gate.sizes(time),
+    }
+    strides = (time, x.stride(0), x.stride(1))
+    moments = None
+    if gate.norms_heads:
+        encoded = torch.empty(batch, heads * latent, **options)
+        context.encode[(batch * heads,)](
+            encoded, pooled, x, padding_mask, gate.encoder, *strides, **sizes
+        )
+        variance, mean = torch.var_mean(encoded, 1, correction=0)
+        moments = torch.stack([mean, torch.rsqrt(variance + gate.epsilon)], 1)
+    context.modulate[(batch * heads,)](
+        kernel,
+        pooled,
+        x,
+        padding_mask,
+        kernel if moments is None else moments,
+        *gate.parameters,
+        *strides,
+        gate.epsilon,
+        **sizes,
+        **gate.modulation(),
+    )
+    return kernel, pooled, moments
+
+
+def modulate_backward(
+    taps: Tensor,
+    scale: float,
+    pooled: Tensor,
+    moments: Tensor | None,
+    padding_mask: Tensor,
+    gate: Gate,
+    time: int,
+    width: int,
+    wants_share: bool,
+) -> tuple[Tensor | None, Tensor]:
+    """From the gradient of the modulated kernels to the input's and the parameters'.
+
+    Args:
+        taps: B x H x rows x K, float32, contiguous; the gradient is its sum over the rows ...
+        scale: ... times this.
+        pooled: B x H x P, from :func:`modulate`.
+        moments: likewise.
+        padding_mask: as for :func:`modulate`.
+        gate: as for :func:`modulate`.
+        time: T.
+        width: R.
+        wants_share: whether the input's gradient is wanted.
+
+    Returns:
+        The gradient of each channel of a head through the gate, B x H x T in float32, zero at
+        padding; and ``numbers`` for :func:`parameter_gradients`.
+    """
+    (batch, heads, rows, size), latent = taps.shape, len(gate.encoder)
+    share = (
+        torch.empty(batch, heads, time, dtype=torch.float32, device=taps.device)
+        if wants_share
+        else None
+    )
+    numbers = torch.empty(
+        batch * heads, 2 * size + 4 * latent, dtype=torch.float32, device=taps.device
+    )
+    written = numbers, numbers if share is None else share
+    sizes = {"WIDTH": width, "WANTS_SHARE": wants_share, **gate.sizes(time)}
+    context.modulate_backward[(batch * heads,)](
+        *written,
+        taps,
+        pooled,
+        padding_mask,
+        numbers if moments is None else moments,
+        *gate.parameters,
+        time,
+        rows,
+        scale,
+        gate.epsilon,
+        **sizes,
+        **gate.modulation(),
+    )
+    if moments is not None:
+        # Averages over all that the norm spans: of the gradient, and of the gradient times what was
+        # normalised. The norm's scale's is the latter without the scale, the shift's the former.
+        of_norm = numbers[:, -2 * latent :].view(batch, heads, 2, latent)
+        grad_moments = (of_norm * gate.norm_weight.unsqueeze(1)).mean((1, 3))
+        context.encode_backward[(batch * heads,)](
+            *written,
+            grad_moments,
+            pooled,
+            padding_mask,
+            moments,
+            gate.encoder,
+            gate.norm_weight,
+            time,
+            gate.epsilon,
+            SIZE=size,
+            **sizes,
+        )
+    return share, numbers
+
+
+def parameter_gradients(numbers: Tensor, pooled: Tensor, gate: Gate) -> tuple[Tensor, ...]:
+    """The gradients of ``gate.parameters``, float32, summed in an order that is always the same."""
+    size, latent = gate.decoder.shape
+    with torch.autocast(numbers.device.type, enabled=False):
+        weight, logits, active, encoded, norm = numbers.split(
+            [size, size, latent, latent, 2 * latent], 1
+        )
+        norm = norm.unflatten(0, (-1, len(gate.weight))) if gate.norms_heads else norm
+        norm_weight, norm_bias = norm.sum(0).split(latent, -1)
+        return (
+            weight.unflatten(0, (-1, len(gate.weight))).sum(0),
+            encoded.t() @ pooled.flatten(0, 1),
+            norm_weight,
+            norm_bias,
+            logits.t() @ active,
+        )

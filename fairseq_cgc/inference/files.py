@@ -1,0 +1,110 @@
+"""Translate a file into a file, so that an interrupted run can go on where it stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from fairseq_cgc.inference.text.lines import read_lines
+from fairseq_cgc.inference.translator import Translator
+from fairseq_cgc.support.checkpoints import file_stamps
+from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.files import new_file
+
+
+def partial_file(output: Path, inputs: Iterable[Path], settings: object) -> Path:
+    """Where unfinished output is kept.
+
+    The name depends on the files and settings that the result depends on: what another model has
+    left behind must not be continued.
+
+    Args:
+        output: the file to be.
+        inputs: checkpoint, data and text.
+        settings: anything whose ``repr`` says how they are used.
+    """
+    identity = json.dumps([file_stamps(inputs), repr(settings)])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return output.with_name(f"{output.name}.{digest}.partial")
+
+
+def translate_file(
+    translator: Translator, text: Path, output: Path, partial: Path, *, buffer_size: int
+) -> None:
+    """Translate ``text`` into ``output``, continuing ``partial`` if it exists.
+
+    Args:
+        translator: the model.
+        text: UTF-8 file, one sentence a line.
+        output: appears only when complete.
+        partial: see :func:`partial_file`.
+        buffer_size: lines translated together.
+
+    Raises:
+        UserError: if ``text`` is unreadable, or another process translates it into ``output``;
+            what was translated before stays in ``partial``.
+    """
+    total = sum(1 for _ in read_lines(text))
+    # Line by line, so that even a killed run leaves all that it has translated.
+    with partial.open("a", encoding="utf-8", newline="\n", buffering=1) as stream:
+        _only_process_writing(stream, output)
+        done = _keep_complete_lines(partial)
+        lines = itertools.islice(read_lines(text), done, None)
+        translations = translator.translate(lines, buffer_size=buffer_size, first_line=done + 1)
+        for line in tqdm(translations, desc="translating", initial=done, total=total, unit="line"):
+            stream.write(line + "\n")
+        os.fsync(stream.fileno())
+        partial.replace(output)
+
+
+def translate_stream(
+    translator: Translator, lines: Iterable[str], output: Path, *, buffer_size: int
+) -> None:
+    """As :func:`translate_file` from lines that cannot be read again: nothing is continued."""
+    translations = translator.translate(lines, buffer_size=buffer_size)
+    with new_file(output) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        for line in tqdm(translations, desc="translating", unit="line"):
+            stream.write(line + "\n")
+
+
+def check_output(output: Path, inputs: Iterable[Path]) -> None:
+    """See that ``output`` may be made, and make its folder.
+
+    Raises:
+        UserError: if it is a folder or a device, or one of ``inputs``.
+        OSError: if its folder cannot be made.
+    """
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder, but must be a file")
+    if output.exists() and not output.is_file():  # /dev/null would be replaced by a file
+        raise UserError(f"--output {output} is no regular file; leave it out and redirect")
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UserError(f"--output {output} would overwrite {path}, which is needed")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _only_process_writing(stream: TextIO, output: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process is translating into {output}") from error
+
+
+def _keep_complete_lines(path: Path) -> int:
+    """Cut a file after its last newline; the number of lines left."""
+    with path.open("r+b") as stream:
+        lines, end = 0, 0
+        for line in stream:
+            if line.endswith(b"\n"):
+                lines, end = lines + 1, end + len(line)
+        stream.truncate(end)
+    return lines

@@ -1,0 +1,1 @@
+"""Text as models read it: tokens, subwords, and the way back."""

@@ -1,0 +1,180 @@
+"""What every script of ours shares: one-line errors and running fairseq's own commands."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from fairseq_cgc.support.encoding import use_utf8
+from fairseq_cgc.support.errors import UserError
+
+PACKAGE_DIR = Path(__file__).resolve().parent.parent
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_started: WeakSet[subprocess.Popen[bytes]] = WeakSet()
+
+
+#: Exit status when the reader of the output is gone, as in "... | head": 128 + SIGPIPE.
+_BROKEN_PIPE = 141
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Call ``main``; a :class:`UserError` ends the program with one line and status 1.
+
+    So does an ``OSError``, whose message names the file and what the system has against it. A
+    reader of the output that stops early ends the program without a word.
+    """
+    if sys.stdout is None:  # closed by the caller (>&-)
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # fairseq's own would drown ours
+    for stream in (sys.stdout, sys.stderr):  # a file may have a name that is not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            use_utf8()
+            main()
+        finally:
+            _flush_output()
+    except BrokenPipeError:
+        sys.exit(_BROKEN_PIPE)
+    except UserError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, rights, a name that is too long
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+
+
+def _flush_output() -> None:
+    """Write out what was printed. What could not be written must not be tried again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def printable(text: str) -> str:
+    """Text for one line of a terminal: escapes for line ends, control and format characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_lines(lines: Iterable[str], *, at_once: bool) -> None:
+    """Write lines to standard output in UTF-8.
+
+    Args:
+        lines: without newlines.
+        at_once: give out each line when it is there, not when a buffer is full.
+    """
+    for line in lines:
+        sys.stdout.buffer.write(line.encode() + b"\n")
+        if at_once:
+            sys.stdout.buffer.flush()
+    sys.stdout.buffer.flush()
+
+
+def merge_options(options: Sequence[str]) -> dict[str, list[str]]:
+    """Option -> its values in a command line, where a later option replaces an earlier one."""
+    merged: dict[str, list[str]] = {}
+    name = ""
+    for word in options:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            merged[name] = [value] if equals else []
+        else:
+            merged[name].append(word)
+    return merged
+
+
+def as_words(options: Mapping[str, Sequence[str]]) -> list[str]:
+    """The inverse of :func:`merge_options`."""
+    return [word for name, values in options.items() for word in (name, *values)]
+
+
+def fairseq_command(name: str, arguments: Sequence[str | Path]) -> list[str]:
+    """The argument vector of ``fairseq-NAME`` with this package as its ``--user-dir``.
+
+    Args:
+        name: ``preprocess``, ``train``, ``generate``, ``interactive``, ``validate``.
+        arguments: everything after the command's name.
+    """
+    command = [sys.executable, "-m", f"fairseq_cli.{name}", *map(str, arguments)]
+    return [*command, "--user-dir", str(PACKAGE_DIR)]
+
+
+def shown_command(name: str, arguments: Sequence[str | Path]) -> str:
+    """The same for a user's shell: ``fairseq-NAME`` is the program that is run."""
+    interpreter_and_module = 3
+    return f"fairseq-{name} {shlex.join(fairseq_command(name, arguments)[interpreter_and_module:])}"
+
+
+def start_fairseq(
+    name: str, arguments: Sequence[str | Path], **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a fairseq command that (on Linux) ends with this process, however that ends.
+
+    Otherwise a training whose caller was killed would go on, and the next call would start a
+    second one in the same folder.
+
+    Args:
+        name: as for :func:`fairseq_command`.
+        arguments: likewise.
+        options: of ``subprocess.Popen``.
+    """
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed before the call
+            os._exit(1)
+
+    command = fairseq_command(name, arguments)
+    process = subprocess.Popen(command, preexec_fn=end_with_parent, **options)
+    _started.add(process)
+    return process
+
+
+def stop_fairseq() -> None:
+    """End what :func:`start_fairseq` has started, for the threads that wait for it."""
+    for process in list(_started):
+        if process.poll() is None:
+            process.terminate()
+
+
+def run_fairseq(name: str, arguments: Sequence[str | Path], *, log: Path) -> None:
+    """Run a fairseq command to its end, its output in ``log``.
+
+    Raises:
+        UserError: if the command fails; its last line is part of the message.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        start_fairseq(name, arguments, stdout=stream, stderr=subprocess.STDOUT) as process,
+    ):
+        process.wait()
+    if process.returncode != 0:
+        raise fairseq_error(name, log)
+
+
+def fairseq_error(name: str, log: Path) -> UserError:
+    """What to raise when ``fairseq-NAME`` failed: with the last line that it left in ``log``."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return UserError(f"fairseq-{name} failed: {lines[-1] if lines else ''} (see {log})")

@@ -1,0 +1,1 @@
+"""From raw text to the data that ``fairseq-train`` reads."""

@@ -1,0 +1,68 @@
+"""From subword text to fairseq's binary format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fairseq_cgc.mt.fairseq_commands import run_fairseq
+from fairseq_cgc.support.errors import UserError
+
+
+def binarize(
+    text_dir: Path,
+    data_dir: Path,
+    splits: Sequence[str],
+    source_lang: str,
+    target_lang: str,
+    *,
+    joined_dictionary: bool,
+    log: Path,
+    workers: int = 1,
+    only_dictionaries: bool = False,
+) -> None:
+    """Run ``fairseq-preprocess`` on the files ``text_dir/SPLIT.LANG``.
+
+    Args:
+        text_dir: folder with the subword text.
+        data_dir: an empty folder of the caller's; callers rename it when everything is in it.
+        splits: ``train``, ``valid``, ``test``, ``test1`` ... in the order in which fairseq is to
+            number them.
+        source_lang: source language, the text files' suffix.
+        target_lang: target language.
+        joined_dictionary: one dictionary for both languages.
+        workers: processes; they do not change the result.
+        log: file for fairseq's output.
+        only_dictionaries: write the dictionaries and no data.
+
+    Raises:
+        UserError: if fairseq-preprocess fails.
+    """
+    check_path(text_dir)
+    arguments: list[str | Path] = [
+        "--source-lang", source_lang, "--target-lang", target_lang,
+        "--destdir", data_dir, "--workers", str(workers),
+    ]  # fmt: skip
+    for kind in ("train", "valid", "test"):
+        prefixes = [str(text_dir / split) for split in splits if split.startswith(kind)]
+        if prefixes:
+            arguments += [f"--{kind}pref", ",".join(prefixes)]
+    if joined_dictionary:
+        arguments.append("--joined-dictionary")
+    if only_dictionaries:
+        arguments.append("--dict-only")
+    run_fairseq("preprocess", arguments, log=log)
+
+
+def check_path(path: Path) -> None:
+    """Raise UserError for a path that fairseq takes for several: with a comma or a colon."""
+    for letter in f",{os.pathsep}":
+        if letter in str(path):
+            raise UserError(f"{path}: fairseq takes {letter!r} for the end of a path")
+
+
+def dictionary_size(data_dir: Path, lang: str) -> int:
+    """Entries of a language's dictionary as fairseq counts them, with its 4 special symbols."""
+    with (data_dir / f"dict.{lang}.txt").open("rb") as stream:
+        return sum(1 for _ in stream) + 4

@@ -1,0 +1,68 @@
+"""Each system against LightConv, sentence by sentence: the paired bootstrap of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fairseq_cgc.inference.text.lines import read_lines
+from fairseq_cgc.mt.evaluate.evaluation import HYPOTHESES, REFERENCES
+from fairseq_cgc.mt.evaluate.significance import SAMPLES, PairedTest, paired_bootstrap
+from fairseq_cgc.mt.reproduce.runs import RunResult
+from fairseq_cgc.mt.reproduce.systems import BASELINE
+from fairseq_cgc.support.files import new_file, sha256_of
+
+#: (system, seed, beam) -> tests of BLEU and chrF2.
+Tests = Mapping[tuple[str, int, int], list[PairedTest]]
+
+
+def compare_with_baseline(
+    results: Sequence[RunResult], *, lowercase: bool, target_lang: str
+) -> Tests:
+    """Compare every run with the baseline of the same seed and beam, where there is one.
+
+    Args:
+        results: finished runs.
+        lowercase: compare without regard to case.
+        target_lang: language code of the translations.
+    """
+    baselines = {
+        (result.run.seed, beam): folder
+        for result in results
+        if result.run.system == BASELINE
+        for beam, folder in result.outputs.items()
+    }
+    return {
+        (result.run.system, result.run.seed, beam): _test(
+            folder, baselines[result.run.seed, beam], lowercase, target_lang
+        )
+        for result in results
+        if result.run.system != BASELINE
+        for beam, folder in result.outputs.items()
+        if (result.run.seed, beam) in baselines
+    }
+
+
+def _test(folder: Path, baseline: Path, lowercase: bool, target_lang: str) -> list[PairedTest]:
+    """The tests of one output; kept beside it, because they take a while."""
+    texts = [folder / HYPOTHESES, baseline / HYPOTHESES, folder / REFERENCES]
+    inputs = [*map(sha256_of, texts), lowercase, target_lang, SAMPLES]
+    kept = folder / f"against-{BASELINE}.json"
+    if kept.exists():
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        if record["inputs"] == inputs:
+            return [_from_json(values) for values in record["tests"]]
+    lines = [list(read_lines(path)) for path in texts]
+    tests = paired_bootstrap(*lines, lowercase=lowercase, target_lang=target_lang)
+    with new_file(kept) as partial:
+        record = {"inputs": inputs, "tests": [asdict(test) for test in tests]}
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return tests
+
+
+def _from_json(values: dict[str, Any]) -> PairedTest:
+    pairs = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return PairedTest(**{**values, **pairs})

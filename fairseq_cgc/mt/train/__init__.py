@@ -1,0 +1,1 @@
+"""Running ``fairseq-train``, averaging its checkpoints and reading its log."""

@@ -1,0 +1,169 @@
+"""Run ``fairseq-train`` to its end: behind a progress bar, resumable, never with other settings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fairseq_cgc.mt.fairseq_commands import fairseq_error, merge_options, start_fairseq
+from fairseq_cgc.mt.train.training_log import read_log
+from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.files import new_file, sha256_of
+
+logger = logging.getLogger(__name__)
+
+#: In the save folder: what fairseq logged, in JSON.
+LOG = "train.log"
+#: Likewise: the settings, and whether the training has ended.
+STAMP = "training.json"
+#: What may differ between the parts of an interrupted training.
+_FREE = ("--cpu", "--keep-last-epochs", "--log-interval", "--num-workers")
+#: Learning rates that do not depend on the last update: such a training can be extended.
+_ENDLESS = ("fixed", "inverse_sqrt")
+
+
+def train(
+    data_dir: Path,
+    save_dir: Path,
+    options: Sequence[str],
+    *,
+    name: str,
+    environment: Mapping[str, str] | None = None,
+    position: int = 0,
+) -> None:
+    """Train until fairseq ends by itself; a training that has ended is not started again.
+
+    With a larger ``--max-update`` than before it goes on, to the weights of a training that was not
+    ended in between.
+
+    Args:
+        data_dir: binarised data.
+        save_dir: folder for checkpoints, logs and the record of the settings.
+        options: of ``fairseq-train``, ``--max-update`` among them; without data, ``--save-dir``
+            and options of logging.
+        name: for the progress bar.
+        environment: added to this process's environment.
+        position: line of the progress bar, where several are drawn.
+
+    Raises:
+        UserError: if the folder holds a training with other settings or data, or fairseq fails.
+    """
+    settings = _settings(data_dir, options)
+    if _updates_before(save_dir, settings) == int(settings["--max-update"]):
+        logger.info("%s: already trained", save_dir)
+        return
+    _write_stamp(save_dir, settings, finished=False)
+    output = save_dir / "output.log"
+    arguments: list[str | Path] = [data_dir, *training_arguments(save_dir, options)]
+    with output.open("ab") as stream:
+        process = start_fairseq(
+            "train",
+            arguments,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
+        try:
+            updates = int(settings["--max-update"])
+            _show_progress(process, save_dir / LOG, updates, name, position)
+        finally:
+            process.terminate()
+            process.wait()
+    if process.returncode != 0:
+        raise fairseq_error("train", output)
+    _write_stamp(save_dir, settings, finished=True)
+
+
+def finished_updates(data_dir: Path, save_dir: Path, options: Sequence[str]) -> int | None:
+    """The ``--max-update`` of the training in ``save_dir`` that has ended; None if none has.
+
+    Arguments and errors are those of :func:`train`.
+    """
+    return _updates_before(save_dir, _settings(data_dir, options))
+
+
+def training_arguments(save_dir: Path, options: Sequence[str]) -> list[str]:
+    """``options`` with those that say where checkpoints and log go."""
+    files = ["--save-dir", str(save_dir), "--log-format", "json", "--log-file"]
+    return [*options, *files, str(save_dir / LOG)]
+
+
+def _inputs(data_dir: Path) -> list[Path]:
+    """The dictionaries and the binarised text that a training reads."""
+    patterns = ("dict.*.txt", "train.*.bin", "valid.*.bin")
+    return sorted(path for pattern in patterns for path in data_dir.glob(pattern))
+
+
+def _settings(data_dir: Path, options: Sequence[str]) -> dict[str, str]:
+    """What a training that continues must have in common with the one before."""
+    settings = {
+        option: " ".join(values) or "on" for option, values in merge_options(options).items()
+    }
+    return settings | {f"{path.name} (SHA-256)": sha256_of(path) for path in _inputs(data_dir)}
+
+
+def _updates_before(save_dir: Path, settings: Mapping[str, str]) -> int | None:
+    """The ``--max-update`` of a training that has ended; None if it is new or was interrupted."""
+    path = save_dir / STAMP
+    if not path.exists():
+        if any(save_dir.glob("checkpoint*.pt")):
+            raise UserError(f"{save_dir} has checkpoints, but no {STAMP}: give another folder")
+        return None
+    try:
+        stamp = json.loads(path.read_text(encoding="utf-8"))
+        found, finished = dict(stamp["settings"]), bool(stamp["finished"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error})") from error
+    for key in dict.fromkeys([*settings, *found]):
+        if key in _FREE or found.get(key) == settings.get(key):
+            continue
+        scheduler = settings.get("--lr-scheduler", "fixed")
+        why = ""
+        if key == "--max-update" and int(found[key]) < int(settings[key]):
+            if scheduler in _ENDLESS:
+                continue
+            why = f", and --lr-scheduler {scheduler} is not one that can be extended"
+        raise UserError(
+            f"{save_dir} was trained with {key} {found.get(key, 'off')}, now it is "
+            f"{settings.get(key, 'off')}{why}; give another output folder, or remove this one"
+        )
+    return int(found["--max-update"]) if finished else None
+
+
+def _write_stamp(save_dir: Path, settings: Mapping[str, str], *, finished: bool) -> None:
+    with new_file(save_dir / STAMP) as partial:
+        stamp = {"settings": settings, "finished": finished}
+        partial.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+
+
+def _show_progress(
+    process: subprocess.Popen[bytes], log: Path, updates: int, name: str, position: int
+) -> None:
+    # A line a second is for eyes, not for a file that is written for hours.
+    pause = 1.0 if sys.stderr.isatty() else 30.0
+    bar = tqdm(total=updates, desc=name, unit="update", mininterval=pause, position=position)
+    with bar:
+        while process.poll() is None:
+            started = time.monotonic()
+            try:
+                points = read_log(log).train_inner
+            except UserError:  # nothing logged yet
+                points = []
+            if points:
+                if bar.n == 0:  # of an interrupted training; they say nothing about its speed
+                    bar.n = bar.initial = points[-1].updates
+                bar.set_postfix_str(f"loss {points[-1].loss}", refresh=False)
+                bar.update(points[-1].updates - bar.n)
+            # fairseq's log grows with the square of the epochs: read it a tenth of the time.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(1.0, 10 * (time.monotonic() - started)))
+        bar.update(updates - bar.n if process.returncode == 0 else 0)

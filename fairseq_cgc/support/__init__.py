@@ -1,0 +1,1 @@
+"""What every room uses and what knows no model: errors, files, steps, settings."""

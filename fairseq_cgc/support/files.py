@@ -1,0 +1,162 @@
+"""Files written whole or not at all, and read without running code."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairseq_cgc.support.errors import UserError
+
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; rename it to ``path`` only if all went well.
+
+    What processes left that were killed while they wrote the same file is removed.
+
+    Raises:
+        UserError: if the file cannot be written (rights, space), or is a device or a folder.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be written (it is no regular file)")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        yield partial
+        with partial.open("rb") as stream:  # on the disk before the old one is gone
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside ``path``; rename it only if all went well.
+
+    What a killed run left behind under the temporary name is removed first.
+
+    Raises:
+        UserError: if ``path`` exists already, or cannot be made (rights, space).
+    """
+    if path.exists():
+        raise UserError(f"{path}: exists already and is not overwritten")
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return digest.hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON, all or nothing."""
+    with new_file(path) as partial:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # Names of files need not be UTF-8; Python's escape for what is not is JSON's too.
+        partial.write_text(text, "utf-8", errors="backslashreplace")
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """``torch.save``, all or nothing.
+
+    Raises:
+        UserError: if the file cannot be written (rights, space).
+    """
+    with new_file(path) as partial, partial.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # that the file is not as long as it should be
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def read_safely(path: Path, *, tensors: bool = True) -> Any:
+    """``torch.load`` of tensors and plain values only, onto the CPU.
+
+    Args:
+        path: of the file.
+        tensors: whether to read tensors, and compare checksums; else tensors are mapped.
+
+    Raises:
+        UserError: if the file is missing, damaged (a single bit suffices, except in files of
+            torch before 1.6, which have no checksums) or asks to run code.
+    """
+    try:
+        damaged = _damaged_part(path) if tensors else None
+        if damaged is None:
+            with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
+                mapped = not tensors and zipfile.is_zipfile(path)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and refused:
+            raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
+        raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
+    raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of a zip archive, as torch writes, whose checksum torch.load ignores."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _remove_leftovers(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not _is_running(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # where the question would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OverflowError, PermissionError):
+        pass
+    return True

@@ -1,0 +1,1 @@
+"""Data sets of video clips: lists, frames, sampling and generated clips."""

@@ -1,0 +1,130 @@
+"""Data sets of videos by what ``--data`` says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.video.data.dataset import FrameVideos, Videos, Views
+from fairseq_cgc.video.data.lists import read_classes, read_list
+from fairseq_cgc.video.data.motion import MOTION, open_motion
+from fairseq_cgc.video.data.sampling import create_sampling
+from fairseq_cgc.video.settings import VideoSettings
+from fairseq_cgc.vision.data.sources import Data, crops_of
+from fairseq_cgc.vision.data.tree import is_folder
+
+CLASSES_FILE = "category.txt"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where videos are.
+
+    Attributes:
+        data: ``motion``, or the folder to which the lists' paths are relative.
+        train, val: list files; ``None`` for ``{split}_videofolder.txt`` in that folder.
+        classes: file of their names; ``None`` for ``category.txt`` in that folder, if it is there.
+        skip_broken: as in :class:`FrameVideos`.
+    """
+
+    data: str
+    train: Path | None = None
+    val: Path | None = None
+    classes: Path | None = None
+    skip_broken: bool = False
+
+    def list_of(self, split: str) -> Path:
+        """The list file of ``train`` or ``val``."""
+        return getattr(self, split) or Path(self.data) / f"{split}_videofolder.txt"
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, where there is a file of them.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        if self.classes is not None:
+            return read_classes(self.classes)
+        usual = Path(self.data) / CLASSES_FILE
+        return read_classes(usual) if os.path.lexists(usual) else None
+
+
+def preset_for(source: str) -> str:
+    """The name of the preset that fits ``--data SOURCE``.
+
+    Raises:
+        UserError: for frames, whose names and directions nobody can guess.
+    """
+    if source == MOTION:
+        return "motion"
+    others = [name for name in VideoSettings.presets() if name != "motion"]
+    raise UserError(f"--data {source} needs --preset, one of {', '.join(others)}")
+
+
+def open_training(source: Source, settings: VideoSettings) -> Data[Videos]:
+    """Training and validation videos; of the latter one view each.
+
+    Without a file of names, classes are called by their numbers, up to the largest label of the
+    training list.
+
+    Raises:
+        UserError: if the folder, a list or the names are missing or wrong.
+    """
+    if source.data == MOTION:
+        return Data(*open_motion(settings.num_frames, crops_of(settings)))
+    _demand_folder(source)
+    names = source.class_names()
+    if names is None:
+        largest = max(video.label for video in read_list(source.list_of("train")))
+        names = tuple(map(str, range(largest + 1)))
+    train, val = (_frames(source, split, names, settings, Views()) for split in ("train", "val"))
+    return Data(train, val)
+
+
+def open_evaluation(
+    source: Source,
+    split: str,
+    settings: VideoSettings,
+    classes: tuple[str, ...],
+    views: Views,
+) -> Videos:
+    """The videos to evaluate a model on.
+
+    Args:
+        source: of the videos.
+        split: ``train`` or ``val``.
+        settings: of the model's training.
+        classes: of the model, for lists without a file of names.
+        views: of each video.
+
+    Raises:
+        UserError: if the folder, a list or the names are missing or wrong.
+    """
+    if source.data == MOTION:
+        if views != Views():
+            raise UserError("--data motion has clips, not videos: they have one view each")
+        return Data(*open_motion(settings.num_frames, crops_of(settings))).split(split)
+    _demand_folder(source)
+    return _frames(source, split, source.class_names() or classes, settings, views)
+
+
+def _demand_folder(source: Source) -> None:
+    if not is_folder(source.data):
+        raise UserError(f"--data is {source.data}, which is neither a folder nor {MOTION!r}")
+
+
+def _frames(
+    source: Source, split: str, classes: tuple[str, ...], settings: VideoSettings, views: Views
+) -> FrameVideos:
+    return FrameVideos(
+        Path(source.data),
+        read_list(source.list_of(split), len(classes)),
+        classes,
+        template=settings.template,
+        sampling=create_sampling(settings.sampling, settings.num_frames),
+        crops=crops_of(settings),
+        views=views,
+        skip_broken=source.skip_broken,
+    )

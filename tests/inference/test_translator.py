@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tinyrun import TinyRun, make_pairs, tiny_run
+
+from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.data_folder import detokenize
+from fairseq_cgc.inference.translator import Translator
+from fairseq_cgc.mt.evaluate.test_set import translate_split
+from fairseq_cgc.support.errors import UserError
+
+pytestmark = pytest.mark.slow
+
+BEAM_3 = SearchOptions(beam=3, cpu=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return tiny_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def translator(run: TinyRun) -> Translator:
+    return Translator(run.save_dir / "checkpoint_best.pt", run.data_dir, BEAM_3)
+
+
+def test_raw_text_gives_what_the_binarised_split_gives(
+    run: TinyRun, translator: Translator, tmp_path: Path
+) -> None:
+    generation = translate_split(
+        translator, run.data_dir, "test", tmp_path / "out.jsonl",
+        inputs=[], subwords="subword_nmt", progress=False,
+    )  # fmt: skip
+    source = run.raw["de"].read_text(encoding="utf-8").splitlines()
+    translations = list(translator.translate(source))
+    assert translations == list(detokenize(translator.pipeline, generation.hypotheses))
+    assert len(set(translations)) > 10
+
+
+def test_one_line_for_every_line_in_order(translator: Translator) -> None:
+    sentences = [source for source, _ in make_pairs(9, seed=9)]
+    lines = [sentences[0], "", *sentences[1:5], "   ", *sentences[5:], ""]
+    expected = [next(translator.translate([line]), "") if line.strip() else "" for line in lines]
+    assert len(set(expected)) > 4
+    for buffer_size in (1, 4, 100):
+        assert list(translator.translate(lines, buffer_size=buffer_size)) == expected
+    for changes in ({"batch_size": 2}, {"max_tokens": 1}):
+        translator_2 = _with_options(translator, **changes)
+        assert list(translator_2.translate(lines)) == expected
+    assert list(translator.translate([])) == []
+    with pytest.raises(UserError, match="--buffer-size must be from 1 to 1000000, but is 0"):
+        translator.translate([], buffer_size=0)
+
+
+def _with_options(translator: Translator, **changes: object) -> Translator:
+    """The same model, loaded once, with other options."""
+    other = object.__new__(Translator)
+    other.__dict__.update(translator.__dict__)
+    other.options = dataclasses.replace(translator.options, **changes)
+    return other
+
+
+def test_batches_keep_their_limits(translator: Translator) -> None:
+    sources = [torch.zeros(length) for length in (5, 1, 30, 4, 6, 5, 12)]
+    small = _with_options(translator, max_tokens=20, batch_size=3)
+    # Index 1 is an empty line; index 2 is longer than the limit, and so alone.
+    assert list(small.batches(sources)) == [[3, 0, 5], [4], [6], [2]]
+
+
+def test_memory_does_not_grow_with_the_input(translator: Translator) -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "Der Hund sieht den Ball."
+
+    translations = translator.translate(endless(), buffer_size=8)
+    for _ in range(20):
+        next(translations)
+    assert taken <= 24
+
+
+def test_too_long_line_is_cut_with_a_warning(
+    translator: Translator, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["Der Hund sieht den Ball.", "Der Hund sieht den Ball. " * 40]
+    with caplog.at_level(logging.WARNING):
+        translations = list(translator.translate(lines, first_line=11))
+    assert len(translations) == 2 and translations[1]
+    (warning,) = [record.getMessage() for record in caplog.records if "line" in record.getMessage()]
+    subwords = len(next(translator.pipeline.encode([lines[1]], "de")).split())
+    assert warning.startswith(f"line 12 has {subwords} subwords, but the model takes 63")
+
+
+def test_fewer_bits_change_scores_a_little(run: TinyRun) -> None:
+    scores = {}
+    for precision in ("float32", "int8", "bfloat16"):
+        options = dataclasses.replace(BEAM_3, precision=precision, nbest=2)
+        translator = Translator(run.save_dir / "checkpoint_best.pt", run.data_dir, options)
+        (found,) = translator.nbest(["Der Hund sieht den Ball."])
+        assert len(found) == 2 and found[0].score >= found[1].score
+        scores[precision] = found[0].score
+        assert found[0].source[-1] == found[0].subwords[-1] == "</s>"
+        assert len(found[0].subword_scores) == len(found[0].subwords)
+        assert sum(found[0].subword_scores) / len(found[0].subwords) == pytest.approx(
+            found[0].score, abs=1e-4
+        )
+    assert len(set(scores.values())) == 3
+    assert list(scores.values()) == pytest.approx([scores["float32"]] * 3, abs=0.1)
+
+
+def test_attention_on_request(run: TinyRun) -> None:
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    translator = Translator(checkpoint, run.data_dir, BEAM_3, keep_attention=True)
+    for (found,) in translator.nbest(["Der Hund sieht den Ball.", "Der Ball."]):
+        assert found.attention is not None
+        assert found.attention.shape == (len(found.subwords), len(found.source))
+        torch.testing.assert_close(found.attention.sum(1), torch.ones(len(found.subwords)))
+
+
+def test_several_models_translate_together(run: TinyRun) -> None:
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    lines = run.raw["de"].read_text(encoding="utf-8").splitlines()
+    alone = Translator(checkpoint, run.data_dir, BEAM_3)
+    twice = Translator([checkpoint, checkpoint], run.data_dir, BEAM_3)
+    assert list(twice.translate(lines)) == list(alone.translate(lines))
+
+
+def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    data = tmp_path / "data"
+    shutil.copytree(run.data_dir, data)
+    with (data / "dict.en.txt").open("a", encoding="utf-8") as stream:
+        stream.write("more 1\n")
+    with pytest.raises(UserError, match="decoder dictionary has .* types, but the data"):
+        Translator(checkpoint, data, BEAM_3)
+    (data / "dict.en.txt").unlink()
+    with pytest.raises(UserError, match="has no dictionary dict.en.txt"):
+        Translator(checkpoint, data, BEAM_3)
+    shutil.copy(run.data_dir / "dict.en.txt", data)
+    (data / "preparation.json").unlink()
+    with pytest.raises(UserError, match="has no preparation.json"):
+        Translator(checkpoint, data, BEAM_3).translate(["x"])
+    with pytest.raises(UserError, match="is a checkpoint: give the data that it was trained on"):
+        Translator(checkpoint)
+
+
+def test_checkpoint_must_be_one(run: TinyRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="missing.pt"):
+        Translator(tmp_path / "missing.pt", run.data_dir, BEAM_3)
+    state = torch.load(run.save_dir / "checkpoint_best.pt", weights_only=True)
+    state["cfg"]["model"].arch = state["cfg"]["model"]._name = "somebody_elses_model"
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="architecture 'somebody_elses_model', but must be"):
+        Translator(tmp_path / "other.pt", run.data_dir, BEAM_3)
+
+
+@pytest.mark.parametrize("content", ["nocount\n", "a 1\na 2\n", "a b\n", b"\xff\xfe"], ids=repr)
+def test_a_damaged_dictionary_is_told(run: TinyRun, tmp_path: Path, content: str | bytes) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(run.data_dir, data)
+    content = content.encode() if isinstance(content, str) else content
+    (data / "dict.de.txt").write_bytes(content)
+    with pytest.raises(UserError, match="dict.de.txt: (line|not UTF-8)"):
+        Translator(run.save_dir / "checkpoint_best.pt", data, BEAM_3)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fairseq_cgc.core import UserError
+from fairseq_cgc.vision.data.cifar import TEST_FILE, TRAIN_FILES, find_cifar, open_cifar
+from fairseq_cgc.vision.data.sources import open_data, preset_for
+from fairseq_cgc.vision.data.transforms import Crops
+
+
+def write_cifar(folder: Path, images: int = 4) -> Path:
+    """Image i of file f: label i, red 10 f + i, green counts columns, blue counts rows."""
+    folder.mkdir(parents=True)
+    for f, name in enumerate((*TRAIN_FILES, TEST_FILE)):
+        records = []
+        for i in range(images):
+            red = np.full((32, 32), 10 * f + i, np.uint8)
+            green = np.tile(np.arange(32, dtype=np.uint8), (32, 1))
+            records.append(bytes([i]) + red.tobytes() + green.tobytes() + green.T.tobytes())
+        (folder / name).write_bytes(b"".join(records))
+    return folder
+
+
+def test_records_are_label_then_planes(tmp_path):
+    train, test = open_cifar(write_cifar(tmp_path / "x"), Crops())
+    assert len(train) == 20 and len(test) == 4 and train.channels == 3
+    assert train.labels.tolist() == [0, 1, 2, 3] * 5
+    assert train.classes[:2] == ("airplane", "automobile") and len(train.classes) == 10
+    image = train.batch([6], seed=None)[0]  # the third of the second file
+    assert image.shape == (3, 32, 32)
+    assert image[0].unique().tolist() == [12]
+    assert image[1, 5].tolist() == image[2, :, 5].tolist() == [*range(32)]
+    assert test.batch([1], seed=None)[0, 0, 0, 0] == 51
+
+
+def test_augmentation_depends_on_seed_and_image_alone(tmp_path):
+    train, _ = open_cifar(write_cifar(tmp_path / "x"), Crops())
+    batch = train.batch([3, 7], seed=5)
+    assert torch.equal(batch[1], train.batch([7], seed=5)[0])
+    others = [train.batch([3], seed=seed) for seed in range(8)]
+    assert len({tuple(other.flatten().tolist()) for other in others}) > 4
+    assert torch.equal(train.batch([3], seed=None), train.batch([3], seed=None))
+
+
+def test_archive_folder_is_found(tmp_path):
+    folder = write_cifar(tmp_path / "cifar-10-batches-bin")
+    assert find_cifar(tmp_path) == find_cifar(folder) == folder
+    assert len(open_data(str(tmp_path), Crops()).train) == 20
+    assert preset_for(str(tmp_path)) == "cifar10"
+    assert find_cifar(tmp_path.parent / "nowhere") is None
+
+
+def test_wrong_files_are_named(tmp_path):
+    folder = write_cifar(tmp_path / "x")
+    third = folder / TRAIN_FILES[2]
+    whole = third.read_bytes()
+    for content, message in (
+        (whole[:-1], "data_batch_3.bin has 12291 bytes, but .* 3073 for every image: truncated"),
+        (b"", "data_batch_3.bin has 0 bytes"),
+        (whole[:-3073], "data_batch_3.bin has 3 images, but data_batch_1.bin has 4"),
+        (b"\x0a" + whole[1:], "data_batch_3.bin: image 1 has label 10, but CIFAR-10 has 10"),
+    ):
+        third.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            open_cifar(folder, Crops())
+    third.unlink()
+    with pytest.raises(UserError, match=r"data_batch_3.bin: cannot be read \(No such file"):
+        open_cifar(folder, Crops())
+
+
+def test_pickled_version_is_refused(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"\x80\x02")
+    with pytest.raises(UserError, match="Python version of CIFAR-10, which is pickled"):
+        open_data(str(tmp_path), Crops())

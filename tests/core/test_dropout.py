@@ -98,7 +98,9 @@ def test_output_and_gradient_are_unbiased(dtype):
 
 
 @pytest.mark.parametrize(
-    "view", [lambda x: x.t(), lambda x: x[:, ::2], lambda x: x.expand(3, -1, -1)], ids=str
+    "view",
+    [lambda x: x.t(), lambda x: x[:, ::2], lambda x: x.expand(3, -1, -1)],
+    ids=["transposed", "strided", "expanded"],
 )
 def test_inputs_and_gradients_that_are_not_contiguous(view: Callable[[Tensor], Tensor]):
     x = view(torch.randn(6, 8)).detach().requires_grad_()

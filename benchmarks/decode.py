@@ -25,9 +25,9 @@ from systems import PROTOCOLS, batches
 from timing import peak_memory, summary
 from tqdm import tqdm
 
-from fairseq_cgc.core.errors import UserError
 from fairseq_cgc.inference.precision import PRECISIONS
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.support.errors import UserError
 
 SENTENCES, TOKENS = "sentences", "tokens"
 #: Device -> size and unit of a batch -> number of batches, of all lengths.
@@ -115,7 +115,7 @@ def _test_set(task: Any, size: int, unit: str) -> list[dict[str, Any]]:
 
 def _quality(settings: Settings) -> dict[str, Any] | None:
     """Scores of the whole test set in each precision; None if there is nothing to score against."""
-    from fairseq_cgc.mt.evaluation import HYPOTHESES, evaluate, prepare_model
+    from fairseq_cgc.mt.evaluate.evaluation import HYPOTHESES, evaluate, prepare_model
 
     assert settings.checkpoint is not None and settings.data is not None
     found: dict[str, Any] = {}

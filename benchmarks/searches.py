@@ -26,12 +26,12 @@ from systems import PAD, build
 from torch import nn
 
 from fairseq_cgc.inference.model import Model
-from fairseq_cgc.inference.options import ModelOptions
+from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, set_precision
 from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.models import lightconv_cgc
-from fairseq_cgc.mt.environment import describe_machine
+from fairseq_cgc.support.environment import describe_machine
 
 BEAM = 6
 TRAINED = "trained"

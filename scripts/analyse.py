@@ -69,7 +69,7 @@ def text_versions() -> dict[str, str]:
 
 def curves(arguments: argparse.Namespace) -> None:
     """Fig. 3."""
-    from fairseq_cgc.analysis.run_curves import draw_runs
+    from fairseq_cgc.analysis.curves import draw_runs
 
     draw_runs(arguments.runs, arguments.names, arguments.out)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fairseq_cgc.vision.data.images import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
 from fairseq_cgc.vision.data.sources import Data
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes

@@ -1,15 +1,22 @@
-"""The gates that a sentence opens, recorded and drawn."""
+"""The gates of a translation model, of one sentence and of whole corpora: recorded and drawn.
+
+Shape letters: N sentences, L gated layers, H heads, K kernel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from fairseq_cgc.analysis.projection import Projection, equal_bins, explained, project, without
 from fairseq_cgc.core import CGLightConv, UserError
+from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.support.figures import new_figure, save_figure
 
 #: Name of the convolution within the model to its gates, one tensor B x H x K a call.
@@ -83,3 +90,162 @@ def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
     figure.colorbar(image, ax=panels, label="gate (0: closed, 1: open)", shrink=0.8)
     figure.suptitle(title, fontsize=10, wrap=True)
     save_figure(figure, output)
+
+
+_LENGTH_BINS = 10
+
+
+@dataclass(frozen=True)
+class SentenceGates:
+    """Gates of N sentences.
+
+    Attributes:
+        gates: a layer's name to N x (H * K).
+        lengths: N, source subwords with the end of the sentence.
+        corpus: N, positions in ``corpora``.
+        corpora: names.
+    """
+
+    gates: dict[str, Tensor]
+    lengths: Tensor
+    corpus: Tensor
+    corpora: tuple[str, ...]
+
+    def points(self) -> Tensor:
+        """N x D: the gates of all layers beside each other."""
+        return torch.cat(list(self.gates.values()), 1)
+
+
+def sentence_gates(
+    encoder: nn.Module,
+    corpora: Sequence[str],
+    batches: Iterable[tuple[Tensor, Tensor, int]],
+    layer: str | None = None,
+) -> SentenceGates:
+    """Run an encoder over corpora.
+
+    Args:
+        encoder: called as a fairseq encoder is; in evaluation mode.
+        corpora: their names.
+        batches: tokens, B x T, lengths, B, and the number of the corpus.
+        layer: take this gated convolution alone.
+
+    Raises:
+        UserError: if there is no gated convolution, or none of this name, or no sentence.
+    """
+    lengths, corpus = [], []
+    with record_gates(encoder) as recorded, torch.inference_mode():
+        if layer is not None and layer not in recorded:
+            raise UserError(f"--layer is {layer!r}, but must be one of {', '.join(recorded)}")
+        device = next(encoder.parameters()).device
+        for tokens, of_batch, number in batches:
+            tokens = tokens.to(device)
+            encoder(tokens, tokens.eq(PAD))
+            lengths.append(of_batch.cpu())
+            corpus.append(torch.full((len(of_batch),), number))
+    if not lengths:
+        raise UserError("there are no sentences to record gates of")
+    gates = {
+        name: torch.cat(found).flatten(1)
+        for name, found in recorded.items()
+        if layer is None or name == layer
+    }
+    return SentenceGates(gates, torch.cat(lengths), torch.cat(corpus), tuple(corpora))
+
+
+def explained_shares(found: SentenceGates) -> dict[str, dict[str, float | None]]:
+    """For ``all`` layers together and each: the adjusted R^2 of length, and of the corpus.
+
+    ``length`` is that of ten groups with about as many sentences; ``corpus given length`` that of
+    the corpora after the mean of its group was taken from each sentence: corpora whose sentences
+    differ in length alone have none. Both are ``None`` where all sentences are of one group.
+    """
+    bins = equal_bins(found.lengths, _LENGTH_BINS)
+    several = len(found.corpus.unique()) > 1
+    shares = {}
+    for name, points in {"all": found.points(), **found.gates}.items():
+        by_length = explained(points, bins) if len(bins.unique()) > 1 else None
+        shares[name] = {
+            "length": by_length,
+            "corpus": explained(points, found.corpus) if several else None,
+            "corpus given length": (
+                explained(without(points, bins), found.corpus) if several else None
+            ),
+        }
+    return shares
+
+
+def draw_sentence_gates(
+    found: SentenceGates,
+    shares: dict[str, dict[str, float | None]],
+    title: str,
+    output: Path,
+) -> Projection:
+    """Draw the sentences' gates along their two principal components, and what explains them.
+
+    Args:
+        found: the gates.
+        shares: of :func:`explained_shares`.
+        title: above all.
+        output: PNG file to write.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        UserError: if there are fewer than three sentences, or matplotlib is missing.
+    """
+    projection = project(found.points())
+    several = len(found.corpora) > 1
+    figure = new_figure(15 if several else 10, 5)
+    axes = figure.subplots(1, 3 if several else 2)
+    figure.suptitle(title, fontsize=10)
+    x, y = projection.points.T.numpy()
+    size = max(1.5, min(12, 6000 / len(x)))
+    # The few very long sentences must not take the whole range of colours.
+    image = axes[0].scatter(
+        x, y, s=size, c=found.lengths.numpy(), cmap="viridis", linewidths=0,
+        vmin=found.lengths.min().item(), vmax=found.lengths.double().quantile(0.99).item(),
+    )  # fmt: skip
+    figure.colorbar(image, ax=axes[0], label="source length (subwords)", extend="max")
+    axes[0].set_title(f"{len(x)} sentences by length{_r2(shares['all']['length'])}", fontsize=9)
+    if several:
+        # Shuffled, or the last corpus would lie above all others.
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+        colours = [f"C{int(number) % 10}" for number in found.corpus[order]]
+        axes[1].scatter(x[order], y[order], s=size, c=colours, linewidths=0)
+        for number, name in enumerate(found.corpora):
+            axes[1].scatter([], [], s=20, color=f"C{number % 10}", label=name)
+        axes[1].legend(fontsize=8)
+        axes[1].set_title(f"by corpus{_r2(shares['all']['corpus'])}", fontsize=9)
+    for axis in axes[:-1]:
+        axis.set_xlabel(f"component 1 ({100 * projection.shares[0]:.0f}% of the variance)")
+        axis.set_ylabel(f"component 2 ({100 * projection.shares[1]:.0f}%)")
+        axis.grid(alpha=0.2)
+    _bars(axes[-1], shares)
+    save_figure(figure, output)
+    return projection
+
+
+def _bars(axis: Any, shares: dict[str, dict[str, float | None]]) -> None:
+    """One group of bars a layer, the first layer on top."""
+    kinds = [k for k in next(iter(shares.values())) if shares["all"][k] is not None]
+    names = list(shares)
+    height = 0.8 / max(1, len(kinds))
+    for number, kind in enumerate(kinds):
+        places = [row + (number - (len(kinds) - 1) / 2) * height for row in range(len(names))]
+        values = [shares[name][kind] or 0.0 for name in names]
+        bars = axis.barh(places, values, height=height, label=kind, color=f"C{number + 3}")
+        axis.bar_label(bars, fmt="%.3f", fontsize=6, padding=2)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel("adjusted R² of the gates (1: explained fully)")
+    axis.set_xlim(right=1)
+    axis.set_title("share of the variance that is explained, by layer", fontsize=9)
+    axis.grid(alpha=0.3, axis="x")
+    axis.set_axisbelow(True)
+    axis.legend(fontsize=8)
+
+
+def _r2(value: float | None) -> str:
+    return "" if value is None else f" (R² {value:.2f})"

@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from fairseq_cgc.core.autocast import is_autocast_on
 from fairseq_cgc.core.gate import ContextGate, is_called
 from fairseq_cgc.core.gated_convolution import (
     gated_convolution,
     grouped_kernels,
     kernels_of_gate,
 )
-from fairseq_cgc.core.plain import is_proxy
+from fairseq_cgc.core.plain import is_autocast_on, is_proxy
 from fairseq_cgc.core.sample_convolution import Geometry, convolve_samples
 from fairseq_cgc.support.errors import UserError
 

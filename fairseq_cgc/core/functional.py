@@ -14,17 +14,133 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_cgc.core import gpu as kernels
-from fairseq_cgc.core.autocast import to_autocast_dtype
-from fairseq_cgc.core.band import band
-from fairseq_cgc.core.blocked import blocked
-from fairseq_cgc.core.plain import must_be_plain
-from fairseq_cgc.core.unfolded import unfolded
+from fairseq_cgc.core.dropout import apply_mask, draw_mask, dropout
+from fairseq_cgc.core.plain import must_be_plain, to_autocast_dtype
 from fairseq_cgc.support.errors import UserError
+
+
+def unfolded(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
+    """:func:`light_convolution` from a window of K inputs for every position.
+
+    It takes O(T x K) time and memory, but every transform, tracer and exporter of torch can handle
+    it, and no step of it is specialised to the length.
+    """
+    num_heads, kernel_size = kernel.shape[1:]
+    time, batch = x.shape[:2]
+    kernel = kernel.to(x.dtype)
+    if dropout > 0.0:
+        taps = F.dropout(kernel.expand(time, batch, num_heads, kernel_size), dropout)
+    else:
+        taps = kernel.unsqueeze(0)
+    start = torch.arange(time, device=x.device).unsqueeze(1)  # T x 1
+    positions = start + torch.arange(kernel_size, device=x.device)
+    padded = F.pad(x, (0, 0, 0, 0, padding_l, kernel_size - 1 - padding_l))
+    windows = padded[positions].unflatten(3, (num_heads, -1))  # T x K x B x H x R
+    return torch.einsum("tkbhr,tbhk->tbhr", windows, taps).flatten(2)
+
+
+def band(x: Tensor, kernel: Tensor, padding_l: int, p: float) -> Tensor:
+    """:func:`light_convolution` as one matrix product, in O(T x T) time and memory."""
+    time, batch, channels = x.shape
+    groups = batch * kernel.shape[1]
+    # Cast only now: the kernel's gradient is a sum over the diagonals of the matrix's.
+    matrix = band_matrix(kernel, time, time, padding_l).to(x.dtype)
+    matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, time, time)
+    x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R
+    return (dropout(matrix, p) @ x).transpose(0, 1).reshape(time, batch, channels)
+
+
+def band_matrix(kernel: Tensor, rows: int, columns: int, shift: int) -> Tensor:
+    """Entry (t, s) is tap s - t + shift of the kernel: n x H x K to n x H x rows x columns."""
+    # Each row is the row below it shifted by one, so all rows are windows of one padded kernel (a
+    # cropped one where the input is shorter than the kernel).
+    kernel_size = kernel.shape[2]
+    left, right = rows - 1 - shift, columns - kernel_size + shift
+    return F.pad(kernel, (left, right)).unfold(2, columns, 1).flip(2)
+
+
+#: Output positions of a block.
+BLOCK = 32
+
+
+def blocked(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
+    """:func:`light_convolution` block by block, in O(T) time and memory.
+
+    The blocks of a sentence share one small band matrix. Forward and backward go through the input
+    once, a block at a time, and keep nothing but the input and DropConnect's masks.
+    """
+    batch, (num_heads, kernel_size) = x.shape[1], kernel.shape[1:]
+    groups, seen = batch * num_heads, BLOCK + kernel_size - 1
+    matrix = band_matrix(kernel, BLOCK, seen, 0)
+    matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, BLOCK, seen)
+    return _Blocks.apply(x, matrix, kernel_size, padding_l, dropout)
+
+
+class _Blocks(torch.autograd.Function):
+    """The product of every block with the band matrix, BH x BLOCK x (BLOCK + K - 1)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, matrix: Tensor, kernel_size: int, padding_l: int, dropout: float
+    ) -> Tensor:
+        x = _by_group(inputs, len(matrix))
+        out = torch.empty_like(x)
+        drawn, scale, taps = [], 1.0, matrix.to(x.dtype)
+        for positions, seen, columns in _spans(len(x), kernel_size, padding_l):
+            part = taps[:, : positions.stop - positions.start, columns]
+            if dropout > 0.0:
+                kept, scale = draw_mask(part, dropout)
+                drawn.append(kept)
+                part = apply_mask(part, kept, scale)
+            out[positions] = (part @ x[seen].transpose(0, 1)).transpose(0, 1)
+        ctx.save_for_backward(inputs, matrix, *drawn)
+        ctx.how = (kernel_size, padding_l, scale)
+        return out.view(inputs.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix, *drawn = ctx.saved_tensors
+        kernel_size, padding_l, scale = ctx.how
+        # With create_graph=True autograd records what follows, so it uses the saved inputs
+        # themselves and differentiable operations only.
+        shape, x, grad_out = x.shape, _by_group(x, len(matrix)), _by_group(grad_out, len(matrix))
+        grad_x, taps = torch.zeros_like(x), matrix.to(x.dtype)
+        # Half precision would lose the last terms of this sum over all blocks.
+        grad_matrix = torch.zeros_like(
+            matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)
+        )
+        for i, (positions, seen, columns) in enumerate(_spans(len(x), kernel_size, padding_l)):
+            grad = grad_out[positions].transpose(0, 1)  # BH x rows x R
+            part = taps[:, : grad.shape[1], columns]
+            grad_part = grad @ x[seen].permute(1, 2, 0)
+            if drawn:
+                part, grad_part = (apply_mask(m, drawn[i], scale) for m in (part, grad_part))
+            grad_matrix[:, : grad.shape[1], columns] += grad_part
+            grad_x[seen] += (part.transpose(1, 2) @ grad).transpose(0, 1)
+        return grad_x.view(shape), grad_matrix.to(matrix.dtype), None, None, None
+
+
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """T x B x C to T x BH x R."""
+    return x.reshape(len(x), groups, x.shape[1] * x.shape[2] // groups)
+
+
+def _spans(time: int, kernel_size: int, padding_l: int) -> Iterator[tuple[slice, slice, slice]]:
+    """For each block: its positions, the input positions that they see, and their columns."""
+    for start in range(0, time, BLOCK):
+        first = max(0, start - padding_l)
+        last = min(time, start - padding_l + BLOCK + kernel_size - 1)
+        columns = slice(first - start + padding_l, last - start + padding_l)
+        yield slice(start, min(time, start + BLOCK)), slice(first, last), columns
+
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_cgc.core.autocast import is_autocast_on
-from fairseq_cgc.core.grid import POOLS, pool_to_grid
-from fairseq_cgc.core.plain import is_proxy, is_recorded
+from fairseq_cgc.core.plain import is_autocast_on, is_proxy, is_recorded
+from fairseq_cgc.core.pooling import POOLS, pool_to_grid
 from fairseq_cgc.support.errors import UserError
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from fairseq_cgc.core import gpu as kernels
-from fairseq_cgc.core.autocast import to_autocast_dtype
 from fairseq_cgc.core.functional import choose_method, light_convolution, needs_unfolded
 from fairseq_cgc.core.gate import ContextGate, is_called
+from fairseq_cgc.core.plain import to_autocast_dtype
 from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
 from fairseq_cgc.support.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Whether a call must be made of plain torch operations, which is asked in one place.
+"""Whether a call must be made of plain torch operations, and in which dtype under autocast.
 
 The fast paths of this package are operations with a derivative of their own: correct for training
 and inference, but opaque to whatever transforms or records a computation. There each layer computes
@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.autograd import forward_ad
 
 #: Environment variable that asks for plain operations everywhere, unless it is empty or 0.
@@ -71,3 +71,16 @@ def is_proxy(x: Any) -> bool:
 def _is_exporting() -> bool:
     # torch 2.6 cannot tell an export from a compilation: plain operations are right for both.
     return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def is_autocast_on(device: str) -> bool:
+    """Whether autocast would choose the dtype of operations on a type of device."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def to_autocast_dtype(x: Tensor) -> Tensor:
+    """x in the dtype in which autocast computes a convolution; x itself where it is off."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not is_autocast_on(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device))

@@ -1,4 +1,4 @@
-"""Context pooling: a channel's input, whatever its size, on a fixed grid.
+"""Context pooling: a channel's input, whatever its size, on a fixed grid (section 3.2).
 
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head,
 P pooled positions.
@@ -6,13 +6,43 @@ P pooled positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_cgc.core.autocast import is_autocast_on
-from fairseq_cgc.core.plain import must_be_plain
+from fairseq_cgc.core.plain import is_autocast_on, must_be_plain
+
+#: The functions for 1, 2 and 3 dimensions; each takes x, B x c x spatial, and the grid's size.
+POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
+    "avg": (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    "max": (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+}
+
+
+def pool_to_grid(x: Tensor, grid_size: Sequence[int], pool: Callable[..., Tensor]) -> Tensor:
+    """Pool B x c x spatial to B x c x grid with one of :data:`POOLS`."""
+    if not torch.onnx.is_in_onnx_export():
+        return pool(x, grid_size)
+    # ONNX has no adaptive pooling; bins are boxes, so that one dimension follows the other.
+    for dim, bins in enumerate(grid_size, start=2):
+        x = _pool_last(x.transpose(dim, -1), bins, pool in POOLS["avg"]).transpose(dim, -1)
+    return x
+
+
+def _pool_last(x: Tensor, bins: int, is_mean: bool) -> Tensor:
+    """Pool the last dimension, n, whose bin i covers floor(i n / bins) to ceil((i+1) n / bins)."""
+    n: Any = x.shape[-1]  # a tensor under torch.jit.trace
+    index = torch.arange(bins, device=x.device).unsqueeze(1)
+    start = torch.div(index * n, bins, rounding_mode="floor")
+    end = torch.div((index + 1) * n + bins - 1, bins, rounding_mode="floor")
+    position = torch.arange(n, device=x.device)
+    inside = (position >= start) & (position < end)  # bins x n
+    if is_mean:
+        return x @ (inside.to(x.dtype) / (end - start)).t()
+    return x.unsqueeze(-2).masked_fill(~inside, -torch.inf).amax(-1)
 
 
 def sentence_pooling_matrix(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairseq_cgc.core.autocast import is_autocast_on
+from fairseq_cgc.core.plain import is_autocast_on
 
 #: Scores of a chunk: 8 MiB in float32 on a CPU. A GPU wants larger products.
 _CPU_CHUNK, _GPU_CHUNK = 2**21, 2**26

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fairseq_cgc.mt.fairseq_commands import run_main
-from fairseq_cgc.video.table import lines
-from fairseq_cgc.vision.table import run
+from fairseq_cgc.video.costs import lines
+from fairseq_cgc.vision.costs import run
 
 
 def main() -> None:

@@ -11,12 +11,16 @@ from pathlib import Path
 from torch import nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.clip_gate import ClipGatedConv2d
+from fairseq_cgc.video.layers import (
+    ClipGatedConv2d,
+    TemporalConv,
+    frames_in_blocks,
+    non_local_blocks,
+    shift_distance,
+    temporal_layers,
+    temporal_shifts,
+)
 from fairseq_cgc.video.model import VideoResNet
-from fairseq_cgc.video.non_local import non_local_blocks
-from fairseq_cgc.video.p3d import frames_in_blocks, temporal_layers
-from fairseq_cgc.video.shift import shift_distance, temporal_shifts
-from fairseq_cgc.video.temporal import TemporalConv
 from fairseq_cgc.vision import registry as images
 from fairseq_cgc.vision.resnet import STEM, Convolution, no_part
 from fairseq_cgc.vision.weights import load_weights

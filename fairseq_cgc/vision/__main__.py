@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairseq_cgc.mt.fairseq_commands import run_main
-from fairseq_cgc.vision.table import lines, run
+from fairseq_cgc.vision.costs import lines, run
 
 
 def main() -> None:

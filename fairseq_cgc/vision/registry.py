@@ -11,12 +11,9 @@ from typing import Any
 from torch import nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.bam import BAM
-from fairseq_cgc.vision.cbam import CBAM
+from fairseq_cgc.vision.attention import BAM, CBAM, GlobalContext, GloRe, SqueezeExcitation
 from fairseq_cgc.vision.deformable import ModulatedDeformConv2d
 from fairseq_cgc.vision.gating import gated_convolutions
-from fairseq_cgc.vision.global_context import GlobalContext
-from fairseq_cgc.vision.glore import GloRe
 from fairseq_cgc.vision.resnet import (
     Attention,
     BasicBlock,
@@ -27,7 +24,6 @@ from fairseq_cgc.vision.resnet import (
     no_part,
     stage_names,
 )
-from fairseq_cgc.vision.squeeze import SqueezeExcitation
 from fairseq_cgc.vision.weights import load_weights
 
 SUFFIX = "_cgc"

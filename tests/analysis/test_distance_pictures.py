@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fairseq_cgc.analysis.class_distances import ClassDistances
-from fairseq_cgc.analysis.distance_pictures import draw_distances
+from fairseq_cgc.analysis.class_distances import ClassDistances, draw_distances
 
 pytest.importorskip("matplotlib")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from fairseq_cgc.analysis.grad_cam import grad_cam_plus_plus, relative
+from fairseq_cgc.analysis.cam import grad_cam_plus_plus, relative
 
 
 def test_equals_the_definition_with_derivatives_of_a_linear_network():

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fairseq_cgc.analysis.cam import HeatMaps
-from fairseq_cgc.analysis.heat_map_pictures import draw_heat_maps
+from fairseq_cgc.analysis.cam import HeatMaps, draw_heat_maps
 
 pytest.importorskip("matplotlib")
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.cam import heat_maps
-from fairseq_cgc.analysis.grad_cam import grad_cam_plus_plus, relative
+from fairseq_cgc.analysis.cam import grad_cam_plus_plus, heat_maps, relative
 from fairseq_cgc.core import CGConv2d, UserError
 from fairseq_cgc.core.gated_convolution import sample_kernels
 

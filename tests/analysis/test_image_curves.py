@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fairseq_cgc.analysis import image_curves
-from fairseq_cgc.analysis.image_curves import ImageLog, draw_image_curves
+from fairseq_cgc.analysis import curves
+from fairseq_cgc.analysis.curves import ImageLog, draw_image_curves
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.figures import new_figure
 
@@ -34,7 +34,7 @@ def drawn(monkeypatch) -> list:
         figures.append(new_figure(*size))
         return figures[-1]
 
-    monkeypatch.setattr(image_curves, "new_figure", keep)
+    monkeypatch.setattr(curves, "new_figure", keep)
     return figures
 
 

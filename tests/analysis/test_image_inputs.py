@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fairseq_cgc.analysis.image_inputs import (
+from fairseq_cgc.analysis.image_reports import (
     chosen_numbers,
     files_as_data,
     image_files,
     standardised_batches,
 )
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.images import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.trained_model import Subject

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.sentence_gates import (
+from fairseq_cgc.analysis.gates import (
     SentenceGates,
     draw_sentence_gates,
     explained_shares,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
-from fairseq_cgc.analysis.translation_inputs import Corpora
+from fairseq_cgc.analysis.translation_reports import Corpora
 from fairseq_cgc.core import UserError
 from fairseq_cgc.inference.dictionary import Dictionary as InferenceDictionary
 
@@ -61,7 +61,7 @@ def test_folders_are_told_apart_and_must_agree(tmp_path):
     other = write_data(tmp_path / "other", "abd", test=[4])
     with pytest.raises(UserError, match="other has another dictionary than .*one"):
         Corpora(TRANSLATOR, [first, other], ["test"])
-    with pytest.raises(UserError, match="no binarised split 'dev' of de-en"):
+    with pytest.raises(UserError, match="has no split 'dev' for de to en; it has test"):
         Corpora(TRANSLATOR, [first], ["dev"])
     with pytest.raises(UserError, match=r"has no dictionary dict\.de\.txt"):
         Corpora(TRANSLATOR, [tmp_path], ["test"])

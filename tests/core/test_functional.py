@@ -6,8 +6,7 @@ from tools import TOLERANCE, gradients
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairseq_cgc.core import UserError, functional, light_convolution, reference
-from fairseq_cgc.core.blocked import BLOCK
-from fairseq_cgc.core.functional import BLOCKED_FROM, FORCE, METHODS
+from fairseq_cgc.core.functional import BLOCK, BLOCKED_FROM, FORCE, METHODS
 
 # T, B, C, H, K: one position, shorter than the kernel, shorter than three kernels, one head,
 # a block, a block and one, two blocks and a bit, a kernel wider than a block.

@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairseq_cgc.analysis.cam import HeatMaps
-from fairseq_cgc.analysis.class_distances import ClassDistances
-from fairseq_cgc.analysis.distance_pictures import draw_distances
-from fairseq_cgc.analysis.heat_map_pictures import draw_heat_maps
-from fairseq_cgc.analysis.image_curves import ImageLog, draw_image_curves
+from fairseq_cgc.analysis.cam import HeatMaps, draw_heat_maps
+from fairseq_cgc.analysis.class_distances import ClassDistances, draw_distances
+from fairseq_cgc.analysis.curves import ImageLog, draw_image_curves
 from fairseq_cgc.support.figures import as_written, new_figure
 
 pytest.importorskip("matplotlib")

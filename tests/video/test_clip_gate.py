@@ -5,7 +5,7 @@ from tools import gradients
 from torch import nn
 
 from fairseq_cgc.core.reference import context_gate
-from fairseq_cgc.video.clip_gate import ClipGatedConv2d
+from fairseq_cgc.video.layers import ClipGatedConv2d
 
 
 def written_out(conv, x):

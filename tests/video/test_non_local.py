@@ -3,7 +3,7 @@ import torch
 from tools import gradients
 from torch import nn
 
-from fairseq_cgc.video.non_local import NonLocal, non_local_blocks
+from fairseq_cgc.video.layers import NonLocal, non_local_blocks
 
 
 def block_of(channels, frames):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from tools import gradients
 
-from fairseq_cgc.video.shift import TemporalShift
+from fairseq_cgc.video.layers import TemporalShift
 
 
 def written_out(x, frames):

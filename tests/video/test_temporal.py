@@ -6,7 +6,7 @@ from torch import nn
 
 from fairseq_cgc.core import CGConv2d
 from fairseq_cgc.core.reference import context_gate
-from fairseq_cgc.video.temporal import TemporalConv, TemporalMaxPool
+from fairseq_cgc.video.layers import TemporalConv, TemporalMaxPool
 
 
 def written_out(layer, x, kernels):

@@ -6,9 +6,8 @@ from torch import nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video import create_model, list_models
+from fairseq_cgc.video.layers import TemporalShift, temporal_layers
 from fairseq_cgc.video.model import VideoResNet
-from fairseq_cgc.video.p3d import temporal_layers
-from fairseq_cgc.video.shift import TemporalShift
 from fairseq_cgc.vision.registry import Architecture
 from fairseq_cgc.vision.resnet import BasicBlock, Bottleneck, ResNet
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairseq_cgc.video import create_model
-from fairseq_cgc.video.published import MODELS
+from fairseq_cgc.video.costs import MODELS
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
 
@@ -66,7 +66,7 @@ def test_the_numbers_are_the_papers():
 
 
 def test_the_numbers_of_the_explanation():
-    """fairseq_cgc.video.table tells these."""
+    """fairseq_cgc.video.costs tells these."""
     assert round(clip_gates(8) / 1e6, 2) == 0.26
     assert round(gate(3, 64, 8 * 49, 172, 343) / 1e6, 2) == 0.19
     assert round((clip_gates(16) - clip_gates(8)) / 1e6, 2) == 0.17

@@ -4,10 +4,7 @@ from torch import nn
 
 from fairseq_cgc.core import CGConv2d, UserError
 from fairseq_cgc.video import create_model, list_models
-from fairseq_cgc.video.clip_gate import ClipGatedConv2d
-from fairseq_cgc.video.non_local import NonLocal
-from fairseq_cgc.video.shift import TemporalShift
-from fairseq_cgc.video.temporal import TemporalConv
+from fairseq_cgc.video.layers import ClipGatedConv2d, NonLocal, TemporalConv, TemporalShift
 
 PER_FRAME_GATES = [name for name in list_models() if name[:3] != "p3d" and name.endswith("_cgc")]
 

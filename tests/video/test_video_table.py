@@ -3,9 +3,9 @@ import sys
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video import create_model, list_models, table
+from fairseq_cgc.video import costs, create_model, list_models
 from fairseq_cgc.video.__main__ import main
-from fairseq_cgc.vision.counting import Cost, count
+from fairseq_cgc.vision.costs import Cost, count
 
 
 @pytest.fixture
@@ -18,12 +18,12 @@ def counted(monkeypatch):
         adds = 10**6 * len(name) * frames
         return Cost(23_860_000, adds, 3_000_000 if "cgc" in name else 0)
 
-    monkeypatch.setattr(table, "_cost", cost)
+    monkeypatch.setattr(costs, "_cost", cost)
     return names
 
 
 def test_all_models(counted):
-    lines = list(table.lines())
+    lines = list(costs.lines())
     labels = [line.split()[0] for line in lines if line]
     for name in list_models():
         assert labels.count(name) == (2 if name in ("tsm", "tsm_cgc") else 1)
@@ -32,7 +32,7 @@ def test_all_models(counted):
 
 
 def test_cells(counted):
-    rows = [line.split() for line in table.lines(["tsm", "tsm_nonlocal_cgc"])]
+    rows = [line.split() for line in costs.lines(["tsm", "tsm_nonlocal_cgc"])]
     rows = [row[1:] for row in rows if row and row[0].startswith("tsm")]
     assert rows == [
         ["8", "23.86", "23.86", "24.0"],
@@ -43,7 +43,7 @@ def test_cells(counted):
 
 def test_unknown_names_are_told_before_anything_is_counted(counted):
     with pytest.raises(UserError, match="there is no model 'c3d'"):
-        list(table.lines(["tsn", "c3d"]))
+        list(costs.lines(["tsn", "c3d"]))
     assert counted == []
 
 

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from fairseq_cgc.vision.bam import BAM
+from fairseq_cgc.vision.attention import BAM
 
 
 def test_equals_the_formula():

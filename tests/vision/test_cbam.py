@@ -2,7 +2,7 @@ import torch
 from tools import gradients
 from torch import nn
 
-from fairseq_cgc.vision.cbam import CBAM
+from fairseq_cgc.vision.attention import CBAM
 
 
 def test_equals_the_formula():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fairseq_cgc.vision.counting import cost
+from fairseq_cgc.vision.costs import cost
 
 
 def test_resnet50_by_hand():

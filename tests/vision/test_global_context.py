@@ -2,7 +2,7 @@ import torch
 from tools import gradients
 from torch import nn
 
-from fairseq_cgc.vision.global_context import GlobalContext
+from fairseq_cgc.vision.attention import GlobalContext
 
 
 def test_starts_as_identity():

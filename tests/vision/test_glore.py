@@ -2,7 +2,7 @@ import torch
 from tools import gradients
 from torch import nn
 
-from fairseq_cgc.vision.glore import GloRe
+from fairseq_cgc.vision.attention import GloRe
 
 
 def test_starts_as_identity():

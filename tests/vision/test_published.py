@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairseq_cgc.vision import create_model
-from fairseq_cgc.vision.published import MODELS, TABLE_3A, TABLE_3B
+from fairseq_cgc.vision.costs import MODELS, TABLE_3A, TABLE_3B
 
 
 def millions(row) -> float:

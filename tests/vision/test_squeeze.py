@@ -1,7 +1,7 @@
 import torch
 from tools import gradients
 
-from fairseq_cgc.vision.squeeze import SqueezeExcitation
+from fairseq_cgc.vision.attention import SqueezeExcitation
 
 
 def test_equals_the_formula():

@@ -3,28 +3,28 @@ import sys
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision import list_models, table
+from fairseq_cgc.vision import costs, list_models
 from fairseq_cgc.vision.__main__ import main
-from fairseq_cgc.vision.counting import Cost
+from fairseq_cgc.vision.costs import Cost
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """Replaces the counting: a model has a million multiply-adds for each letter of its name."""
-    table._plain_multiply_adds.cache_clear()
+    costs._plain_multiply_adds.cache_clear()
     names = []
 
     def cost(name, *, cgc=None):
         names.append((name, cgc))
         return Cost(25_560_000, 10**6 * len(name), 3_000_000 if "cgc" in name else 0)
 
-    monkeypatch.setattr(table, "cost", cost)
+    monkeypatch.setattr(costs, "cost", cost)
     yield names
-    table._plain_multiply_adds.cache_clear()
+    costs._plain_multiply_adds.cache_clear()
 
 
 def test_all_models_and_variants(counted):
-    lines = list(table.lines())
+    lines = list(costs.lines())
     labels = [line.split()[0] for line in lines if line]
     for name in list_models():
         assert labels.count(name) == 1
@@ -38,7 +38,7 @@ def test_all_models_and_variants(counted):
 def test_cells(counted):
     rows = {
         line.split()[0]: line.split()[1:]
-        for line in table.lines(["resnet50", "resnet50_cgc"])
+        for line in costs.lines(["resnet50", "resnet50_cgc"])
         if line.startswith("resnet")
     }
     assert rows["resnet50"] == ["25.56", "25.56", "8.0", "4000"]
@@ -46,7 +46,7 @@ def test_cells(counted):
 
 
 def test_markdown(counted):
-    lines = list(table.lines(["resnet20_cifar_cgc"], markdown=True))
+    lines = list(costs.lines(["resnet20_cifar_cgc"], markdown=True))
     rows = [line for line in lines if line.startswith("|")]
     assert [row.count("|") for row in rows] == [8, 8, 8]
     assert rows[2] == "| resnet20_cifar_cgc | 25.56 |  | 18.0 | 4.000 |  | 3.00 |"
@@ -54,7 +54,7 @@ def test_markdown(counted):
 
 def test_unknown_names_are_told_before_anything_is_counted(counted):
     with pytest.raises(UserError, match="there is no model 'resnet9'"):
-        list(table.lines(["resnet50", "resnet9"]))
+        list(costs.lines(["resnet50", "resnet9"]))
     assert counted == []
 
 

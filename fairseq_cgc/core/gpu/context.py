@@ -18,7 +18,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from fairseq_cgc.core.gpu.bins import pool_head, share_out
+from fairseq_cgc.core.gpu.common import pool_head, share_out
 
 
 @triton.jit

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fairseq_cgc.core.gpu import context
-from fairseq_cgc.core.gpu.blocks import power_of_two
+from fairseq_cgc.core.gpu.common import power_of_two
 
 #: Positions up to which a program averages its head's channels itself. Beyond, that is work for
 #: more programs than there are heads and sentences.

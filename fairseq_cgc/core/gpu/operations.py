@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairseq_cgc.core.gpu.common import draw_seed, drop_scale
 from fairseq_cgc.core.gpu.convolution import convolve
-from fairseq_cgc.core.gpu.dropconnect import draw_seed, drop_scale
 from fairseq_cgc.core.gpu.modulation import (
     Gate,
     modulate,

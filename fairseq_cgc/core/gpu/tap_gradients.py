@@ -14,8 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fairseq_cgc.core.gpu.blocks import count_blocks, power_of_two, stages, time_block
-from fairseq_cgc.core.gpu.dropconnect import is_kept
+from fairseq_cgc.core.gpu.common import count_blocks, is_kept, power_of_two, stages, time_block
 
 
 @triton.jit(do_not_specialize=["time", "batch", "splits", "span", "seed"])

@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.data.clip_crops import multi_scale_box, three_boxes
 from fairseq_cgc.video.data.lists import Video
-from fairseq_cgc.video.data.sampling import Sampling
+from fairseq_cgc.video.data.sampling import Sampling, multi_scale_box, three_boxes
 from fairseq_cgc.vision.data.dataset import MemorySamples, Samples
 from fairseq_cgc.vision.data.folder import STATISTICS, read_image
 from fairseq_cgc.vision.data.transforms import (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.images import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.data.tree import demand_file, is_file
 

@@ -153,3 +153,13 @@ class MemorySamples(Samples):
     def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor:
         images = self.images[list(indices)]
         return images if draws is None else random_shifts(images, self.crops, draws)
+
+
+class Images(Samples):
+    """One split of a data set; a batch is uint8, B x C x H x W."""
+
+    noun = "images"
+
+
+class MemoryImages(MemorySamples, Images):
+    """Small images of one size, N x C x H x W, all in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.images import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
 from fairseq_cgc.vision.data.transforms import Crops
 
 _TEST_IMAGES = 360

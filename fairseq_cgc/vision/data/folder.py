@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.images import Images, Statistics
+from fairseq_cgc.vision.data.dataset import Images, Statistics
 from fairseq_cgc.vision.data.transforms import Crops, test_view, training_view
 from fairseq_cgc.vision.data.tree import SUFFIXES, entries, find_images, is_folder
 

@@ -8,10 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.cifar import find_cifar, open_cifar
-from fairseq_cgc.vision.data.dataset import Samples
+from fairseq_cgc.vision.data.dataset import Images, Samples
 from fairseq_cgc.vision.data.digits import open_digits
 from fairseq_cgc.vision.data.folder import FolderImages, same_classes
-from fairseq_cgc.vision.data.images import Images
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.data.tree import is_folder
 from fairseq_cgc.vision.training.training_settings import TrainingSettings

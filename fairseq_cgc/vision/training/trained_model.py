@@ -10,8 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import Samples
-from fairseq_cgc.vision.data.images import Images
+from fairseq_cgc.vision.data.dataset import Images, Samples
 from fairseq_cgc.vision.data.objectnet import accepted_outputs, open_objectnet, read_mapping
 from fairseq_cgc.vision.data.sources import crops_of, open_data
 from fairseq_cgc.vision.data.transforms import Crops

@@ -4,7 +4,7 @@ import launching  # noqa: F401  # before the kernels
 import pytest
 import torch
 
-from fairseq_cgc.core.gpu.blocks import SHORT, power_of_two, stages, time_block
+from fairseq_cgc.core.gpu.common import SHORT, power_of_two, stages, time_block
 from fairseq_cgc.core.gpu.modulation import Gate
 
 LENGTHS = [*range(1, 300), 1000, 5000, 20000]

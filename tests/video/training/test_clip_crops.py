@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fairseq_cgc.video.data.clip_crops import multi_scale_box, three_boxes
+from fairseq_cgc.video.data.sampling import multi_scale_box, three_boxes
 
 
 def boxes(width: int, height: int, size: int) -> set[tuple[int, int, int, int]]:

@@ -10,7 +10,7 @@ import torch
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video.settings import VideoSettings
 from fairseq_cgc.vision.training.checkpoints import Checkpoint, Progress, load_checkpoint
-from fairseq_cgc.vision.training.schedule import learning_rate
+from fairseq_cgc.vision.training.learner import learning_rate
 
 
 def test_presets_are_the_papers():

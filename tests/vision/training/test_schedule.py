@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairseq_cgc.vision.training.schedule import learning_rate
+from fairseq_cgc.vision.training.learner import learning_rate
 from fairseq_cgc.vision.training.settings import Settings
 
 

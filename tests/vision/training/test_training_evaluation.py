@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.images import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.evaluation import MappedAccuracy, evaluate
 

@@ -1,12 +1,16 @@
-"""Context pooling within a kernel: a head of a sentence to its bins, and a gradient back.
+"""What the kernels share: pooling within a kernel, sizes of blocks, and DropConnect's draws.
 
-T time, R channels of the head, P pooled positions, L valid positions of the sentence.
+Block sizes depend on the input as coarsely as possible: every new size compiles a kernel again.
+
+Shape letters: T time, R channels of the head, P pooled positions, L valid positions of the
+sentence, H heads.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 
@@ -104,3 +108,59 @@ def share_out(
         inside = (ranks[None, :] >= starts[:, None]) & (ranks[None, :] < ends[:, None])
         share = tl.sum(tl.where(inside, grad_pooled[:, None], 0.0), 0)
         tl.store(share_ptr + t, share, mask=t < time)
+
+
+#: Tensor cores multiply tiles of at least this many rows and columns.
+SMALLEST = 16
+#: Positions of a block for inputs that have no more.
+SHORT = 32
+
+
+def power_of_two(size: int) -> int:
+    """The smallest block that holds ``size`` numbers."""
+    return max(SMALLEST, 1 << (size - 1).bit_length())
+
+
+def count_blocks(size: int, block: int) -> int:
+    """How many blocks hold ``size`` numbers; Triton's own function takes several microseconds."""
+    return -(-size // block)
+
+
+def time_block(time: int, largest: int) -> int:
+    """Positions of a block for inputs of ``time`` positions: one of two sizes."""
+    return SHORT if time <= SHORT else largest
+
+
+def stages(time: int) -> int:
+    """How many blocks of a loop are in work at a time: one where there is only one."""
+    return 1 if time <= SHORT else 3
+
+
+@triton.jit
+def is_kept(
+    seed: tl.tensor,
+    dropout: tl.tensor,
+    row: tl.tensor,
+    time: tl.tensor,
+    t: tl.tensor,
+    k: tl.tensor,
+    SIZE: tl.constexpr,
+) -> Any:
+    """Whether DropConnect keeps tap k of output position t of row b H + h.
+
+    It follows from a seed and the tap's place, so that the backward pass draws what the forward
+    pass drew, and no mask is stored.
+    """
+    # The counter may wrap around in 32 bits: then, two taps far apart share their draws. Seven
+    # rounds of Philox 4x32 are the fewest that pass every test of BigCrush (Salmon et al., 2011).
+    return tl.rand(seed, (row * time + t) * SIZE + k, 7) >= dropout
+
+
+def draw_seed(dropout: float) -> int:
+    """A seed from torch's generator of the CPU: reading a GPU's would wait for the GPU."""
+    return int(torch.randint(2**31, (), device="cpu")) if dropout > 0 else 0
+
+
+def drop_scale(dropout: float) -> float:
+    """What the taps that DropConnect keeps are multiplied by."""
+    return 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import CGConv2d
 from fairseq_cgc.core.sample_convolution import FORCE, METHODS
+from fairseq_cgc.support.tables import markdown
 from fairseq_cgc.vision import create_model
 
 UNFOLDED, OURS, BASE = "unfold and product", "ours", "no gate"
@@ -183,10 +184,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         f"{MODEL} are whole steps, with SGD.",
     ]
     for precision in dict.fromkeys(row["precision"] for row in rows):
-        lines += ["", f"### {precision}", "", f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
-        for row in rows:
-            if row["precision"] == precision:
-                lines.append(f"| {' | '.join(_cells(row, names))} |")
+        chosen = [_cells(row, names) for row in rows if row["precision"] == precision]
+        lines += ["", f"### {precision}", "", *markdown(head, chosen)]
     return lines
 
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from fairseq_cgc.inference.precision import PRECISIONS
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.tables import markdown
 
 SENTENCES, TOKENS = "sentences", "tokens"
 #: Device -> size and unit of a batch -> number of batches, of all lengths.
@@ -147,6 +148,9 @@ def _quality(settings: Settings) -> dict[str, Any] | None:
     return found
 
 
+_HEAD = ("a batch", "search", "sentences/s", "speed-up", "alike", "MiB, weights", "MiB, search")
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a table for each model, and the scores of a trained one."""
     base = next(iter(rows[0]["seconds"]))
@@ -161,21 +165,17 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     for model in dict.fromkeys(row["model"] for row in rows):
         chosen = [row for row in rows if row["model"] == model]
         lines += ["", f"### {model}", ""]
-        lines += [
-            "| a batch | search | sentences/s | speed-up | alike | MiB, weights | MiB, search |"
-        ]
-        lines += ["|---|---|---:|---:|---:|---:|---:|"]
-        for row in chosen:
-            lines += [_line(row, name, base) for name in row["seconds"]]
+        cells = [_cells(row, name, base) for row in chosen for name in row["seconds"]]
+        lines += markdown(_HEAD, cells, "llrrrrr")
         for quality in filter(None, (row.get("quality") for row in chosen)):
             lines += ["", *_quality_table(quality)]
     return lines
 
 
-def _line(row: dict[str, Any], name: str, base: str) -> str:
+def _cells(row: dict[str, Any], name: str, base: str) -> list[str]:
     seconds, count = row["seconds"], row["sentences"]
     ratio = summary([a / b for a, b in zip(seconds[base], seconds[name], strict=True)])
-    cells = [
+    return [
         f"{row['size']:,} {row['unit'].removesuffix('s') if row['size'] == 1 else row['unit']}",
         name,
         f"{count / sum(seconds[name]):.1f}",
@@ -184,7 +184,6 @@ def _line(row: dict[str, Any], name: str, base: str) -> str:
         f"{row['weights_mib'][name]:.0f}",
         f"{row['peak_mib'][name]:.0f}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _quality_table(quality: dict[str, Any]) -> list[str]:
@@ -193,13 +192,13 @@ def _quality_table(quality: dict[str, Any]) -> list[str]:
         "The whole test set by this package's own search: sacreBLEU "
         f"(`{base['signature']}`), chrF2, and their differences from {PRECISIONS[0]}.",
         "",
-        "| precision | BLEU | difference | chrF2 | difference | same translations |",
-        "|---|---:|---:|---:|---:|---:|",
     ]
+    head = ("precision", "BLEU", "difference", "chrF2", "difference", "same translations")
+    rows = []
     for precision, found in quality.items():
         cells = [precision]
         for metric in ("bleu", "chrf"):
             cells += [f"{found[metric]:.2f}", f"{found[metric] - base[metric]:+.2f}"]
         cells.append(f"{found['same']:.1%}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rows.append(cells)
+    return [*lines, *markdown(head, rows)]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv
 from fairseq_cgc.core.functional import choose_method
+from fairseq_cgc.support.tables import markdown
 
 CHANNELS, HEADS, TOKENS, MANY_TOKENS = 512, 4, 3584, 65536
 WEIGHT_DROPOUT = 0.1
@@ -177,22 +178,22 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _times_table(rows: list[dict[str, Any]]) -> list[str]:
     names = [name for name in rows[0]["forward_backward"] if name != BASE]
-    lines = _head(
-        "T", "B", "K", "ours is", "forward", *names, "and backward", *names, "MiB", *names
-    )
+    head = ("T", "B", "K", "ours is", "forward", *names, "and backward", *names, "MiB", *names)
+    lines = []
     for row in rows:
         cells = [str(row[key]) for key in ("time", "batch", "kernel_size", "method")]
         for what in ("forward", "forward_backward"):
             cells += _ratios(row[what], names)
         cells += [f"{row['peak_mib'][name]:.0f}" for name in (BASE, *names)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(cells)
+    return [*markdown(head, lines)]
 
 
 def _gpu_table(rows: list[dict[str, Any]]) -> list[str]:
     """GB/s: bytes of a copy's input and output; and what the gated forward pass has of that."""
     names = [name for name in rows[0]["forward_backward"] if name != BASE]
-    lines = _head("T", "B", "K", "forward", *names, "copy, GB/s", "gated", "and backward", *names)
+    head = ("T", "B", "K", "forward", *names, "copy, GB/s", "gated", "and backward", *names)
+    lines = []
     for row in rows:
         cells = [str(row[key]) for key in ("time", "batch", "kernel_size")]
         forward = row["gpu"]["forward"]
@@ -201,12 +202,8 @@ def _gpu_table(rows: list[dict[str, Any]]) -> list[str]:
         cells += [*_ratios(forward, names), f"{copied / 1e9:.0f}"]
         cells.append(f"{forward[COPY]['median'] / forward[OURS]['median']:.0%}")
         cells += _ratios(row["gpu"]["forward_backward"], names)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _head(*names: str) -> list[str]:
-    return [f"| {' | '.join(names)} |", "|" + "---:|" * len(names)]
+        lines.append(cells)
+    return [*markdown(head, lines)]
 
 
 def _ratios(found: dict[str, Any], names: list[str]) -> list[str]:

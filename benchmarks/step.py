@@ -20,6 +20,8 @@ from systems import PROTOCOLS, batches, build
 from timing import Times, peak_memory, summary
 from tqdm import tqdm
 
+from fairseq_cgc.support.tables import markdown
+
 BASE = "lightconv"
 #: Name in the table -> system and options.
 SYSTEMS: dict[str, tuple[str, ...]] = {
@@ -121,14 +123,15 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             f"({row['target_tokens']:.0f} target tokens on average), {row['batches']} batches, "
             f"passes: {row['passes']}",
             "",
-            f"| system | milliseconds | ratio |{' MiB |' if memory else ''}",
-            f"|---|---:|---:|{'---:|' if memory else ''}",
         ]
+        table = []
         for name, seconds in row["seconds"].items():
             pairs = zip(seconds, base, strict=True)
             ratio = summary([own / other for own, other in pairs])
             times: Times = summary(seconds)
             cells = [name, str(times), f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"]
             cells += [f"{row['peak_mib'][name]:.0f}"] if memory else []
-            lines.append(f"| {' | '.join(cells)} |")
+            table.append(cells)
+        head = ("system", "milliseconds", "ratio", *(["MiB"] if memory else []))
+        lines += markdown(head, table)
     return lines

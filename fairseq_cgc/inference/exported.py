@@ -21,6 +21,7 @@ from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.support.environment import versions
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_folder, sha256_of, write_json
+from fairseq_cgc.support.tables import markdown
 
 DESCRIPTION, WEIGHTS, CARD = "model.json", "model.safetensors", "README.md"
 _FORMAT = 1
@@ -170,7 +171,7 @@ def _card(
         *((package, version) for package, version in versions().items()),
         ("licence", licence or "not stated"),
     ]  # fmt: skip
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    table = "\n".join(markdown(("", ""), rows, "ll"))
     found = json.dumps(scores, indent=2, ensure_ascii=False) if scores else "not known"
     return (
         f"---\nlanguage: [{source}, {target}]\nlicense: {licence or 'unknown'}\n"
@@ -179,7 +180,7 @@ def _card(
         "exported by fairseq-cgc.\n\n"
         "    from fairseq_cgc.inference import Translator\n\n"
         f'    print(*Translator("{name}").translate(["..."]))\n\n'
-        f"| | |\n|---|---|\n{table}\n\n## Scores\n\n    "
+        f"{table}\n\n## Scores\n\n    "
         + found.replace("\n", "\n    ")
         + f"\n\n## Citation\n\n{citation or 'Not stated.'}\n"
     )

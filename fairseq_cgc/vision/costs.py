@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairseq_cgc.core import ContextGate
+from fairseq_cgc.support import tables as tables_
 from fairseq_cgc.vision.registry import SUFFIX, architecture, create_model, list_models
 
 
@@ -230,14 +232,16 @@ def render(
         explanation: of the numbers, at the end.
         markdown: Markdown instead of aligned columns.
     """
-    layout = _markdown if markdown else functools.partial(_aligned, headings)
     for title, rows in tables:
         yield from (f"### {title}" if markdown else title, "")
-        yield layout("", headings)
+        head = ("", *headings)
+        lines = ((row.label or row.model, *cells(row)) for row in rows)  # counted line by line
         if markdown:
-            yield "| --- |" + " ---: |" * len(headings)
-        for row in rows:
-            yield layout(row.label or row.model, cells(row))
+            yield from tables_.markdown(head, lines)
+        else:
+            widths = (20, *map(len, headings))
+            align = "l" + "r" * len(headings)
+            yield from tables_.text(itertools.chain([head], lines), align, widths)
         yield ""
         for row in rows:
             if row.note:
@@ -272,17 +276,6 @@ def _cells(row: Published) -> tuple[str, ...]:
 @functools.cache
 def _plain_multiply_adds(name: str) -> int:
     return cost(name).multiply_adds
-
-
-def _aligned(headings: Sequence[str], label: str, cells: Sequence[str]) -> str:
-    widths = [len(heading) + 2 for heading in headings]
-    return (
-        f"{label:<22}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
-    )
-
-
-def _markdown(label: str, cells: Sequence[str]) -> str:
-    return f"| {' | '.join((label, *cells))} |"
 
 
 def _paragraph(text: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fairseq_cgc.mt.evaluate.metrics import bleu_metric, check_paired, chrf_metric
 from fairseq_cgc.mt.evaluate.significance import SAMPLES, PairedTest, paired_bootstrap
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.tables import markdown
 
 SIGNIFICANT = 0.05
 LENGTH_GROUPS = 5
@@ -124,13 +125,8 @@ class Comparison:
 
     def table(self) -> str:
         """An aligned Markdown table; signatures, notes and the verdict stand below it."""
-        rows = [("", *self.names, "difference", "p"), *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [
-            "| " + " | ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)) + " |"
-            for row in rows
-        ]
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        head = ("", *self.names, "difference", "p")
+        lines = [*markdown(head, self.rows(), "lllll", aligned=True)]
         # Not in the table: signatures contain the character that separates columns.
         lines += ["", *(f"{test.metric + ':':6} {test.signature}" for test in self.tests)]
         lines += [f"note:  {note}" for note in self.notes]

@@ -17,6 +17,7 @@ from fairseq_cgc.inference.search_options import LARGEST_LENPEN, SearchOptions
 from fairseq_cgc.mt.evaluate.evaluation import Model, default_output, evaluate
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.tables import markdown
 
 TUNING_SPLIT = "valid"
 
@@ -52,17 +53,18 @@ class Tuning:
 
     def table(self) -> str:
         """An aligned Markdown table, the chosen row marked; a hint below it if there is one."""
-        lines = [
-            "| lenpen | tokenised BLEU-4 | sacreBLEU | length ratio |      |",
-            "|-------:|-----------------:|----------:|-------------:|------|",
-        ]
-        for trial in self.trials:
-            scores = trial.scores
-            lines.append(
-                f"| {trial.lenpen:6g} | {scores.tokenized.score:16.2f} "
-                f"| {scores.sacrebleu.score:9.2f} | {trial.length_ratio:12.3f} "
-                f"| {'best' if trial is self.best else '':4} |"
+        head = ("lenpen", "tokenised BLEU-4", "sacreBLEU", "length ratio", "")
+        cells = [
+            (
+                f"{trial.lenpen:g}",
+                f"{trial.scores.tokenized.score:.2f}",
+                f"{trial.scores.sacrebleu.score:.2f}",
+                f"{trial.length_ratio:.3f}",
+                "best" if trial is self.best else "",
             )
+            for trial in self.trials
+        ]
+        lines = [*markdown(head, cells, "rrrrl", aligned=True)]
         tried = sorted(trial.lenpen for trial in self.trials)
         if len(tried) > 1 and self.best.lenpen in (tried[0], tried[-1]):
             beyond = "less" if self.best.lenpen == tried[0] else "more"

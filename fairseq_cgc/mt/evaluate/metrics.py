@@ -24,6 +24,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from fairseq_cgc.inference.text.languages import short_code
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.tables import markdown
 
 _log = logging.getLogger(__name__)
 
@@ -228,8 +229,8 @@ class Scores:
             ("chrF2", self.chrf.score, self.chrf.signature),
         ]
         width = max(len(name) for name, _, _ in rows)
-        lines = [f"| {'metric':{width}} |  score |", f"|{'-' * (width + 2)}|-------:|"]
-        lines += [f"| {name:{width}} | {score:6.2f} |" for name, score, _ in rows]
+        cells = [(name, f"{score:6.2f}") for name, score, _ in rows]
+        lines = [*markdown(("metric", "score"), cells, aligned=True)]
         # Not in the table: signatures contain the character that separates columns.
         lines += ["", *(f"{name + ':':{width + 1}} {details}" for name, _, details in rows)]
         if self.note is not None:

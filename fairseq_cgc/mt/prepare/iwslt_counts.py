@@ -9,6 +9,7 @@ from pathlib import Path
 from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.mt.prepare.iwslt_files import TEST_SETS_2014, Campaign, CampaignFiles
 from fairseq_cgc.mt.prepare.preparation import Prepared, PrepareOptions
+from fairseq_cgc.support import tables
 
 # What fairseq's script makes of the public archive.
 _PAIRS = {"train": 160_239, "valid": 7_283, "test": 6_750}
@@ -80,10 +81,7 @@ def counts_table(counts: Sequence[Count]) -> str:
             reference = f"{count.reference:,}"
             verdict = "DIFFERS" if count in differing else "ok"
         rows.append((count.name, f"{count.found:,}", reference, verdict))
-    lines = [
-        f"{name:<16} {found:>11} {reference:>11}  {verdict}".rstrip()
-        for name, found, reference, verdict in rows
-    ]
+    lines = [*tables.text(rows, "lrrl")]
     if not compared:
         lines.append("no reference counts for these settings")
     elif differing:

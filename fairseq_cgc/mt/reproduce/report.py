@@ -18,9 +18,13 @@ from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
 from fairseq_cgc.mt.reproduce.systems import BASELINE, PUBLISHED, SYSTEMS, Published
 from fairseq_cgc.mt.train.training import LOG
 from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log
+from fairseq_cgc.support import tables
 from fairseq_cgc.support.environment import describe_machine, versions
 from fairseq_cgc.support.figures import new_figure, save_figure
 from fairseq_cgc.support.files import new_file
+
+_COLUMNS = ("system", "beam", "parameters", "BLEU-4", "published", "sacreBLEU", "chrF2", "p",
+            "training", "tokens/s")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,15 @@ class Row:
 def parameter_table(experiment: Experiment) -> str:
     """Parameters of every system beside the published ones, as Markdown."""
     published = PUBLISHED[experiment.protocol.name]
-    lines = ["| system | parameters | published |", "|---|---:|---:|"]
-    for system, number in experiment.parameters().items():
-        known = published[system].parameters if system in published else ""
-        lines.append(f"| {SYSTEMS[system]} | {number:,} | {known} |")
-    return "\n".join(lines)
+    rows = [
+        (
+            SYSTEMS[system],
+            f"{number:,}",
+            published[system].parameters if system in published else "",
+        )
+        for system, number in experiment.parameters().items()
+    ]
+    return "\n".join(tables.markdown(("system", "parameters", "published"), rows))
 
 
 def write_report(experiment: Experiment, results: Sequence[RunResult], command: str) -> str:
@@ -155,27 +163,24 @@ def _record(result: RunResult, tests: Tests) -> dict[str, Any]:
 def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
     """The table; mean and sample standard deviation where there are several seeds."""
     published = _published(experiment)
-    lines = [
-        "| system | beam | parameters | BLEU-4 | published | sacreBLEU | chrF2 | p | training "
-        "| tokens/s |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    cells = []
     for row in rows:
         known = published.get(row.system)
-        cells = [
-            SYSTEMS[row.system],
-            str(row.beam),
-            f"{row.parameters:,}",
-            _mean(row.bleu),
-            f"{known.bleu:.2f}" if known and known.beam == row.beam else "",
-            _mean(row.sacrebleu),
-            _mean(row.chrf),
-            ", ".join(f"{value:.3f}" for value in row.p_values),
-            _duration(statistics.fmean(row.seconds)),
-            f"{statistics.fmean(row.tokens_per_second):,.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells.append(
+            (
+                SYSTEMS[row.system],
+                str(row.beam),
+                f"{row.parameters:,}",
+                _mean(row.bleu),
+                f"{known.bleu:.2f}" if known and known.beam == row.beam else "",
+                _mean(row.sacrebleu),
+                _mean(row.chrf),
+                ", ".join(f"{value:.3f}" for value in row.p_values),
+                _duration(statistics.fmean(row.seconds)),
+                f"{statistics.fmean(row.tokens_per_second):,.0f}",
+            )
+        )
+    return "\n".join(tables.markdown(_COLUMNS, cells))
 
 
 def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:

@@ -4,9 +4,60 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.cam import grad_cam_plus_plus, heat_maps, relative
+from fairseq_cgc.analysis.cam import (
+    HeatMaps,
+    draw_heat_maps,
+    grad_cam_plus_plus,
+    heat_maps,
+    relative,
+)
 from fairseq_cgc.core import CGConv2d, UserError
 from fairseq_cgc.core.gated_convolution import sample_kernels
+
+
+def test_equals_the_definition_with_derivatives_of_a_linear_network():
+    """Equation 19 of Grad-CAM++ with second and third derivatives of Y = exp(S) by autograd."""
+    torch.manual_seed(3)
+    maps = torch.rand(2, 3, 2, 4, dtype=torch.float64)
+    readout = torch.randn(3, 2, 4, dtype=torch.float64) / 4  # S = sum of readout * A
+    gradients = readout.expand(2, -1, -1, -1)
+    found = grad_cam_plus_plus(maps, gradients)
+    for sample in range(2):
+        a = maps[sample].clone().requires_grad_()
+        y = (readout * a).sum().exp()
+        (first,) = torch.autograd.grad(y, a, create_graph=True)
+        heat = torch.zeros(2, 4, dtype=torch.float64)
+        for k in range(3):
+            weight = torch.zeros((), dtype=torch.float64)
+            for i in range(2):
+                for j in range(4):
+                    (d2,) = torch.autograd.grad(first[k, i, j], a, create_graph=True)
+                    (d3,) = torch.autograd.grad(d2[k, i, j], a, retain_graph=True)
+                    second, third = d2[k, i, j].detach(), d3[k, i, j]
+                    alpha = second / (2 * second + maps[sample, k].sum() * third)
+                    weight += alpha * first[k, i, j].detach().clamp(min=0)
+            heat += weight * maps[sample, k]
+        heat = heat.clamp(min=0) / y.detach()  # exp(S) is left out
+        torch.testing.assert_close(found[sample], heat, rtol=1e-10, atol=1e-12)
+    assert found.max() > 0
+
+
+def test_without_a_positive_gradient_the_map_is_zero():
+    maps = torch.rand(1, 2, 3, 3)
+    assert not grad_cam_plus_plus(maps, -torch.rand(1, 2, 3, 3)).any()
+    assert not grad_cam_plus_plus(maps, torch.zeros(1, 2, 3, 3)).any()
+
+
+def test_signed_maps_stay_finite():
+    maps = torch.full((1, 1, 2, 2), -1.0)
+    maps[0, 0, 0, 0] = 1.0  # 2 + sum(A) g would be zero
+    found = grad_cam_plus_plus(maps, torch.ones(1, 1, 2, 2))
+    assert found[0].tolist() == [[2.0, 0.0], [0.0, 0.0]]
+
+
+def test_relative_to_each_maximum():
+    maps = torch.tensor([[[1.0, 4.0]], [[0.0, 0.0]], [[8.0, 2.0]]])
+    assert relative(maps).tolist() == [[[0.25, 1.0]], [[0.0, 0.0]], [[1.0, 0.25]]]
 
 
 class Net(nn.Module):
@@ -103,3 +154,17 @@ def test_a_model_without_a_gate_is_looked_into_at_its_last_layer():
         heat_maps(net, None, x)
     del net.unused
     assert heat_maps(net, None, x).layer == "conv"
+
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.mark.parametrize(("number", "channels"), [(1, 3), (3, 1)])
+def test_draws_a_row_for_each_image(tmp_path, number, channels):
+    maps = {"before": torch.rand(number, 2, 3), "after": torch.zeros(number, 2, 2)}
+    heat = HeatMaps("conv", torch.zeros(number), torch.zeros(number, 2), maps)
+    images = torch.randint(0, 256, (number, channels, 8, 6), dtype=torch.uint8)
+    output = tmp_path / "cam.png"
+    draw_heat_maps(images, heat, ["a"] * number, "title", output)
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [output]

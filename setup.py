@@ -40,6 +40,7 @@ setup(
     packages=find_packages(include=["fairseq_cgc", "fairseq_cgc.*"]),
     package_data={
         "fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"],
+        "fairseq_cgc.demo.words": ["*.tsv"],
         "fairseq_cgc.vision.training": ["presets.yaml"],
         "fairseq_cgc.video": ["presets.yaml"],
         "fairseq_cgc.mt.evaluate": ["page.html", "page.css", "page.js"],

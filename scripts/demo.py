@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.demo import run_demo
+from fairseq_cgc.demo.run import run_demo
 from fairseq_cgc.mt.fairseq_commands import run_main
 
 

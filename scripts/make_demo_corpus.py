@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.demo_corpus import MAX_PAIRS, write_corpus
+from fairseq_cgc.demo import MAX_PAIRS, write_corpus
 from fairseq_cgc.mt.fairseq_commands import run_main
 
 

@@ -40,7 +40,7 @@ def test_wheel_and_sdist_hold_the_whole_package(tmp_path):
     package = {
         str(path.relative_to(source))
         for path in (source / "fairseq_cgc").rglob("*")
-        if path.suffix in (".py", ".yaml", ".html", ".css", ".js")
+        if path.suffix in (".py", ".yaml", ".html", ".css", ".js", ".tsv")
     }
     assert "fairseq_cgc/config/model/lightconv_cgc_iwslt_de_en.yaml" in package
     assert package <= build_wheel(source, tmp_path / "wheel")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import warm
 
-from fairseq_cgc.mt.demo_corpus import write_corpus
+from fairseq_cgc.demo import write_corpus
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 
 MODEL = [

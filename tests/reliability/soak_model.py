@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.demo import RECIPE
-from fairseq_cgc.mt.demo_corpus import write_corpus
+from fairseq_cgc.demo import write_corpus
+from fairseq_cgc.demo.run import RECIPE
 from fairseq_cgc.mt.fairseq_commands import run_main
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 from fairseq_cgc.mt.train.training import train

@@ -9,8 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fairseq_cgc.demo.grammar import Pair
+from fairseq_cgc.demo.sentences import SentenceSampler
 from fairseq_cgc.inference.text.lines import write_lines
-from fairseq_cgc.mt.demo_corpus.sentences import Pair, SentenceSampler
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.steps import is_done, make_step
 
@@ -22,17 +23,13 @@ _GRAMMAR_VERSION = 1
 
 
 def generate_pairs(number: int, seed: int) -> Iterator[Pair]:
-    """Yield ``number`` (German, English) pairs; no German and no English sentence comes twice.
+    """Yield ``number`` distinct pairs; no German and no English sentence comes twice.
 
     The same seed gives the same pairs on every platform and Python; a larger ``number`` only
     adds pairs at the end. English is a function of the German sentence.
 
-    Args:
-        number: 1 to :data:`MAX_PAIRS`.
-        seed: any integer.
-
     Raises:
-        UserError: (before the first pair) if ``number`` is out of range.
+        UserError: (before the first pair) if ``number`` is not 1 to :data:`MAX_PAIRS`.
     """
     if not 1 <= number <= MAX_PAIRS:
         raise UserError(f"number of pairs is {number}, but must be 1 to {MAX_PAIRS}")
@@ -52,16 +49,10 @@ def _distinct_pairs(seed: int) -> Iterator[Pair]:
 def write_corpus(out: Path, *, train: int, valid: int, test: int, seed: int) -> None:
     """Make the folder ``out`` with ``train.de``, ``train.en``, ``valid.de``, ..., ``test.en``.
 
-    No sentence of either language is in two of the splits. The folder appears when it is
-    complete; where it is already there with the same settings, nothing is done. Test and valid
-    are drawn first: corpora that differ in ``train`` only share them.
-
-    Args:
-        out: folder to make (it may exist, if it is empty).
-        train: number of pairs; ``valid`` and ``test`` likewise.
-        valid: see ``train``.
-        test: see ``train``.
-        seed: of :func:`generate_pairs`.
+    ``train``, ``valid`` and ``test`` are numbers of pairs. No sentence of either language is in
+    two of the splits. The folder appears when it is complete; where it is already there with the
+    same settings, nothing is done. Test and valid are drawn first: corpora that differ in
+    ``train`` only share them.
 
     Raises:
         UserError: a size that is not positive, or sizes of more than :data:`MAX_PAIRS` together;
@@ -80,11 +71,10 @@ def write_corpus(out: Path, *, train: int, valid: int, test: int, seed: int) -> 
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, but must be a folder (or not exist yet)")
     settings = {**sizes, "seed": seed, "grammar_version": _GRAMMAR_VERSION}
-    if out.exists():
-        if any(out.iterdir()):
-            is_done(out, settings)  # or an error: it was made otherwise
-            return
+    if out.exists() and not any(out.iterdir()):
         out.rmdir()
+    if is_done(out, settings):
+        return
 
     def make(folder: Path) -> dict[str, Any]:
         bar = tqdm(generate_pairs(total, seed), total=total, desc=out.name, unit="pair")

@@ -5,17 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from fairseq_cgc.mt.demo_corpus import (
-    clauses,
-    generate_pairs,
-    nouns,
-    verbs,
-)
-from fairseq_cgc.mt.demo_corpus import grammar as g
-from fairseq_cgc.mt.demo_corpus.adverbials import Adverbial
-from fairseq_cgc.mt.demo_corpus.inflection import PARADIGMS, adjective_ending, determiner
-from fairseq_cgc.mt.demo_corpus.phrases import CASES, PRONOUNS, PhraseSampler
-from fairseq_cgc.mt.demo_corpus.sentences import count_tokens
+from fairseq_cgc.demo import english as en
+from fairseq_cgc.demo import generate_pairs, lexicon
+from fairseq_cgc.demo import german as de
+from fairseq_cgc.demo import grammar as g
+from fairseq_cgc.demo.inflection import CASES, adjective_ending, determiner
+from fairseq_cgc.demo.lexicon import PARADIGMS, Adverbial
+from fairseq_cgc.demo.noun_phrases import PRONOUNS, NounPhraseSampler
+from fairseq_cgc.demo.sentences import count_tokens
 
 SUBORDINATE = re.compile(r"\b(?:[Ww]eil|[Oo]bwohl|[Ww]enn|dass|ob) ([^,.?]+)[,.?]")
 
@@ -27,12 +24,7 @@ def sample():
 
 
 def all_verbs():
-    tables = (
-        *clauses.VERBS.values(),
-        verbs.BELIEF,
-        verbs.CONTROL,
-    )
-    return [verb for table in tables for verb in table]
+    return [verb for verbs in lexicon.VERBS.values() for verb in verbs]
 
 
 def find_verb(infinitive):
@@ -41,16 +33,17 @@ def find_verb(infinitive):
 
 def word_phrase(word, article):
     """A noun (singular or plural) with ``article`` and ``alt``, e.g. ``den alten Mann``."""
-    entries = [noun for words in nouns.NOUNS.values() for noun in words]
+    entries = [noun for words in lexicon.NOUNS.values() for noun in words]
     (noun,) = [noun for noun in entries if word in (noun.singular, noun.plural)]
     plural = word != noun.singular
     german = {}
     for case in CASES:
-        ending = adjective_ending(article, case, noun.gender, plural)
-        start = determiner(article, case, noun.gender, plural)
+        gender = "plural" if plural else noun.gender
+        ending = adjective_ending(article, case, gender)
+        start = determiner(article, case, gender)
         german[case] = f"{start} alt{ending} {noun.german(case, plural)}".strip()
     english = f"the old {noun.english_plural if plural else noun.english}"
-    return g.Phrase(german, english, english, 5 if plural else 2, gender=noun.gender)
+    return g.NounPhrase(german, english, english, 5 if plural else 2, gender=noun.gender)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +93,14 @@ def test_conjugation(infinitive, forms):
 
 
 def test_adjective_stems():
-    sampler = nouns.ADJECTIVES
+    sampler = lexicon.ADJECTIVES
     adjectives = {word.german: word for words in sampler.values() for word in words}
     inflected = [adjectives[word].inflected("en") for word in ("teuer", "dunkel", "müde", "neu")]
     assert inflected == ["teuren", "dunklen", "müden", "neuen"]
 
 
 def test_noun_phrases_in_both_languages():
-    sampler, seen = PhraseSampler(1), set()
+    sampler, seen = NounPhraseSampler(1), set()
     for _ in range(3000):
         sampler.reset()
         phrase = sampler.noun_phrase(("thing", "text", "food"), definite=False)
@@ -143,22 +136,22 @@ def test_main_clause_questions_and_subordinate_clause_of_a_separable_verb():
     yesterday = Adverbial("gestern", "yesterday", "past")
     clause = g.Clause(word_phrase("Mann", "der"), opening, accusative=window)
     past = replace(clause, tense="perfect", time=yesterday)
-    must = replace(clause, modal=verbs.MODALS["present"][1])
+    must = replace(clause, modal=find_verb("müssen"))
     negated = replace(clause, is_negated=True, particle=g.NICHT)
     man, glass = "der alte Mann", "das alte Fenster"
     man_en, glass_en = "the old man", "the old window"
     assert [
-        g.german_main(clause),
-        g.german_main(past, "time"),
-        g.german_main(must),
-        g.german_question(clause, "warum"),
-        g.german_question(past),
-        g.german_final(clause, "weil"),
-        g.german_final(past, "dass"),
-        g.german_final(must, "wenn"),
-        g.german_main(negated),
-        g.german_infinitive(clause, "um"),
-        g.german_imperative(clause, plural=False, please=True),
+        de.main_clause(clause),
+        de.main_clause(past, "time"),
+        de.main_clause(must),
+        de.question(clause, "warum"),
+        de.question(past),
+        de.subordinate_clause(clause, "weil"),
+        de.subordinate_clause(past, "dass"),
+        de.subordinate_clause(must, "wenn"),
+        de.main_clause(negated),
+        de.infinitive_clause(clause, "um"),
+        de.imperative(clause, plural=False, please=True),
     ] == [
         f"{man} macht {glass} auf",
         f"gestern hat {man} {glass} aufgemacht",
@@ -173,15 +166,15 @@ def test_main_clause_questions_and_subordinate_clause_of_a_separable_verb():
         f"mache bitte {glass} auf",
     ]
     assert [
-        g.english_statement(clause),
-        g.english_statement(past, "time"),
-        g.english_statement(past),
-        g.english_statement(must),
-        g.english_question(clause, "why"),
-        g.english_question(past),
-        g.english_question(must),
-        g.english_statement(negated),
-        g.english_infinitive(clause, "in order to"),
+        en.statement(clause),
+        en.statement(past, "time"),
+        en.statement(past),
+        en.statement(must),
+        en.question(clause, "why"),
+        en.question(past),
+        en.question(must),
+        en.statement(negated),
+        en.infinitive_clause(clause, "in order to"),
     ] == [
         f"{man_en} is opening {glass_en}",
         f"yesterday, {man_en} opened {glass_en}",
@@ -208,8 +201,8 @@ def test_time_decides_the_english_tense(german, english, kind, expected):
     buying = find_verb("kaufen")
     time = Adverbial(german, english, kind)
     clause = g.Clause(PRONOUNS[3], buying, accusative=word_phrase("Tasche", "der"), time=time)
-    assert g.german_main(clause) == f"sie kauft {german} die alte Tasche"
-    assert g.english_statement(clause) == expected
+    assert de.main_clause(clause) == f"sie kauft {german} die alte Tasche"
+    assert en.statement(clause) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,8 +229,8 @@ def test_particles(particle, tense, german, english):
         particle=particle,
         is_negated=negated,
     )
-    assert g.german_main(clause) == f"er {german}"
-    assert g.english_statement(clause) == f"he {english}"
+    assert de.main_clause(clause) == f"er {german}"
+    assert en.statement(clause) == f"he {english}"
 
 
 def test_indefinite_objects_follow_place_and_particle():
@@ -248,22 +241,22 @@ def test_indefinite_objects_follow_place_and_particle():
         place=Adverbial("im Park", "in the park", "place"),
         particle=g.NEVER,
     )
-    assert g.german_main(clause) == "er liest nie im Park alte Bücher"
-    assert g.german_final(clause, "weil") == "weil er nie im Park alte Bücher liest"
+    assert de.main_clause(clause) == "er liest nie im Park alte Bücher"
+    assert de.subordinate_clause(clause, "weil") == "weil er nie im Park alte Bücher liest"
     definite = replace(clause, accusative=word_phrase("Buch", "der"))
-    assert g.german_main(definite) == "er liest das alte Buch nie im Park"
-    assert g.english_statement(definite) == "he never reads the old book in the park"
+    assert de.main_clause(definite) == "er liest das alte Buch nie im Park"
+    assert en.statement(definite) == "he never reads the old book in the park"
 
 
 def test_objects_before_the_subject():
     liking = find_verb("gefallen")
     clause = g.Clause(word_phrase("Buch", "der"), liking, dative=word_phrase("Frau", "der"))
-    assert g.german_main(clause, "dative") == "der alten Frau gefällt das alte Buch"
-    assert g.english_statement(clause, "dative") == "the old woman likes the old book"
+    assert de.main_clause(clause, "dative") == "der alten Frau gefällt das alte Buch"
+    assert en.statement(clause, "dative") == "the old woman likes the old book"
     calling = find_verb("abholen")
     clause = g.Clause(word_phrase("Lehrer", "der"), calling, accusative=PRONOUNS[0])
-    assert g.german_final(clause, "weil") == "weil mich der alte Lehrer abholt"
-    assert g.english_statement(clause) == "the old teacher is picking me up"
+    assert de.subordinate_clause(clause, "weil") == "weil mich der alte Lehrer abholt"
+    assert en.statement(clause) == "the old teacher is picking me up"
 
 
 def test_only_unambiguous_objects_open_a_sentence():
@@ -324,7 +317,7 @@ def test_corpus_has_all_constructions(sample):
     missing = [pattern for pattern in patterns if not re.search(rf"\b{pattern}\b", german)]
     missing = [pattern for pattern in missing if not re.search(rf"{pattern}\b", german)]
     assert not missing
-    lexemes = [noun for words in nouns.NOUNS.values() for noun in words]
+    lexemes = [noun for words in lexicon.NOUNS.values() for noun in words]
     lexemes += {verb.infinitive for verb in all_verbs()}
-    lexemes += {word.german for words in nouns.ADJECTIVES.values() for word in words}
+    lexemes += {word.german for words in lexicon.ADJECTIVES.values() for word in words}
     assert 150 < len(lexemes) < 300

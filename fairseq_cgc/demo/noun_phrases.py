@@ -1,4 +1,4 @@
-"""Draws the random noun phrases of the demo corpus.
+"""Draws random noun phrases.
 
 Only :meth:`random.Random.random` is used: it is the one method of which Python promises the same
 numbers in every version.
@@ -10,48 +10,36 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from fairseq_cgc.mt.demo_corpus import nouns
-from fairseq_cgc.mt.demo_corpus.grammar import Phrase
-from fairseq_cgc.mt.demo_corpus.inflection import (
-    ENGLISH_DETERMINER,
-    Adjective,
-    Case,
-    Noun,
-    adjective_ending,
-    determiner,
-)
+from fairseq_cgc.demo import inflection, lexicon
+from fairseq_cgc.demo.grammar import NounPhrase
+from fairseq_cgc.demo.inflection import CASES, THIRD_PLURAL, THIRD_SINGULAR, Adjective, Case, Noun
 
 T = TypeVar("T")
 
 HUMAN = ("person", "colleague", "family")
-CASES: tuple[Case, ...] = ("nominative", "accusative", "dative", "genitive")
 _OWNED = ("animal", "vehicle", "text", "clothes", "device", "room", "thing")
 
 
-def _pronoun(number: int) -> Phrase:
-    nominative, accusative, dative, english, english_object = nouns.PRONOUNS[number]
-    german = dict(zip(CASES, (nominative, accusative or nominative, dative, ""), strict=True))
-    person = nouns.PRONOUN_PERSON[number]
-    return Phrase(german, english, english_object, person, is_pronoun=True)
+def _pronoun(row: dict[str, str]) -> NounPhrase:
+    german: dict[Case, str] = {case: row.get(case, "") for case in CASES}
+    person = int(row["person"])
+    return NounPhrase(german, row["english"], row["english_object"], person, is_pronoun=True)
 
 
-PRONOUNS = tuple(_pronoun(number) for number in range(len(nouns.PRONOUNS)))
-YOU, SHE, THEY = PRONOUNS[1], PRONOUNS[3], PRONOUNS[6]
-_SELF = ((0, 4), (1, 5), (), (), (0, 4), (1, 5), (6,))  # objects that would be reflexive
+PRONOUNS = tuple(_pronoun(row) for row in lexicon.read_table("pronouns"))
+ICH, DU, ER, SIE, WIR, IHR, SIE_PLURAL = PRONOUNS
 
 
-class PhraseSampler:
-    """A reproducible source of noun phrases; no noun twice until :meth:`reset`."""
+class NounPhraseSampler:
+    """A reproducible source of noun phrases; no word twice until :meth:`reset`."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
         self._used: set[object] = set()
 
     def reset(self) -> None:
-        """Forget which nouns and verbs have been used: the next sentence begins."""
+        """Forget which words have been used: the next sentence begins."""
         self._used.clear()
-
-    # ------------------------------------------------------------------------------- choosing
 
     def chance(self, probability: float) -> bool:
         return self._random() < probability
@@ -73,8 +61,6 @@ class PhraseSampler:
         self._used.add(word)
         return word
 
-    # -------------------------------------------------------------------------------- phrases
-
     def noun_phrase(
         self,
         kinds: Sequence[str],
@@ -83,52 +69,42 @@ class PhraseSampler:
         no: bool = False,
         every: bool = False,
         plural: bool | None = None,
-        simple: bool = False,
-    ) -> Phrase:
-        """A phrase around a noun of one of ``kinds``.
+    ) -> NounPhrase:
+        """A phrase around a noun of one of ``kinds``, singular or ``plural``, or drawn.
 
-        Args:
-            kinds: keys of :data:`~fairseq_cgc.mt.demo_corpus.nouns.NOUNS`.
-            definite: with ``der``, ``dieser`` or ``mein`` rather than ``ein``, ``zwei`` or nothing.
-            no: with ``kein``, whose negation is put into the English clause.
-            every: whether ``jeder`` is allowed.
-            plural: the number; drawn if not given.
-            simple: without a genitive.
+        A ``definite`` one has ``der``, ``dieser`` or ``mein`` rather than ``ein``, ``zwei`` or
+        nothing; ``no`` gives it ``kein``, whose negation is put into the English clause;
+        ``every`` allows ``jeder``.
         """
-        noun = self.unused([noun for kind in kinds for noun in nouns.NOUNS[kind]])
+        noun = self.unused([noun for kind in kinds for noun in lexicon.NOUNS[kind]])
         if plural is None:
             plural = self.chance(0.3)
-        word = self._determiner(noun, definite=definite, no=no, every=every, plural=plural)
+        word = self._determiner(noun, definite, no, every, plural)
         adjectives = self._adjectives(noun)
         owner = None
-        if word == "der" and noun.kind in _OWNED and not simple and self.chance(0.1):
-            owner = self.noun_phrase(HUMAN, plural=False, simple=True)
+        if word == "der" and noun.kind in _OWNED and self.chance(0.1):
+            owner = self.noun_phrase(HUMAN, plural=False)
 
+        gender = "plural" if plural else noun.gender
         german: dict[Case, str] = {}
         for case in CASES:
-            ending = adjective_ending(word, case, noun.gender, plural)
-            words = [determiner(word, case, noun.gender, plural)]
+            ending = inflection.adjective_ending(word, case, gender)
+            words = [inflection.determiner(word, case, gender)]
             words += [adjective.inflected(ending) for adjective in adjectives]
             words += [noun.german(case, plural), owner.german["genitive"] if owner else ""]
             german[case] = " ".join(word for word in words if word)
 
-        name = noun.english_plural if plural else noun.english
-        words = [adjective.english for adjective in adjectives] + [name]
+        words = [adjective.english for adjective in adjectives]
+        words += [noun.english_plural if plural else noun.english]
         opening = f"{owner.english}'s" if owner else _english_determiner(word, words[0], plural)
         english = " ".join([opening, *words]).strip()
-        return Phrase(
-            german,
-            english,
-            english,
-            person=5 if plural else 2,
-            is_definite=word in ("der", "dies", "jed", "mein", "dein", "unser"),
-            gender=noun.gender,
-            kind=noun.kind,
+        person = THIRD_PLURAL if plural else THIRD_SINGULAR
+        is_definite = inflection.DETERMINERS[word]["definite"] == "yes"
+        return NounPhrase(
+            german, english, english, person, False, is_definite, gender=gender, kind=noun.kind
         )
 
-    def _determiner(
-        self, noun: Noun, *, definite: bool, no: bool, every: bool, plural: bool
-    ) -> str:
+    def _determiner(self, noun: Noun, definite: bool, no: bool, every: bool, plural: bool) -> str:
         if no:
             return "kein"
         if noun.kind == "family":
@@ -147,50 +123,47 @@ class PhraseSampler:
     def _adjectives(self, noun: Noun) -> list[Adjective]:
         adjectives = []
         if self.chance(0.3):
-            fitting = nouns.ADJECTIVES[noun.kind]
+            fitting = lexicon.ADJECTIVES[noun.kind]
             if noun.singular == "Junge":  # not "der junge Junge"
                 fitting = tuple(word for word in fitting if word.german != "jung")
             adjectives.append(self.pick(fitting))
-        if noun.kind in nouns.COLORED_KINDS and self.chance(0.12):
-            adjectives.append(self.pick(nouns.COLORS))
+        colors = lexicon.COLORS[noun.kind]
+        if colors and self.chance(0.12):
+            adjectives.append(self.pick(colors))
         return adjectives
 
-    def human(self, case: Case, subject: Phrase, *, definite: bool = True) -> Phrase:
+    def human(self, case: Case, subject: NounPhrase, *, definite: bool = True) -> NounPhrase:
         """A human object, often a pronoun; never one that would have to be reflexive."""
         if self.chance(0.35):
-            reflexive = _SELF[PRONOUNS.index(subject)] if subject in PRONOUNS else ()
-            if subject.person == 5:
-                reflexive = (6,)
-            allowed = [
-                phrase
-                for number, phrase in enumerate(PRONOUNS)
-                if number not in reflexive
-                and (case == "dative" or nouns.PRONOUNS[number][1] is not None)
-            ]
+            allowed = [word for word in PRONOUNS if not _is_reflexive(subject, word)]
+            if case == "accusative":  # "sie" could be "her" or "them"
+                allowed = [word for word in allowed if word.shows_accusative]
             return self.pick(allowed)
         # A plural without an article would not show that it is a dative.
         return self.noun_phrase(HUMAN, definite=definite, plural=None if definite else False)
 
     def subject(
         self, kinds: Sequence[str], *, every: bool = True, definite: bool | None = None
-    ) -> Phrase:
+    ) -> NounPhrase:
         """A subject: a pronoun or a name where human beings are allowed, or a noun."""
         if "person" in kinds:
             if self.chance(0.38):
                 return self.pick(PRONOUNS)
             if self.chance(0.15):
-                name = self.unused(nouns.NAMES)
-                return Phrase(dict.fromkeys(CASES, name), name, name)
+                name = self.unused(lexicon.NAMES)
+                return NounPhrase(dict.fromkeys(CASES, name), name, name)
         if definite is None:
             definite = self.chance(0.85)
         return self.noun_phrase(kinds, definite=definite, every=every)
 
 
+def _is_reflexive(subject: NounPhrase, pronoun: NounPhrase) -> bool:
+    """Whether the object means the subject or a part of it: "ich" and "uns", "sie" and "ihnen"."""
+    if subject.person in (THIRD_SINGULAR, THIRD_PLURAL):  # "er sieht ihn" can be somebody else
+        return subject.person == pronoun.person == THIRD_PLURAL
+    return subject.person % 3 == pronoun.person % 3
+
+
 def _english_determiner(word: str, following: str, plural: bool) -> str:
-    if word in ("ein", "kein"):
-        if plural:
-            return "any"
-        return "an" if following[0] in "aeiou" else "a"
-    if word == "dies":
-        return "these" if plural else "this"
-    return ENGLISH_DETERMINER[word]
+    article = inflection.DETERMINERS[word]["english_plural" if plural else "english"]
+    return "an" if article == "a" and following[0] in "aeiou" else article

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
+from fairseq_cgc.demo import write_corpus
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.mt.demo_corpus import write_corpus
 from fairseq_cgc.mt.evaluate.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
@@ -26,18 +26,8 @@ RECIPE = [
     *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "1.0"),
     *("--lr", "0.005", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "200"),
     *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
-    *(
-        "--max-tokens",
-        "4096",
-        "--keep-last-epochs",
-        "5",
-        "--seed",
-        "1",
-        "--num-workers",
-        "0",
-        "--log-interval",
-        "20",
-    ),
+    *("--max-tokens", "4096", "--keep-last-epochs", "5", "--seed", "1"),
+    *("--num-workers", "0", "--log-interval", "20"),
 ]
 
 

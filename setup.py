@@ -38,8 +38,9 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["fairseq_cgc", "fairseq_cgc.*"]),
+    entry_points={"console_scripts": ["fairseq-cgc = fairseq_cgc.__main__:cli_main"]},
     package_data={
-        "fairseq_cgc": ["config/*.yaml", "config/model/*.yaml"],
+        "fairseq_cgc": ["py.typed", "config/*.yaml", "config/model/*.yaml"],
         "fairseq_cgc.demo.words": ["*.tsv"],
         "fairseq_cgc.vision.training": ["presets.yaml"],
         "fairseq_cgc.video": ["presets.yaml"],

@@ -25,7 +25,7 @@ from settings import Settings
 from tqdm import tqdm
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.command_line import run_main
 from fairseq_cgc.support.environment import describe_machine, versions
 
 PRECISIONS = ("float32", "bfloat16", "float16")

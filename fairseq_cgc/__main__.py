@@ -1,52 +1,50 @@
-"""``python -m fairseq_cgc``: where ``--user-dir`` is, the versions, and the repairs made."""
+"""``fairseq-cgc COMMAND``, which is the same as ``python -m fairseq_cgc COMMAND``."""
 
 from __future__ import annotations
 
-import argparse
-import platform
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
 import fairseq_cgc
-from fairseq_cgc.mt.fairseq_commands import run_main
-
-PACKAGES = (
-    "torch",
-    "fairseq-fixed",
-    "numpy",
-    "hydra-core",
-    "omegaconf",
-    "sacrebleu",
-    "sacremoses",
-    "subword-nmt",
-    "sentencepiece",
-)
+from fairseq_cgc import commands
+from fairseq_cgc.support.command_line import CommandParser, did_you_mean, run_main
+from fairseq_cgc.support.errors import UserError
 
 
-def main() -> None:
-    description = "Show the folder for --user-dir, the versions and the repairs made to fairseq."
-    argparse.ArgumentParser("python -m fairseq_cgc", description=description).parse_args()
-    print(f"--user-dir {Path(fairseq_cgc.__file__).parent}")
-    print(f"\nfairseq-cgc {fairseq_cgc.__version__}, Python {platform.python_version()}")
-    for package in PACKAGES:
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command that ``words`` name; by default what the user typed.
+
+    Raises:
+        UserError: if there is no such command, it fails, or a package that it needs is missing.
+    """
+    name, *rest = (sys.argv[1:] if words is None else list(words)) or ["--help"]
+    if name in ("-h", "--help"):
+        print(commands.overview())
+    elif name == "--version":
+        print(f"fairseq-cgc {fairseq_cgc.__version__}")
+    elif name not in commands.NAMES:
+        suggestion = did_you_mean(name, commands.NAMES)
+        raise UserError(f"there is no command {name!r}{suggestion or '; see fairseq-cgc --help'}")
+    else:
         try:
-            print(f"  {package} {version(package)}")
-        except PackageNotFoundError:
-            print(f"  {package} is not installed")
-    if find_spec("fairseq") is None:
-        print("\nfairseq is not installed: nothing can be trained here (see the README)")
-        return
-    from fairseq_cgc import compat
-    from fairseq_cgc.models.config import CONFIG_DIR, architectures
+            _run(name, rest)
+        except ImportError as error:  # of an optional package; the message says which
+            if (error.name or "").partition(".")[0] == "fairseq_cgc":
+                raise
+            raise UserError(str(error)) from error
 
-    print(f"\narchitectures: lightconv_cgc, {', '.join(architectures())}")
-    print(f"configurations for fairseq-hydra-train: --config-dir {CONFIG_DIR}")
-    print("\nrepairs to fairseq:")
-    applied = compat.apply()
-    for fix in compat.FIXES:
-        print(f"  {fix.name}: {'made' if applied[fix.name] else 'not needed here'}; {fix.mends}")
+
+def _run(name: str, words: Sequence[str]) -> None:
+    command = commands.load(name)
+    parser = CommandParser(prog=f"fairseq-cgc {name}", description=command.__doc__)
+    command.add_arguments(parser)
+    command.run(parser.parse_args(words))
+
+
+def cli_main() -> None:
+    """What the shell's ``fairseq-cgc`` calls."""
+    run_main(main)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli_main()

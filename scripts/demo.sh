@@ -9,4 +9,4 @@ bash scripts/setup.sh "$@"
 python=python3
 [ "${1:-}" = --here ] || python=.venv/bin/python
 echo "[demo] about 6 minutes on 2 cores and 100 MB of disk in demo/" >&2
-exec "$python" scripts/demo.py
+exec "$python" -m fairseq_cgc demo

@@ -1,34 +1,31 @@
-"""scripts/reproduce.py as a user runs it: whole experiments on a small release."""
+"""fairseq-cgc reproduce as a user runs it: whole experiments on a small release."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import toy
+from our_commands import ENVIRONMENT, command_line
 from release import write_release
 
 from fairseq_cgc.support.checkpoints import safe_load
 
-SCRIPT = toy.ROOT / "scripts" / "reproduce.py"
 OPTIONS = [
     *("--systems", "lightconv,cgc", "--seeds", "1", "--beam", "2", "--max-update", "12", "--cpu"),
     "--train-options=--max-tokens 600 --update-freq 1 --lr 0.02 --warmup-updates 4",
 ]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(toy.ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return command_line("reproduce", *arguments)
 
 
 def reproduce(*arguments: str | Path) -> subprocess.CompletedProcess:

@@ -6,7 +6,6 @@ import functools
 import os
 import random
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,6 @@ import pytest
 
 from fairseq_cgc.mt.fairseq_commands import fairseq_command
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 NOUNS = {"Hund": "dog", "Mann": "man", "Ball": "ball", "Baum": "tree", "Stuhl": "chair"}
 VERBS = {"sieht": "sees", "sucht": "seeks", "findet": "finds", "malt": "paints"}
@@ -54,15 +51,6 @@ def write_pairs(folder: Path, name: str, pairs: list[tuple[str, str]]) -> dict[s
     for side, path in enumerate(files.values()):
         path.write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
     return files
-
-
-def run_script(name: str, *arguments: object, **options: object) -> subprocess.CompletedProcess:
-    """Run ``scripts/NAME`` as a user would, without waiting for its success."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, REPOSITORY / "scripts" / name, *arguments]
-    return subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, check=False, **options
-    )
 
 
 def tiny_run(factory: pytest.TempPathFactory) -> TinyRun:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -14,24 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from our_commands import ENVIRONMENT, call, command_line
 from torch import Tensor
 
 from fairseq_cgc.vision.training_log import read_log
-
-ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def script(name: str) -> Path:
-    return ROOT / "scripts" / f"{name}.py"
-
-
-def call(name: str, *arguments: object) -> None:
-    """A script's ``main``, in this process."""
-    main = runpy.run_path(str(script(name)))["main"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *map(str, arguments)])
-        main()
 
 
 def torchrun(*arguments: object) -> subprocess.CompletedProcess:
@@ -70,14 +54,14 @@ def assert_killed_is_as_whole(
     """Kill a training within its second epoch, go on, and compare with an uninterrupted one.
 
     Args:
-        name: of the script.
+        name: of the command.
         options: of the training; it saves within epochs.
         folder: for both.
         places: (epoch, update) of the checkpoints that it may leave.
     """
     killed, whole = folder / "killed", folder / "whole"
     process = subprocess.Popen(
-        [sys.executable, script(name), *options, "--out", killed],
+        command_line(name, *options, "--out", killed),
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

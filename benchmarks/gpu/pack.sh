@@ -75,7 +75,7 @@ if [ -n "$data" ]; then
   "$python" - "$data" "$partial/multi30k" <<'END' || die "$data could not be binarised (above)"
 import sys
 from pathlib import Path
-from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.command_line import run_main
 from fairseq_cgc.mt.prepare.multi30k import binarize_multi30k
 run_main(lambda: binarize_multi30k(Path(sys.argv[1]), Path(sys.argv[2]), "en", "de"))
 END

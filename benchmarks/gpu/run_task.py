@@ -6,7 +6,7 @@
     ... tests                               pytest: what needs a GPU, then the tests of the core
     ... op --quick                          benchmarks/run.py --sections op --device cuda --quick
     ... step                                likewise; and decode, conv
-    ... train lightconv,cgc 1,2,3 --jobs 6  scripts/reproduce.py multi30k: systems, seeds, options
+    ... train lightconv,cgc 1,2,3 --jobs 6  fairseq-cgc reproduce multi30k: systems, seeds, options
 
 Exit status: 0 done, 75 time over and more to do, anything else an error. Results are in --out;
 what is needed to continue, in --work: a task whose work folder is gone starts anew.
@@ -32,10 +32,10 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Exit status when the time is over before the end; scripts/reproduce.py has it too.
+#: Exit status when the time is over before the end; fairseq-cgc reproduce has it too.
 UNFINISHED = 75
 #: Seconds before the end at which a command is asked to end, is killed, and of what
-#: scripts/reproduce.py needs after its last training for its table.
+#: fairseq-cgc reproduce needs after its last training for its table.
 _ASKED, _KILLED, _TABLE = 15.0, 5.0, 20.0
 _NO_TESTS = 5  # pytest's exit status
 
@@ -229,7 +229,7 @@ def run_train(task: Task) -> int:
     jobs = min(runs, max(1, (os.cpu_count() or 1) // 2))  # a training and its loader of data
     kept = task.work / "train"
     command = [
-        *("scripts/reproduce.py", "multi30k", "--data", str(data), "--out", str(kept)),
+        *("-m", "fairseq_cgc", "reproduce", "multi30k", "--data", str(data), "--out", str(kept)),
         *("--systems", systems, "--seeds", seeds, "--jobs", str(jobs), "--beam", "5,6"),
     ]
     references = ["--reference", str(reference)] if reference.exists() else []
@@ -295,7 +295,7 @@ def _minutes(task: Task) -> list[str]:
 
 
 def collect_training(kept: Path, out: Path, begun: float, *, models: bool = False) -> None:
-    """Copy the results of ``scripts/reproduce.py``.
+    """Copy the results of ``fairseq-cgc reproduce``.
 
     Args:
         kept: its ``--out``.

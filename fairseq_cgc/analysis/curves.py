@@ -92,7 +92,7 @@ def draw_runs(runs: Sequence[Path], names: Sequence[str] | None, output: Path) -
     """Draw the curves of several runs into one PNG file.
 
     Args:
-        runs: folders of scripts/train_image.py; or logs of fairseq-train, or folders in which
+        runs: folders of ``fairseq-cgc train-image``; or logs of fairseq-train, or folders in which
             they are named train.log.
         names: for the legend; several runs (seeds) may share one. By default the folders'.
         output: file to write.

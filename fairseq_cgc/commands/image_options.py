@@ -1,4 +1,4 @@
-"""Options and results that the scripts for images and for videos share."""
+"""Options and results that the commands for images and for videos share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,6 @@ from fairseq_cgc.vision.training.training_settings import (
     TrainingSettings,
     option_of,
 )
-
-
-def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a script's docstring as it is."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
 
 
 def add_settings(parser: argparse.ArgumentParser, kind: type[TrainingSettings]) -> Any:

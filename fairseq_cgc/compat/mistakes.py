@@ -112,7 +112,7 @@ def _told(message: str, found: tuple[str, ...], names: dict[str, Any]) -> str:
 #: the pattern has found and the local variables of the function.
 _KNOWN = (
     ("parse_args_and_arch", r"^RuntimeError: $",
-     "--arch is missing; python -m fairseq_cgc lists this package's"),
+     "--arch is missing; fairseq-cgc info lists this package's"),
     ("parse_args_and_arch", r"Cannot combine --fp16 and --tpu",
      "--fp16 and --bf16 exclude each other"),
     ("convert_namespace_to_omegaconf", r"Error merging override [\w.]*?(\w+)=null",

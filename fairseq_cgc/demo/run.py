@@ -82,7 +82,7 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
     model = prepare_model(save_dir, {"last_epochs": 3})
     search = SearchOptions(cpu=True)
     scores, evaluation = evaluate(
-        model, data, options=search, output=out / "evaluation", command=["scripts/demo.sh"]
+        model, data, options=search, output=out / "evaluation", command=["fairseq-cgc", "demo"]
     )
 
     logger.info("5/5 pictures")

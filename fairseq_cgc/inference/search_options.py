@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -84,16 +84,22 @@ class SearchOptions:
         return f"CPU, {torch.get_num_threads()} threads"
 
     @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Give ``parser`` one option for every field."""
+    def add_arguments(cls, parser: argparse.ArgumentParser, *, of_generation: bool = False) -> None:
+        """Give ``parser`` one option for every field.
+
+        Args:
+            parser: to add to.
+            of_generation: add those too that change what is found, other than beam and lenpen.
+        """
         group = parser.add_argument_group("search")
         group.add_argument("--beam", type=int, default=cls.beam, help="beam size (%(default)s)")
         group.add_argument(
             "--lenpen",
             type=float,
-            default=cls.lenpen,
-            help="length penalty: > 1 favours long, < 1 short translations (%(default)s)",
+            help=f"length penalty: > 1 favours long, < 1 short translations ({cls.lenpen})",
         )
+        if of_generation:
+            cls._add_generation_arguments(group)
         group.add_argument(
             "--max-tokens",
             type=int,
@@ -111,17 +117,43 @@ class SearchOptions:
         )
 
     @classmethod
+    def _add_generation_arguments(cls, group: argparse._ArgumentGroup) -> None:
+        numbers = {
+            "unkpen": "subtracted from the log-probability of the unknown word",
+            "temperature": "by which scores are divided before the softmax",
+            "min_len": "fewest tokens of a translation",
+            "max_len_a": "a translation has at most A times the source's tokens plus B tokens "
+            "(default: B, or twice the source's tokens where that is more)",
+            "max_len_b": "B of --max-len-a",
+            "no_repeat_ngram_size": "no n-gram of this size occurs twice in a translation; 0: any",
+        }
+        for name, help_ in numbers.items():
+            default = getattr(cls, name)
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=int if isinstance(default, int) else float,
+                default=default,
+                help=help_ if default is None else f"{help_} (%(default)s)",
+            )
+        group.add_argument(
+            "--unnormalized", action="store_true", help="do not divide scores by the length"
+        )
+        group.add_argument(
+            "--match-source-len", action="store_true", help="as many tokens as the source has"
+        )
+        group.add_argument(
+            "--nbest",
+            type=int,
+            help="print so many translations of each line, each as LINE, SCORE and TEXT with tabs "
+            "between them (the best one, as TEXT alone)",
+        )
+
+    @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> SearchOptions:
         """The options that a parser made with :meth:`add_arguments` has read.
 
         Raises:
             UserError: if a number is out of range.
         """
-        return cls(
-            beam=arguments.beam,
-            lenpen=arguments.lenpen,
-            max_tokens=arguments.max_tokens,
-            batch_size=arguments.batch_size,
-            cpu=arguments.cpu,
-            precision=arguments.precision,
-        )
+        given = {field.name: getattr(arguments, field.name, None) for field in fields(cls)}
+        return cls(**{name: value for name, value in given.items() if value is not None})

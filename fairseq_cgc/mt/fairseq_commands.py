@@ -1,21 +1,18 @@
-"""What every script of ours shares: one-line errors and running fairseq's own commands."""
+"""Running fairseq's own commands with this package as their ``--user-dir``."""
 
 from __future__ import annotations
 
 import ctypes
-import io
-import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from fairseq_cgc.support.encoding import use_utf8
 from fairseq_cgc.support.errors import UserError
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
@@ -23,70 +20,6 @@ PACKAGE_DIR = Path(__file__).resolve().parent.parent
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _started: WeakSet[subprocess.Popen[bytes]] = WeakSet()
-
-
-#: Exit status when the reader of the output is gone, as in "... | head": 128 + SIGPIPE.
-_BROKEN_PIPE = 141
-
-
-def run_main(main: Callable[[], None]) -> None:
-    """Call ``main``; a :class:`UserError` ends the program with one line and status 1.
-
-    So does an ``OSError``, whose message names the file and what the system has against it. A
-    reader of the output that stops early ends the program without a word.
-    """
-    if sys.stdout is None:  # closed by the caller (>&-)
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # fairseq's own would drown ours
-    for stream in (sys.stdout, sys.stderr):  # a file may have a name that is not UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            use_utf8()
-            main()
-        finally:
-            _flush_output()
-    except BrokenPipeError:
-        sys.exit(_BROKEN_PIPE)
-    except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:  # a full disk, rights, a name that is too long
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
-
-
-def _flush_output() -> None:
-    """Write out what was printed. What could not be written must not be tried again at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise
-
-
-def printable(text: str) -> str:
-    """Text for one line of a terminal: escapes for line ends, control and format characters."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def print_lines(lines: Iterable[str], *, at_once: bool) -> None:
-    """Write lines to standard output in UTF-8.
-
-    Args:
-        lines: without newlines.
-        at_once: give out each line when it is there, not when a buffer is full.
-    """
-    for line in lines:
-        sys.stdout.buffer.write(line.encode() + b"\n")
-        if at_once:
-            sys.stdout.buffer.flush()
-    sys.stdout.buffer.flush()
 
 
 def merge_options(options: Sequence[str]) -> dict[str, list[str]]:

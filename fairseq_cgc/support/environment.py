@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -13,9 +14,12 @@ _PACKAGES = {"torch": "torch", "fairseq": "fairseq-fixed", "sacrebleu": "sacrebl
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide scores."""
-    packages = {name: importlib.metadata.version(package) for name, package in _PACKAGES.items()}
-    return {"python": platform.python_version(), **packages}
+    """Python's version and those of the packages that decide scores, as far as they are there."""
+    found = {"python": platform.python_version()}
+    for name, package in _PACKAGES.items():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(package)
+    return found
 
 
 def describe_machine(*, cpu: bool = False) -> str:

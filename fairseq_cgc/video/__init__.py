@@ -1,6 +1,6 @@
 """Video models: TSN, TSM and P3D-A on a ResNet, plain, with non-local blocks, with CGC.
 
-``python -m fairseq_cgc.video`` prints a table of them all.
+``fairseq-cgc table video`` prints a table of them all.
 """
 
 from fairseq_cgc.video.registry import create_model, list_models

@@ -21,14 +21,14 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSettings(TrainingSettings):
-    """Every field is an option of ``scripts/train_video.py``."""
+    """Every field is an option of ``fairseq-cgc train-video``."""
 
-    script = "scripts/train_video.py"
+    command = "train-video"
     noun = "videos"
     presets_file = Path(__file__).with_name("presets.yaml")
     earlier: ClassVar[Mapping[str, Any]] = {"shift_every": 1}  # whatever the backbone
 
-    model: str = setting("tsm_cgc", "model, see python -m fairseq_cgc.video")
+    model: str = setting("tsm_cgc", "model, see fairseq-cgc table video")
     backbone: str = setting("resnet50", "resnet50, resnet101 or resnet{6n+2}_cifar")
     num_frames: int = setting(8, "frames in a clip")
     sampling: str = setting("segments", "which frames of a video make a clip", SAMPLINGS)

@@ -1,6 +1,6 @@
 """Image models: ResNets, plain, with context-gated convolutions, and with what they compete with.
 
-``python -m fairseq_cgc.vision`` prints a table of them all.
+``fairseq-cgc table image`` prints a table of them all.
 """
 
 from fairseq_cgc.vision.registry import create_model, list_models

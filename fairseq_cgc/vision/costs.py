@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import textwrap
@@ -247,16 +246,6 @@ def render(
             if row.note:
                 yield from _paragraph(f"{row.model}: {row.note}")
     yield from _paragraph(explanation)
-
-
-def run(prog: str, description: str, lines: Callable[..., Iterator[str]]) -> None:
-    """The command that prints tables: names of models and ``--markdown`` to :func:`lines`."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
-    parser.add_argument("model", nargs="*", help="these models only (default: all of them)")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    args = parser.parse_args()
-    for line in lines(args.model, markdown=args.markdown):
-        print(line, flush=True)
 
 
 def _cells(row: Published) -> tuple[str, ...]:

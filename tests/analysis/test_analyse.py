@@ -1,10 +1,9 @@
-"""The script's commands on tiny models, within this process."""
+"""fairseq-cgc analyse on tiny models, within this process."""
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from our_commands import ENVIRONMENT, call
 from PIL import Image
 
 from fairseq_cgc.core import UserError
@@ -22,21 +22,12 @@ from fairseq_cgc.vision.training.checkpoints import Checkpoint, Progress
 from fairseq_cgc.vision.training.settings import Settings
 
 pytest.importorskip("matplotlib")
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "analyse.py"
 DIGITS = tuple(map(str, range(10)))
 
 
 @pytest.fixture
-def analyse(monkeypatch) -> Callable[..., None]:
-    spec = importlib.util.spec_from_file_location("analyse", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-
-    def run(*words: Any) -> None:
-        monkeypatch.setattr("sys.argv", ["analyse.py", *map(str, words)])
-        script.main()
-
-    return run
+def analyse() -> Callable[..., None]:
+    return functools.partial(call, "analyse")
 
 
 def save(path: Path, name: str, classes: tuple[str, ...], channels: int) -> Path:
@@ -169,13 +160,12 @@ def test_wrong_images_and_classes_are_told(analyse, gated, tmp_path):
 
 def test_translation_needs_no_image_libraries():
     code = (
-        "import runpy, sys; sys.modules.update(PIL=None, torchmetrics=None)\n"
-        "sys.argv = ['analyse.py', 'gates', '--help']\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        "import sys; sys.modules.update(PIL=None, torchmetrics=None)\n"
+        "from fairseq_cgc.__main__ import main\n"
+        "main(['analyse', 'gates', '--help'])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "--data DATA_BIN" in done.stdout

@@ -112,9 +112,9 @@ class TestTrain:
         (task.kit / "multi30k-test.de").touch()
         assert kit.run_train(task) == 0
         test, valid = commands
-        assert test[:2] == ["scripts/reproduce.py", "multi30k"]
+        assert test[:4] == ["-m", "fairseq_cgc", "reproduce", "multi30k"]
         for command in commands:
-            options = dict(zip(command[2:], command[3:], strict=False))
+            options = dict(zip(command[4:], command[5:], strict=False))
             assert options["--data"] == str(task.kit / "multi30k")
             assert options["--out"] == str(task.work / "train")
             assert (options["--systems"], options["--seeds"]) == ("lightconv,cgc", "1,2,3")

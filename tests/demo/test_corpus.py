@@ -1,19 +1,15 @@
 """Pairs in sequence, and the files of a corpus."""
 
 import hashlib
-import os
-import subprocess
-import sys
 
 import pytest
-from toy import ROOT
+from our_commands import ENVIRONMENT, run_command
 
 from fairseq_cgc.demo import MAX_PAIRS, corpus, generate_pairs, lexicon, sentences
 from fairseq_cgc.demo import write_corpus as write
 from fairseq_cgc.demo.sentences import SentenceSampler, count_tokens
 from fairseq_cgc.support.errors import UserError
 
-SCRIPT = ROOT / "scripts" / "make_demo_corpus.py"
 FILES = {f"{split}.{lang}" for split in ("train", "valid", "test") for lang in ("de", "en")}
 
 
@@ -168,16 +164,11 @@ def test_folder_that_is_a_file_or_somebody_elses(tmp_path):
 
 
 def run(*arguments, hash_seed="0"):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**ENVIRONMENT, "PYTHONHASHSEED": hash_seed}
+    return run_command("demo-corpus", *arguments, env=environment, text=True)
 
 
-def test_script(tmp_path):
+def test_command(tmp_path):
     sizes = ("--train", 30, "--valid", 4, "--test", 5)
     result = run(tmp_path / "a", *sizes, hash_seed="1")
     assert result.returncode == 0, result.stderr
@@ -187,7 +178,7 @@ def test_script(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_script_reports_errors_in_one_line(tmp_path):
+def test_command_reports_errors_in_one_line(tmp_path):
     result = run(tmp_path / "a", "--test", 0)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "error: --test is 0, but must be positive"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import pytest
 
@@ -8,9 +9,9 @@ from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.support.errors import UserError
 
 
-def parse(*words: str) -> SearchOptions:
+def parse(*words: str, of_generation: bool = False) -> SearchOptions:
     parser = argparse.ArgumentParser()
-    SearchOptions.add_arguments(parser)
+    SearchOptions.add_arguments(parser, of_generation=of_generation)
     return SearchOptions.from_arguments(parser.parse_args(words))
 
 
@@ -20,7 +21,16 @@ def test_command_line_and_class_have_the_same_defaults() -> None:
 
 def test_every_option_is_passed_on() -> None:
     words = "--beam 2 --lenpen 0.6 --max-tokens 99 --batch-size 3 --cpu --precision int8"
-    assert parse(*words.split()) == SearchOptions(2, 0.6, 99, 3, True, "int8")
+    want = SearchOptions(
+        beam=2, lenpen=0.6, max_tokens=99, batch_size=3, cpu=True, precision="int8"
+    )
+    assert parse(*words.split()) == want
+    words += " --nbest 2 --unkpen 1 --temperature 2 --min-len 3 --max-len-a 1.5 --max-len-b 9"
+    words += " --no-repeat-ngram-size 2 --unnormalized --match-source-len"
+    assert parse(*words.split(), of_generation=True) == dataclasses.replace(
+        want, nbest=2, unkpen=1.0, temperature=2.0, min_len=3, max_len_a=1.5, max_len_b=9,
+        no_repeat_ngram_size=2, unnormalized=True, match_source_len=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("option", ["beam", "max-tokens", "batch-size"])

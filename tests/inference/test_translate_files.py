@@ -3,12 +3,12 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from tinyrun import REPOSITORY, TinyRun, run_script, tiny_run
+from our_commands import ENVIRONMENT, command_line, run_command
+from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.inference.files import (
     check_output,
@@ -79,13 +79,13 @@ def test_a_stream_appears_when_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+def test_command(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     run: TinyRun = tiny_run(tmp_path_factory)
     model = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam", 2]
     source = tmp_path / "in.de"
     source.write_text("Der Hund sieht den Ball.\n\nDer Mann sucht den Baum.\n", encoding="utf-8")
     marked = b"\xef\xbb\xbf\r\n" + source.read_bytes().replace(b"\n", b"\r\n")
-    piped = run_script("translate.py", *model, input=marked)
+    piped = run_command("translate", *model, input=marked)
     assert piped.returncode == 0, piped.stderr.decode()
     empty, translations = piped.stdout[:1], piped.stdout[1:]
     assert empty == b"\n"  # a line of nothing but a byte-order mark is empty
@@ -93,7 +93,7 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     assert translations.split(b"\n")[1] == b""
 
     output = tmp_path / "new" / "out.en"
-    written = run_script("translate.py", *model, "--input", source, "--output", output)
+    written = run_command("translate", *model, "--input", source, "--output", output)
     assert written.returncode == 0 and written.stdout == b""
     assert b"3/3" in written.stderr  # progress
     assert output.read_bytes() == translations
@@ -102,12 +102,12 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = subprocess.Popen(["cp", source, pipe])
-    through = run_script("translate.py", *model, "--input", pipe, "--output", output)
+    through = run_command("translate", *model, "--input", pipe, "--output", output)
     assert writer.wait() == 0 == through.returncode
     assert output.read_bytes() == translations
 
     source.write_bytes(b"Der Hund.\nDer B\xe4r.\n")
-    broken = run_script("translate.py", *model, "--input", source, "--output", output)
+    broken = run_command("translate", *model, "--input", source, "--output", output)
     message = broken.stderr.decode().strip().splitlines()[-1]
     assert broken.returncode == 1 and "in.de, line 2: not UTF-8" in message
     assert b"Traceback" not in broken.stderr
@@ -117,12 +117,11 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_typed_lines_are_translated_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     run: TinyRun = tiny_run(tmp_path_factory)
-    script = REPOSITORY / "scripts" / "translate.py"
     arguments = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam=2"]
     keyboard, terminal = os.openpty()
     with subprocess.Popen(
-        [sys.executable, script, *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        command_line("translate", *arguments),
+        env=ENVIRONMENT,
         stdin=terminal,
         stdout=subprocess.PIPE,
     ) as process:

@@ -1,43 +1,31 @@
-"""scripts/moses_tokenize.py as a user runs it."""
+"""fairseq-cgc tokenize as a user runs it."""
 
 import gzip
-import importlib.util
 import io
 import logging
-import os
+import shlex
 import subprocess
 import sys
 
+import our_commands
 import pytest
 from tools import SHARED
-from toy import ROOT
 
 from fairseq_cgc.support.errors import UserError
 
-SCRIPT = ROOT / "scripts" / "moses_tokenize.py"
 DATA = SHARED / "data" / "multi30k"
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("moses_tokenize", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def tokenize(script, monkeypatch):
-    """Call the script's main with standard input and arguments; its standard output."""
+def tokenize(monkeypatch):
+    """Call the command with standard input and arguments; its standard output."""
 
     def call(text, *arguments):
         text = text if isinstance(text, bytes) else text.encode()
         output = io.BytesIO()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output))
-        script.main()
+        our_commands.call("tokenize", *arguments)
         return output.getvalue()
 
     return call
@@ -100,9 +88,11 @@ def test_a_language_without_abbreviations_is_told_once(tokenize, caplog):
 
 def run(command, **options):
     return subprocess.run(
-        command.format(f"{sys.executable} {SCRIPT} --lang de --workers 2"),
+        command.format(
+            shlex.join(our_commands.command_line("tokenize", "--lang", "de", "--workers", 2))
+        ),
         shell=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=our_commands.ENVIRONMENT,
         capture_output=True,
         check=False,
         **options,

@@ -32,27 +32,30 @@ COMMANDS: dict[str, Route] = {
     "validate": lambda data, path, out: [
         "validate", data, "--path", path, "--cpu", "--batch-size", "8",
     ],
-    "average_checkpoints.py": lambda data, path, out: [
-        "average_checkpoints.py", path, "--output", out / "average.pt",
+    "fairseq-cgc average": lambda data, path, out: [
+        "fairseq-cgc average", path, "--output", out / "average.pt",
     ],
-    "evaluate.py": lambda data, path, out: [
-        "evaluate.py", path, "--data", data, "--cpu", "--output", out / "scores",
+    "fairseq-cgc evaluate": lambda data, path, out: [
+        "fairseq-cgc evaluate", path, "--data", data, "--cpu", "--output", out / "scores",
     ],
-    "translate.py": lambda data, path, out: [
-        "translate.py", path, "--data", data, "--cpu", "--input", data / "raw" / "test.de",
+    "fairseq-cgc translate": lambda data, path, out: [
+        "fairseq-cgc translate", path, "--data", data, "--cpu", "--input", data / "raw" / "test.de",
     ],
-    "analyse.py gates": lambda data, path, out: [
-        "analyse.py", "gates", path, "--data", data, "--out", out / "gates.png",
+    "fairseq-cgc analyse gates": lambda data, path, out: [
+        "fairseq-cgc analyse", "gates", path, "--data", data, "--out", out / "gates.png",
     ],
-    "analyse.py cam": lambda data, path, out: [
-        "analyse.py", "cam", path, "--data", "digits", "--out", out / "cam.png",
+    "fairseq-cgc analyse cam": lambda data, path, out: [
+        "fairseq-cgc analyse", "cam", path, "--data", "digits", "--out", out / "cam.png",
     ],
-    "analyse.py kernels": lambda data, path, out: [
-        "analyse.py", "kernels", path, "--data", "digits", "--out", out / "kernels.png",
+    "fairseq-cgc analyse kernels": lambda data, path, out: [
+        "fairseq-cgc analyse", "kernels", path, "--data", "digits", "--out", out / "kernels.png",
     ],
-    "evaluate_image.py": lambda data, path, out: ["evaluate_image.py", path, "--data", "digits"],
-    "evaluate_image.py --weights": lambda data, path, out: [
-        "evaluate_image.py", "--weights", path, "--model", "resnet8_cifar", "--data", "digits",
+    "fairseq-cgc evaluate-image": lambda data, path, out: [
+        "fairseq-cgc evaluate-image", path, "--data", "digits",
+    ],
+    "fairseq-cgc evaluate-image --weights": lambda data, path, out: [
+        "fairseq-cgc evaluate-image", "--weights", path, "--model", "resnet8_cifar",
+        "--data", "digits",
     ],
 }  # fmt: skip
 

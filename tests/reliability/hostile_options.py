@@ -1,12 +1,9 @@
-"""Hostile options: command lines of the scripts, and options of the model."""
+"""Hostile options: command lines, and options of the model."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import shutil
-import types
 import urllib.request
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +24,8 @@ from surroundings import (
 )
 from target import Target
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from fairseq_cgc.__main__ import main
+
 #: Resolved by :func:`_resolve`; the cases themselves do not depend on the machine.
 _PATHS = st.sampled_from(
     [
@@ -48,14 +46,15 @@ def _number(*good: str) -> st.SearchStrategy[str]:
 
 _LANG = hostile.mostly(st.sampled_from(["de", "en"]), hostile.names, 4)
 _BPE = st.sampled_from(["subword-nmt", "sentencepiece", "bpe"])
-#: What each script is given: by place, then by name (None: a switch).
+#: What each command is given: by place, then by name (None: a switch).
 _POSITIONAL = {
     "translate": [_path("{model}")],
-    "moses_tokenize": [],
-    "prepare_multi30k": [_path("{new}")],
-    "prepare_iwslt14": [_path("{new}")],
-    "average_checkpoints": [_path("{folder}")],
+    "tokenize": [],
+    "prepare-multi30k": [_path("{new}")],
+    "prepare-iwslt14": [_path("{new}")],
+    "average": [_path("{folder}")],
     "compare": [_path("{text}"), _path("{text}"), _path("{text}")],
+    "export": [_path("{model}")],
 }
 _PARAMETERS: dict[str, dict[str, st.SearchStrategy[str] | None]] = {
     "translate": {
@@ -68,16 +67,25 @@ _PARAMETERS: dict[str, dict[str, st.SearchStrategy[str] | None]] = {
         "--max-tokens": _number("1", "400"),
         "--batch-size": _number("1", "3"),
         "--precision": st.sampled_from(["float32", "bfloat16", "int8", "float16", ""]),
+        "--nbest": _number("1", "2"),
+        "--unkpen": _number("0", "3"),
+        "--temperature": _number("1", "0.5"),
+        "--min-len": _number("1", "4"),
+        "--max-len-a": _number("0", "1.2"),
+        "--max-len-b": _number("5", "200"),
+        "--no-repeat-ngram-size": _number("0", "2"),
+        "--unnormalized": None,
+        "--match-source-len": None,
         "--cpu": None,
         "--no-such": None,
     },
-    "moses_tokenize": {
+    "tokenize": {
         "--lang": _LANG,
         "--lowercase": None,
         "--normalize": None,
         "--workers": _number("1"),
     },
-    "prepare_multi30k": {
+    "prepare-multi30k": {
         "--from": _path("{corpus}"),
         "--source-lang": _LANG,
         "--target-lang": _LANG,
@@ -87,7 +95,7 @@ _PARAMETERS: dict[str, dict[str, st.SearchStrategy[str] | None]] = {
         "--workers": _number("1"),
         "--separate-dictionaries": None,
     },
-    "prepare_iwslt14": {
+    "prepare-iwslt14": {
         "--from": _path("{campaign}"),
         "--source-lang": _LANG,
         "--target-lang": _LANG,
@@ -98,11 +106,18 @@ _PARAMETERS: dict[str, dict[str, st.SearchStrategy[str] | None]] = {
         "--workers": _number("1"),
         "--joined-dictionary": None,
     },
-    "average_checkpoints": {
+    "average": {
         "--output": _path("{new}"),
         "--last-epochs": _number("1"),
         "--last-updates": _number("1"),
         "--best": _number("1"),
+    },
+    "export": {
+        "--data": _path("{data}"),
+        "--out": _path("{new}"),
+        "--precision": st.sampled_from(["float32", "bfloat16", "int8", "float16"]),
+        "--licence": hostile.names,
+        "--citation": hostile.names,
     },
     "compare": {
         "--source": _path("{text}"),
@@ -113,31 +128,32 @@ _PARAMETERS: dict[str, dict[str, st.SearchStrategy[str] | None]] = {
         "--lowercase": None,
     },
 }
-_OUTPUTS = ("--output", "--html")
+_OUTPUTS = ("--output", "--html", "--out")
 #: Left out once in ten cases.
 _REQUIRED = {
     "translate": {"--data"},
-    "moses_tokenize": {"--lang", "--workers"},
-    "prepare_multi30k": {"--from", "--workers", "--bpe-size"},
-    "prepare_iwslt14": {"--from", "--workers", "--bpe-size"},
-    "average_checkpoints": {"--output", "--last-epochs"},
+    "tokenize": {"--lang", "--workers"},
+    "prepare-multi30k": {"--from", "--workers", "--bpe-size"},
+    "prepare-iwslt14": {"--from", "--workers", "--bpe-size"},
+    "average": {"--output", "--last-epochs"},
     "compare": set(),
+    "export": {"--data", "--out"},
 }
 
 
 @st.composite
 def _command_lines(draw: st.DrawFn) -> tuple[str, list[str], bytes]:
-    script = draw(st.sampled_from(sorted(_PARAMETERS)))
-    parameters = _PARAMETERS[script]
-    words = [draw(value) for value in _POSITIONAL[script]]
+    command = draw(st.sampled_from(sorted(_PARAMETERS)))
+    parameters = _PARAMETERS[command]
+    words = [draw(value) for value in _POSITIONAL[command]]
     chosen = set(draw(st.lists(st.sampled_from(sorted(parameters)), max_size=3)))
     if draw(st.integers(1, 10)) > 1:
-        chosen |= _REQUIRED[script]
+        chosen |= _REQUIRED[command]
     for option in sorted(chosen):
         value = parameters[option]
         words += [option] if value is None else [option, draw(value)]
-    stdin = draw(hostile.files) if script in ("translate", "moses_tokenize") else b""
-    return script, words, stdin
+    stdin = draw(hostile.files) if command in ("translate", "tokenize") else b""
+    return command, words, stdin
 
 
 def _resolve(folder: Path, word: str) -> str:
@@ -159,21 +175,11 @@ def _resolve(folder: Path, word: str) -> str:
     return word
 
 
-@functools.cache
-def script(name: str) -> types.ModuleType:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _no_network(*_: object, **__: object) -> None:
     raise OSError("no network in a test")
 
 
-def _call_script(place: Surroundings, case: tuple[str, list[str], bytes]) -> bool:
+def _call_command(place: Surroundings, case: tuple[str, list[str], bytes]) -> bool:
     name, words, stdin = case
     folder = place.fresh()
     (folder / "text").write_text("Der Hund sieht.\n\nDer Ball.\n", encoding="utf-8")
@@ -189,11 +195,11 @@ def _call_script(place: Surroundings, case: tuple[str, list[str], bytes]) -> boo
     words = [_resolve(folder, word) for word in words]
     with (
         contextlib.chdir(folder),
-        command_line(words, stdin),
+        command_line([name, *words], stdin),
         patch.object(urllib.request, "urlopen", _no_network),
         fairseq_in_this_process(),
     ):
-        succeeded = ends_clearly(script(name).main)
+        succeeded = ends_clearly(main)
     nothing_half(folder)
     # An old output may be replaced.
     outputs = {(folder / word).resolve() for option, word in pairwise(words) if option in _OUTPUTS}
@@ -207,7 +213,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-SCRIPT_OPTIONS = Target(_command_lines(), _call_script, 10)
+COMMAND_OPTIONS = Target(_command_lines(), _call_command, 10)
 
 _sizes = st.sampled_from([-1, 0, 1, 2, 3, 4, 6, 8, 16])
 _kernels = st.lists(st.sampled_from([-1, 0, 1, 2, 3, 5, 7]), max_size=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hostile_files import ARCHIVES, CAMPAIGN, DATA_FOLDER, FILES, PREPARATION
-from hostile_options import MODEL_OPTIONS, SCRIPT_OPTIONS
+from hostile_options import COMMAND_OPTIONS, MODEL_OPTIONS
 from hostile_text import RESUMPTION, SUBWORDS, TOKENS, TRANSLATION
 
 TARGETS = {
@@ -13,7 +13,7 @@ TARGETS = {
     "archives": ARCHIVES,
     "preparation": PREPARATION,
     "campaign": CAMPAIGN,
-    "options of scripts": SCRIPT_OPTIONS,
+    "options of commands": COMMAND_OPTIONS,
     "options of the model": MODEL_OPTIONS,
     "translation": TRANSLATION,
     "resumption": RESUMPTION,

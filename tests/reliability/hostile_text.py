@@ -24,7 +24,6 @@ from fairseq_cgc.inference.text.moses import MosesEncoder
 from fairseq_cgc.inference.text.subwords import MODEL_FILES, Subwords, learn
 from fairseq_cgc.inference.translator import Translator
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LANGUAGES = ["de", "en", "fr", "fi", "cs", "zh", "ja", "ca", "so", "tdt", "xx"]
 
 

@@ -27,8 +27,8 @@ import torch
 import warm
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.fairseq_commands import run_main
 from fairseq_cgc.support.checkpoints import safe_load
+from fairseq_cgc.support.command_line import run_main
 from fairseq_cgc.support.files import write_json
 
 #: Where a kill falls: how often, in a hundred.
@@ -110,7 +110,7 @@ class Campaign:
         if result.status != 0:
             raise UserError(f"the uninterrupted training failed: {result.output[-2000:]}")
         result = warm.run(
-            self.work / "reference-average.log", "average_checkpoints.py",
+            self.work / "reference-average.log", "fairseq-cgc average",
             self.reference, "--last-epochs", str(_AVERAGED), "--output", self.right_average,
         )  # fmt: skip
         if result.status != 0:
@@ -129,7 +129,7 @@ class Campaign:
     def _start_average(self) -> BaseProcess:
         self._log(True).unlink(missing_ok=True)
         return warm.start(
-            self._log(True), "average_checkpoints.py", self.reference,
+            self._log(True), "fairseq-cgc average", self.reference,
             "--last-epochs", str(_AVERAGED), "--output", self.average,
         )  # fmt: skip
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fairseq_cgc.demo import write_corpus
 from fairseq_cgc.demo.run import RECIPE
-from fairseq_cgc.mt.fairseq_commands import run_main
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 from fairseq_cgc.mt.train.training import train
+from fairseq_cgc.support.command_line import run_main
 
 
 def main() -> None:

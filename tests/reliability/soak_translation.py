@@ -3,12 +3,12 @@
     python tests/reliability/soak_translation.py CHECKPOINT --data DATA --text FILE \\
         --lines 100000 --kills 6 --work /tmp/soak --report docs/soak.json --plot docs/soak.png
 
-The sentences of FILE are drawn at random, empty lines among them. ``scripts/translate.py`` is
+The sentences of FILE are drawn at random, empty lines among them. ``fairseq-cgc translate`` is
 killed at random lines, by SIGKILL and SIGINT in turn, and started again. Each line's translation is
 then compared with that of the same sentence in a run that nothing disturbed. The resident memory of
 the translating process is sampled; it must not grow by more than a tenth between the first quarter
 of the lines and the last. An interrupted soak goes on with the same command. The last line is
-``soak: tried N, survived N, lost N``. Linux only. Options of translate.py may follow after ``--``.
+``soak: tried N, survived N, lost N``. Linux only. Options of translate may follow after ``--``.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def draw_lines(text: Path, number: int, seed: int) -> list[str]:
 
 
 def translate_command(args: argparse.Namespace, text: Path, output: Path) -> list[str]:
-    """The command line of scripts/translate.py."""
-    script = REPOSITORY / "scripts" / "translate.py"
-    command = [sys.executable, script, args.checkpoint, "--data", args.data]
+    """The command line of fairseq-cgc translate."""
+    command = [sys.executable, "-m", "fairseq_cgc", "translate", args.checkpoint]
+    command += ["--data", args.data]
     return list(map(str, [*command, "--input", text, "--output", output, *args.options]))
 
 
 class Translating:
-    """A run of translate.py whose memory and progress can be asked for."""
+    """A run of fairseq-cgc translate whose memory and progress can be asked for."""
 
     def __init__(self, command: list[str], output: Path, log: Path) -> None:
         self.output, self._log = output, log
@@ -131,7 +131,7 @@ def soak(args: argparse.Namespace, text: Path, output: Path, samples: Samples) -
             notes.write_text(json.dumps(asdict(samples)))
         print(f"{running.lines()} of {args.lines} lines after run {run}", file=sys.stderr)
         if not output.exists() and running.process.returncode not in (-9, -2, 130):
-            sys.exit(f"translate.py failed: see {args.work / 'log'}")
+            sys.exit(f"fairseq-cgc translate failed: see {args.work / 'log'}")
 
 
 def growth(samples: Samples, number: int) -> float:

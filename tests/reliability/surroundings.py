@@ -22,9 +22,9 @@ from fairseq_cli import preprocess
 from omegaconf import OmegaConf
 
 import fairseq_cgc.models  # noqa: F401  (registers the architectures)
-from fairseq_cgc.mt.fairseq_commands import run_main
 from fairseq_cgc.mt.prepare import binarize
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
+from fairseq_cgc.support.command_line import run_main
 
 #: Seconds after which a case hangs. Nothing here takes more than a few.
 HANGS_AFTER = 60
@@ -112,7 +112,7 @@ def write_raw(
 
 
 def ends_clearly(act: Callable[[], Any]) -> bool:
-    """Run something as the scripts are run.
+    """Run something as the commands are run.
 
     Returns:
         Whether it succeeded; if not, it has printed one clear error.
@@ -199,9 +199,9 @@ def _preprocess(name: str, arguments: Sequence[str | Path], *, log: Path) -> Non
 
 @contextlib.contextmanager
 def command_line(arguments: Sequence[str], stdin: bytes = b"") -> Iterator[None]:
-    """Call a script's ``main`` as if with these arguments and this standard input."""
+    """Call ``main`` as if with these arguments and this standard input."""
     stream = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
-    with patch.object(sys, "argv", ["script", *arguments]), patch.object(sys, "stdin", stream):
+    with patch.object(sys, "argv", ["fairseq-cgc", *arguments]), patch.object(sys, "stdin", stream):
         yield
 
 

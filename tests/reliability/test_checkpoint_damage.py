@@ -100,7 +100,7 @@ def test_flipped_bits_are_noticed_or_do_no_harm(
     assert noticed["pickle"] > 35
 
 
-@pytest.mark.parametrize("route", ["train --restore-file", "generate", "average_checkpoints.py"])
+@pytest.mark.parametrize("route", ["train --restore-file", "generate", "fairseq-cgc average"])
 def test_commands_tell_of_a_flipped_bit(route: str, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "flipped.pt"
     shutil.copy(trained.last, path)
@@ -109,7 +109,7 @@ def test_commands_tell_of_a_flipped_bit(route: str, trained: Trained, tmp_path: 
     assert "flipped.pt is damaged: the checksum of " in line
 
 
-@pytest.mark.parametrize("route", ["train --restore-file", "translate.py"])
+@pytest.mark.parametrize("route", ["train --restore-file", "fairseq-cgc translate"])
 def test_commands_tell_of_a_truncated_file(route: str, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "cut.pt"
     path.write_bytes(trained.last.read_bytes()[:-1000])
@@ -151,7 +151,7 @@ def test_lightconv_in_place_of_cgc(trained: Trained, lightconv: Path, tmp_path: 
     line = one_line(give("train --restore-file", trained.data, lightconv, tmp_path))
     assert "the checkpoint has no gates" in line and "--init-from-lightconv PATH" in line
     both = warm.run(
-        tmp_path / "log", "average_checkpoints.py", lightconv, trained.last,
+        tmp_path / "log", "fairseq-cgc average", lightconv, trained.last,
         "--output", tmp_path / "average.pt",
     )  # fmt: skip
     assert "checkpoint_last.pt has no parameter encoder.layers.0.conv.gate." in one_line(both)
@@ -159,7 +159,7 @@ def test_lightconv_in_place_of_cgc(trained: Trained, lightconv: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("route", "missing"),
-    [("train --restore-file", "all"), ("generate", "one"), ("translate.py", "all")],
+    [("train --restore-file", "all"), ("generate", "one"), ("fairseq-cgc translate", "all")],
 )
 def test_gates_are_missing(route: str, missing: str, trained: Trained, tmp_path: Path) -> None:
     model = safe_load(trained.last)["model"]
@@ -172,7 +172,7 @@ def test_gates_are_missing(route: str, missing: str, trained: Trained, tmp_path:
     assert told in line
 
 
-@pytest.mark.parametrize("route", ["train --restore-file", "generate", "translate.py"])
+@pytest.mark.parametrize("route", ["train --restore-file", "generate", "fairseq-cgc translate"])
 def test_other_dictionary(route: str, trained: Trained, other_data: Path, tmp_path: Path) -> None:
     line = one_line(checkpoint_routes.give(route, other_data, trained.last, tmp_path))
     assert "dictionary has" in line or "embed_tokens.weight" in line
@@ -199,7 +199,7 @@ def test_unknown_architecture(trained: Trained, tmp_path: Path) -> None:
     cfg = safe_load(trained.last)["cfg"]
     cfg["model"]["_name"] = "unheard_of"
     path = trained.changed(tmp_path / "x.pt", cfg=cfg)
-    for route in ("generate", "translate.py"):
+    for route in ("generate", "fairseq-cgc translate"):
         line = one_line(checkpoint_routes.give(route, trained.data, path, tmp_path))
         assert "x.pt is a model of unknown architecture" in line
 
@@ -220,7 +220,9 @@ def test_commands_tell_of_a_file_of_something_else(
     assert "x.pt is not a checkpoint of fairseq-train" in line
 
 
-@pytest.mark.parametrize("route", ["train --init-from-lightconv", "generate", "translate.py"])
+@pytest.mark.parametrize(
+    "route", ["train --init-from-lightconv", "generate", "fairseq-cgc translate"]
+)
 def test_missing_file(route: str, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "absent.pt"
     assert "absent.pt" in one_line(checkpoint_routes.give(route, trained.data, path, tmp_path))
@@ -228,8 +230,8 @@ def test_missing_file(route: str, trained: Trained, tmp_path: Path) -> None:
 
 def test_translation_and_images_are_told_apart(trained: Trained, tmp_path: Path) -> None:
     for route, told in (
-        ("evaluate_image.py", "is not a checkpoint of scripts/train_image.py"),
-        ("evaluate_image.py --weights", "has no fc.weight and conv1.weight"),
+        ("fairseq-cgc evaluate-image", "is not a checkpoint of fairseq-cgc train-image"),
+        ("fairseq-cgc evaluate-image --weights", "has no fc.weight and conv1.weight"),
     ):
         line = one_line(checkpoint_routes.give(route, trained.data, trained.last, tmp_path))
         assert told in line

@@ -90,7 +90,7 @@ def test_average_on_a_full_disk(trained: Trained, small_disk: Path) -> None:
     before = output.read_bytes()
     (small_disk / "filling").write_bytes(bytes(44 * 2**20))
     arguments = [trained.last, trained.last, "--output", output]
-    result = warm.run(small_disk.parent / "log", "average_checkpoints.py", *arguments)
+    result = warm.run(small_disk.parent / "log", "fairseq-cgc average", *arguments)
     [line] = result.errors
     assert f"{output}: cannot be written (No space left on device)" in line
     assert result.status == 1 and "Traceback" not in result.output

@@ -8,12 +8,12 @@ import coverage_guided
 import hostile_inputs as hostile
 import pytest
 from hostile_files import ARCHIVES, CAMPAIGN
-from hostile_options import script
 from hostile_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from iwslt_archive import campaign_files
 from surroundings import Hangs, Lost, Surroundings, command_line, ends_clearly, nothing_half, within
 
+from fairseq_cgc.__main__ import main
 from fairseq_cgc.support.errors import UserError
 
 pytestmark = pytest.mark.reliability
@@ -26,7 +26,7 @@ EXAMPLES = {
     "archives": 80,
     "preparation": 15,
     "campaign": 5,
-    "options of scripts": 60,
+    "options of commands": 60,
     "options of the model": 25,
     "translation": 15,
     "resumption": 60,
@@ -87,8 +87,8 @@ def test_clear_errors_and_results_survive() -> None:
     assert not ends_clearly(lambda: _raise(UserError("--beam is 0")))
     assert not ends_clearly(lambda: _raise(UserError("a name with\nits own lines \x1b[2J")))
     assert not ends_clearly(lambda: _raise(OSError(28, "No space left on device", "out")))
-    with command_line(["--beam"]):
-        assert not ends_clearly(script("translate").main)
+    with command_line(["translate", "--beam"]):
+        assert not ends_clearly(main)
 
 
 def test_a_case_that_hangs_is_lost() -> None:

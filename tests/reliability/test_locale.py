@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import demo_training
@@ -14,6 +13,7 @@ import torch
 import toy
 import warm
 from fairseq.data import Dictionary
+from our_commands import command_line
 
 from fairseq_cgc.models.config import CONFIG_DIR
 from fairseq_cgc.support.checkpoints import safe_load
@@ -69,7 +69,7 @@ def test_generate_writes_utf8(trained):
 
 
 def test_our_own_commands_read_and_write_utf8():
-    command = [sys.executable, toy.ROOT / "scripts" / "moses_tokenize.py", "--lang", "de"]
+    command = command_line("tokenize", "--lang", "de")
     assert run(command, C, "Mädchen, „so“!\n") == "Mädchen , „ so “ !\n"
 
 

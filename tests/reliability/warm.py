@@ -1,4 +1,4 @@
-"""The commands of fairseq and of scripts/, as processes forked from one that has imported all.
+"""fairseq's commands and fairseq-cgc's, as processes forked from one that has imported all.
 
 A command spends seconds on imports and, here, less on its work. Each of these processes is like
 one that was started afresh: it has its own arguments, its own output and its own end.
@@ -10,13 +10,13 @@ import importlib
 import multiprocessing
 import os
 import re
-import runpy
 import sys
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import fairseq_cgc
+from fairseq_cgc.__main__ import cli_main
 from fairseq_cgc.compat.commands import show_user_errors_in_one_line
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,7 @@ class Result:
 
 
 def start(output: Path, name: str, *arguments: str | Path, **environment: str) -> BaseProcess:
-    """Start ``fairseq-NAME``, or ``scripts/NAME`` where the name ends in .py.
+    """Start ``fairseq-NAME``, or ``fairseq-cgc COMMAND`` where that is the name.
 
     Args:
         output: file for standard output and errors.
@@ -99,10 +99,9 @@ def run_here(command: list[str], output: str, environment: dict[str, str] | None
     sys.stdout.reconfigure(line_buffering=True)
     os.chdir(REPOSITORY)
     try:
-        if name.endswith(".py"):
-            script = str(REPOSITORY / "scripts" / name)
-            sys.argv = [script, *arguments]
-            runpy.run_path(script, run_name="__main__")
+        if name.startswith("fairseq-cgc "):
+            sys.argv = [*name.split(), *arguments]
+            cli_main()
         else:
             user_dir = [] if name == "hydra_train" else ["--user-dir", str(PACKAGE)]
             sys.argv = [f"fairseq-{name}", *arguments, *user_dir]

@@ -1,13 +1,11 @@
 """Parameter counts against the paper's tables 4 and 5, and against sums by hand."""
 
-import sys
-
 import pytest
 import torch
+from our_commands import call
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video import costs, create_model, list_models
-from fairseq_cgc.video.__main__ import main
 from fairseq_cgc.video.costs import MODELS
 from fairseq_cgc.vision.costs import Cost, count
 
@@ -117,17 +115,15 @@ def test_unknown_names_are_told_before_anything_is_counted(counted):
     assert counted == []
 
 
-def test_the_command(counted, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["video", "tsn_nonlocal_cgc", "--markdown"])
-    main()
+def test_the_command(counted, capsys):
+    call("table", "video", "tsn_nonlocal_cgc", "--markdown")
     line = "| tsn_nonlocal_cgc | 8 | 23.86 |  | 128.0 | 104.000 | 3.00 |"
     assert line in capsys.readouterr().out.splitlines()
 
 
-def test_unknown_names_end_the_command(counted, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["video", "c3d"])
+def test_unknown_names_end_the_command(counted):
     with pytest.raises(UserError, match="^there is no model 'c3d'; allowed are tsn"):
-        main()
+        call("table", "video", "c3d")
 
 
 def small_cost(name, frames=8):

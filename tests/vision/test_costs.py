@@ -1,13 +1,11 @@
 """Parameter counts against the paper's tables 1, 3 and 7."""
 
-import sys
-
 import pytest
 import torch
+from our_commands import call
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision import costs, create_model, list_models
-from fairseq_cgc.vision.__main__ import main
 from fairseq_cgc.vision.costs import MODELS, TABLE_3A, TABLE_3B, Cost, cost
 
 
@@ -135,13 +133,11 @@ def test_unknown_names_are_told_before_anything_is_counted(counted):
     assert counted == []
 
 
-def test_the_command(counted, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["vision", "resnet8_cifar", "--markdown"])
-    main()
+def test_the_command(counted, capsys):
+    call("table", "image", "resnet8_cifar", "--markdown")
     assert "| resnet8_cifar | 25.56 |" in capsys.readouterr().out
 
 
-def test_unknown_names_end_the_command(counted, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["vision", "resnet9"])
+def test_unknown_names_end_the_command(counted):
     with pytest.raises(UserError, match="^there is no model 'resnet9'; allowed are bam"):
-        main()
+        call("table", "image", "resnet9")

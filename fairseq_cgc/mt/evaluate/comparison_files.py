@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """How two files are compared; the fields are the options of ``scripts/compare.py``."""
+    """How two files are compared; the fields are the options of ``fairseq-cgc compare``."""
 
     source: Path | None = None
     names: str | None = None

@@ -164,7 +164,7 @@ class Experiment:
             yield shown_command("train", [self.data_dir, *arguments])
             model = run.folder / f"average-last-epochs-{self.last_epochs}.pt"
             yield shlex.join(
-                ["python", "scripts/average_checkpoints.py", str(run.folder)]
+                ["fairseq-cgc", "average", str(run.folder)]
                 + ["--last-epochs", str(self.last_epochs), "--output", str(model)]
             )
             for beam in self.beams:

@@ -68,7 +68,7 @@ class Checkpoint:
             UserError: if it cannot be written.
         """
         content = {
-            "script": self.settings.script,
+            "script": _script(self.settings),
             "settings": self.settings.as_dict(),
             "classes": list(self.classes),
             "channels": self.channels,
@@ -96,6 +96,11 @@ class Checkpoint:
         return model
 
 
+def _script(kind: TrainingSettings | type[TrainingSettings]) -> str:
+    """What a file says of the training: the script that is a command today."""
+    return f"scripts/{kind.command.replace('-', '_')}.py"
+
+
 def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Checkpoint:
     """Read what :meth:`Checkpoint.save` wrote.
 
@@ -110,7 +115,7 @@ def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Chec
     content = read_safely(path)
     try:
         # The first checkpoints were all of images, and counted them under that name.
-        if content.get("script", Settings.script) != kind.script:
+        if content.get("script", _script(Settings)) != _script(kind):
             raise KeyError("script")
         progress = dict(content["progress"])
         progress.setdefault("samples", progress.pop("images", 0))
@@ -125,8 +130,8 @@ def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Chec
         )
     except (KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{path} is not a checkpoint of {kind.script} (a file of weights alone is for "
-            "--weights)"
+            f"{path} is not a checkpoint of fairseq-cgc {kind.command} (a file of weights "
+            "alone is for --weights)"
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

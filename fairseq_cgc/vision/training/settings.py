@@ -14,13 +14,13 @@ from fairseq_cgc.vision.training.training_settings import TrainingSettings, sett
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrainingSettings):
-    """Every field is an option of ``scripts/train_image.py``."""
+    """Every field is an option of ``fairseq-cgc train-image``."""
 
-    script = "scripts/train_image.py"
+    command = "train-image"
     noun = "images"
     presets_file = Path(__file__).with_name("presets.yaml")
 
-    model: str = setting("resnet50_cgc", "model, see python -m fairseq_cgc.vision")
+    model: str = setting("resnet50_cgc", "model, see fairseq-cgc table image")
     cgc: Mapping[str, Any] = field(default_factory=dict)
     """Switches of the gates, as ``fairseq_cgc.vision.create_model`` takes them."""
 

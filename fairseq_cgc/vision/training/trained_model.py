@@ -43,7 +43,7 @@ class Subject:
 
 
 def load_trained(path: Path) -> Subject:
-    """What ``scripts/train_image.py`` has trained.
+    """What ``fairseq-cgc train-image`` has trained.
 
     Raises:
         UserError: if the file cannot be read or is no such checkpoint.

@@ -26,16 +26,16 @@ def setting(default: Any, help_: str, choices: tuple[str, ...] = ()) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(ABC):
-    """Every field is an option of ``script``; ``help`` tells what it means.
+    """Every field is an option of ``command``; ``help`` tells what it means.
 
     Attributes:
-        script: that trains with them.
+        command: of ``fairseq-cgc`` that trains with them.
         noun: what it trains on, in the plural.
         presets_file: YAML, preset name to values.
         earlier: values of settings that earlier checkpoints do not name.
     """
 
-    script: ClassVar[str]
+    command: ClassVar[str]
     noun: ClassVar[str]
     presets_file: ClassVar[Path]
     earlier: ClassVar[Mapping[str, Any]] = {}

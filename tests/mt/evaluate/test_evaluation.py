@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tinyrun import TinyRun, run_script, tiny_run
+from our_commands import run_command
+from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -48,11 +49,11 @@ def test_results_are_named_after_what_they_depend_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_script_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> None:
+def test_it_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> None:
     save_dir = tmp_path / "save"
     shutil.copytree(run.save_dir, save_dir)
     arguments = [save_dir, "--data", run.data_dir, "--last-epochs", 3, "--beam", 2, "--cpu"]
-    done = run_script("evaluate.py", *arguments)
+    done = run_command("evaluate", *arguments)
     assert done.returncode == 0, done.stderr.decode()
     (output,) = (path for path in save_dir.iterdir() if path.is_dir())
     assert output.name == "average-last-epochs-3.test.beam2-lenpen1"
@@ -61,7 +62,7 @@ def test_script_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> N
     assert not any(" ." in line or "@@" in line for line in hypotheses)
 
     record = json.loads((output / "scores.json").read_text(encoding="utf-8"))
-    assert record["command"][1:] == list(map(str, arguments))
+    assert record["command"] == ["fairseq-cgc", "evaluate", *map(str, arguments)]
     assert record["checkpoint"] == str(save_dir / "average-last-epochs-3.pt")
     assert len(record["averaged_checkpoints"]) == 3
     assert (record["beam"], record["lenpen"], record["sentences"]) == (2, 1.0, 37)
@@ -80,7 +81,7 @@ def test_script_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> N
     # Nothing is done twice, and nothing is different the second time.
     times = [(output / "translations.jsonl").stat().st_mtime_ns]
     times.append((save_dir / "average-last-epochs-3.pt").stat().st_mtime_ns)
-    again = run_script("evaluate.py", *arguments)
+    again = run_command("evaluate", *arguments)
     assert again.stdout.decode() == printed
     assert times[0] == (output / "translations.jsonl").stat().st_mtime_ns
     assert times[1] == (save_dir / "average-last-epochs-3.pt").stat().st_mtime_ns
@@ -92,7 +93,7 @@ def test_by_default_a_folder_is_ten_epochs_or_all_that_it_has(run: TinyRun, tmp_
     shutil.copytree(run.save_dir, save_dir, ignore=shutil.ignore_patterns("average-*"))
     names = [path.name for path in epoch_checkpoints(save_dir)]
     assert names == [f"checkpoint{epoch}.pt" for epoch in (5, 6, 7, 8)]
-    done = run_script("evaluate.py", save_dir, "--data", run.data_dir, "--cpu")
+    done = run_command("evaluate", save_dir, "--data", run.data_dir, "--cpu")
     assert done.returncode == 0, done.stderr.decode()
     told = f"{save_dir} has 4 of the last 10 epochs; averaging what there is\n"
     assert told in done.stderr.decode()
@@ -104,7 +105,7 @@ def test_by_default_a_folder_is_ten_epochs_or_all_that_it_has(run: TinyRun, tmp_
     output = save_dir / "average-last-epochs-4.test.beam6-lenpen1"
     assert json.loads((output / "scores.json").read_text())["updates"] == updates
 
-    done = run_script("evaluate.py", save_dir, "--data", run.data_dir, "--last-epochs", 10)
+    done = run_command("evaluate", save_dir, "--data", run.data_dir, "--last-epochs", 10)
     message = done.stderr.decode().strip()
     assert done.returncode == 1 and done.stdout == b""
     assert message.startswith("error: --last-epochs is 10, but ") and "\n" not in message

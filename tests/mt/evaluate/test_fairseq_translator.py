@@ -9,6 +9,7 @@ import torch
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
+from our_commands import call
 from tinyrun import TinyRun, make_pairs, tiny_run
 
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -52,6 +53,17 @@ def test_a_transformer_is_translated_by_fairseq(run: TinyRun, transformer: Path)
     assert all(len(found) == 2 for found in together)
     alone = [[t.text for t in next(translator.nbest([line]))] for line in lines]
     assert together == alone
+
+
+def test_the_command_translates_a_transformer(
+    run: TinyRun, transformer: Path, tmp_path: Path
+) -> None:
+    text, output = tmp_path / "text", tmp_path / "output"
+    text.write_text(make_pairs(1, seed=4)[0][0] + "\n")
+    words = ["--data", run.data_dir, "--cpu", "--input", text, "--output", output, "--nbest", 2]
+    call("translate", transformer, *words, "--beam", 3, "--max-len-a", 0, "--max-len-b", 20)
+    found = next(open_translator(transformer, run.data_dir, BEAM_3).nbest([text.read_text()]))
+    assert output.read_text() == "".join(f"1\t{t.score:.4f}\t{t.text}\n" for t in found)
 
 
 def test_models_of_ours_are_not(run: TinyRun) -> None:

@@ -4,8 +4,8 @@ import gzip
 from pathlib import Path
 
 import pytest
+from our_commands import run_command
 from outputs import noisy, sentences
-from tinyrun import run_script
 
 from fairseq_cgc.mt.evaluate.comparison_files import CompareOptions, compare_files, default_names
 from fairseq_cgc.support.errors import UserError
@@ -73,10 +73,10 @@ def test_the_same_file_twice(files: dict[str, Path]) -> None:
     assert [test.p_value for test in comparison.tests] == [1, 1]
 
 
-def test_script(files: dict[str, Path], tmp_path: Path) -> None:
+def test_command(files: dict[str, Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    done = run_script(
-        "compare.py", files["ref"], files["base"], files["ours"], "--samples", 50, "--html", page
+    done = run_command(
+        "compare", files["ref"], files["base"], files["ours"], "--samples", 50, "--html", page
     )
     assert done.returncode == 0, done.stderr.decode()
     options = CompareOptions(samples=50)
@@ -87,7 +87,7 @@ def test_script(files: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_script_ends_with_one_line(files: dict[str, Path], tmp_path: Path) -> None:
-    done = run_script("compare.py", files["ref"], files["base"], tmp_path / "none")
+    done = run_command("compare", files["ref"], files["base"], tmp_path / "none")
     assert done.returncode == 1 and done.stdout == b""
     assert done.stderr.decode() == (
         f"error: {tmp_path / 'none'}: cannot be read (No such file or directory)\n"

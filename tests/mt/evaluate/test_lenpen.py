@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tinyrun import TinyRun, run_script, tiny_run
+from our_commands import run_command
+from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.evaluate import lenpen
@@ -120,13 +121,13 @@ def test_only_valid_is_translated(
 
 
 @pytest.mark.slow
-def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+def test_command(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     run: TinyRun = tiny_run(tmp_path_factory)
     arguments = [
         run.save_dir / "checkpoint_last.pt", "--data", run.data_dir, "--beam", 2, "--cpu",
         "--sweep-lenpen", "0,1.5", "--output", tmp_path / "out",
     ]  # fmt: skip
-    done = run_script("evaluate.py", *arguments)
+    done = run_command("evaluate", *arguments)
     printed = done.stdout.decode()
     assert done.returncode == 0, done.stderr.decode()
     assert "lenpen 1.5 on valid (2 of 2)" in done.stderr.decode()
@@ -155,7 +156,7 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     logs[1].unlink()
     kept = [logs[0], logs[2]]
     times = [log.stat().st_mtime_ns for log in kept]
-    again = run_script("evaluate.py", *arguments)
+    again = run_command("evaluate", *arguments)
     assert again.stdout.decode() == printed
     assert [log.stat().st_mtime_ns for log in kept] == times
     assert logs[1].exists()
@@ -169,7 +170,7 @@ def test_script(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Non
     ],
 )
 def test_script_refuses(options: list[object], message: str, tmp_path: Path) -> None:
-    done = run_script("evaluate.py", tmp_path, "--data", tmp_path, *options)
+    done = run_command("evaluate", tmp_path, "--data", tmp_path, *options)
     assert done.returncode == 1 and done.stdout == b""
     error = done.stderr.decode().strip()
     assert error.startswith(f"error: {message}") and "\n" not in error

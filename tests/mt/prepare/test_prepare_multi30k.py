@@ -1,42 +1,22 @@
-"""scripts/prepare_multi30k.py as a user runs it."""
-
-import importlib.util
-import os
-import subprocess
-import sys
+"""fairseq-cgc prepare-multi30k as a user runs it."""
 
 import pytest
+from our_commands import call, run_command
 from tools import SHARED
-from toy import ROOT
 
+from fairseq_cgc.commands import prepare_multi30k
 from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import sha256_of
 
 DATA = SHARED / "data"
-SCRIPT = ROOT / "scripts" / "prepare_multi30k.py"
 NAMES = ("train", "val", "test_2016_flickr", "test_2017_flickr")
 
 needs_data = pytest.mark.skipif(not (DATA / "multi30k").is_dir(), reason="needs shared/data")
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def script():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("prepare_multi30k", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return run_command("prepare-multi30k", *arguments, text=True)
 
 
 @pytest.fixture
@@ -75,11 +55,9 @@ def test_plain_files_other_direction(folder, tmp_path):
         (["--from", "nowhere"], "--from nowhere has neither train.de.gz nor train.de"),
     ],
 )
-def test_errors_are_one_line(script, monkeypatch, tmp_path, folder, arguments, message):
-    arguments = [str(SCRIPT), str(tmp_path / "out"), "--from", str(folder), *arguments]
-    monkeypatch.setattr(sys, "argv", arguments)
+def test_errors_are_one_line(tmp_path, folder, arguments, message):
     with pytest.raises(UserError) as caught:
-        script.main()
+        call("prepare-multi30k", tmp_path / "out", "--from", folder, *arguments)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -95,26 +73,28 @@ def test_exit_status_of_an_error(folder, tmp_path):
 
 
 @needs_data
-def test_checksums_are_those_of_the_data_set(script):
-    assert {name: sha256_of(DATA / "multi30k" / name) for name in script.SHA256} == script.SHA256
+def test_checksums_are_those_of_the_data_set():
+    assert {
+        name: sha256_of(DATA / "multi30k" / name) for name in prepare_multi30k.SHA256
+    } == prepare_multi30k.SHA256
     expected = {f"{name}.{lang}.gz" for name in NAMES for lang in ("de", "en")}
-    assert set(script.SHA256) == expected
+    assert set(prepare_multi30k.SHA256) == expected
 
 
 @needs_data
-def test_download_and_resume(script, monkeypatch, tmp_path):
-    monkeypatch.setattr(script, "URL", (DATA / "multi30k").as_uri())
-    path = script.raw_file("val", "de", None, tmp_path)
+def test_download_and_resume(monkeypatch, tmp_path):
+    monkeypatch.setattr(prepare_multi30k, "URL", (DATA / "multi30k").as_uri())
+    path = prepare_multi30k.raw_file("val", "de", None, tmp_path)
     assert path == tmp_path / "download" / "val.de.gz"
-    monkeypatch.setattr(script, "URL", (tmp_path / "gone").as_uri())
-    assert script.raw_file("val", "de", None, tmp_path) == path
+    monkeypatch.setattr(prepare_multi30k, "URL", (tmp_path / "gone").as_uri())
+    assert prepare_multi30k.raw_file("val", "de", None, tmp_path) == path
     with pytest.raises(UserError, match=r"val\.en\.gz: download failed"):
-        script.raw_file("val", "en", None, tmp_path)
+        prepare_multi30k.raw_file("val", "en", None, tmp_path)
 
 
 @pytest.mark.network
 def test_public_address(script, tmp_path):
-    assert script.raw_file("val", "en", None, tmp_path).is_file()
+    assert prepare_multi30k.raw_file("val", "en", None, tmp_path).is_file()
 
 
 @needs_data

@@ -123,7 +123,7 @@ def test_other_frames_are_another_training(tmp_path):
         trainer(tmp_path / "x", tiny_settings(epochs=1, num_frames=5))
     with pytest.raises(UserError, match="--batch-size is 64, but there are only 20 training video"):
         trainer(tmp_path / "y", tiny_settings(batch_size=64))
-    with pytest.raises(UserError, match="last.pt is not a checkpoint of scripts/train_image.py"):
+    with pytest.raises(UserError, match="last.pt is not a checkpoint of fairseq-cgc train-image"):
         load_checkpoint(tmp_path / "x" / "last.pt")
     checkpoint = load_checkpoint(tmp_path / "x" / "last.pt", VideoSettings)
     assert_same(checkpoint.create_model().state_dict(), weights(tmp_path / "x" / "last.pt"))

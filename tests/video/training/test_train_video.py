@@ -1,4 +1,4 @@
-"""scripts/train_video.py and scripts/evaluate_video.py as a user runs them."""
+"""fairseq-cgc train-video and evaluate-video as a user runs them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from our_commands import call
 from tiny_videos import NAMES, TEMPLATE, write_videos
-from training_runs import assert_killed_is_as_whole, call
+from training_runs import assert_killed_is_as_whole
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.command_line import run_main
 from fairseq_cgc.video.data import motion
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training_log import read_log
@@ -39,11 +40,11 @@ def result(path):
 
 def test_train_and_evaluate_motion(tmp_path, capsys, few_clips):
     out = tmp_path / "out"
-    call("train_video", "--data", "motion", "--out", out, *TINY, "--batch-size", "10")
+    call("train-video", "--data", "motion", "--out", out, *TINY, "--batch-size", "10")
     settings = result(out / "settings.json")
     assert settings["--batch-size"] == 10 and settings["--weight-decay"] == 5e-4  # the preset's
     assert settings["train videos"] == 20 and settings["channels"] == 1
-    call("evaluate_video", out / "last.pt", "--data", "motion")
+    call("evaluate-video", out / "last.pt", "--data", "motion")
     printed = capsys.readouterr().out
     found, line = result(out / "last.val.1x1.json"), read_log(out)[-1]
     assert found["top1"] == pytest.approx(line["val_top1"])
@@ -52,23 +53,23 @@ def test_train_and_evaluate_motion(tmp_path, capsys, few_clips):
     assert (found["videos"], found["split"], found["model"]) == (12, "val", "tsn")
     assert found["top1"] <= 50  # it cannot tell a clip from its reversal
     with pytest.raises(UserError, match="--data motion has clips, not videos: they have one view"):
-        call("evaluate_video", out / "last.pt", "--data", "motion", "--views", "10")
+        call("evaluate-video", out / "last.pt", "--data", "motion", "--views", "10")
 
 
 def test_train_and_evaluate_frames(tmp_path, frames, capsys):
     out = tmp_path / "out"
-    call("train_video", "--data", frames, "--out", out, *FRAMES)
+    call("train-video", "--data", frames, "--out", out, *FRAMES)
     settings = result(out / "settings.json")
     assert settings["classes"] == list(NAMES) and settings["--sampling"] == "segments"
     assert (settings["train videos"], settings["val videos"]) == (6, 3)
     expected = {1: (1, 1), 10: (10, 1), 30: (10, 3)}
     for views, (clips, crops) in expected.items():
-        call("evaluate_video", out / "last.pt", "--data", frames, "--views", views)
+        call("evaluate-video", out / "last.pt", "--data", frames, "--views", views)
         found = result(out / f"last.val.{clips}x{crops}.json")
         assert (found["clips"], found["crops"], found["videos"]) == (clips, crops, 3)
         assert (found["average"], found["left_out"]) == ("logits", 0)
     options = ["--clips", 2, "--crops", 3, "--average", "softmax", "--split", "train"]
-    call("evaluate_video", out / "best.pt", "--data", frames, *options, "--batch-size", 5)
+    call("evaluate-video", out / "best.pt", "--data", frames, *options, "--batch-size", 5)
     assert result(out / "best.train.2x3.json")["average"] == "softmax"
     line = read_log(out)[-1]
     assert result(out / "last.val.1x1.json")["top1"] == pytest.approx(line["val_top1"])
@@ -76,8 +77,8 @@ def test_train_and_evaluate_frames(tmp_path, frames, capsys):
 
 def test_p3d_averages_probabilities(tmp_path, frames):
     options = [*FRAMES, "--model", "p3d_cgc1d", "--preset", "something_v1_p3d", "--epochs", 1]
-    call("train_video", "--data", frames, "--out", tmp_path / "out", *options, "--milestones")
-    call("evaluate_video", tmp_path / "out" / "last.pt", "--data", frames, "--clips", 2)
+    call("train-video", "--data", frames, "--out", tmp_path / "out", *options, "--milestones")
+    call("evaluate-video", tmp_path / "out" / "last.pt", "--data", frames, "--clips", 2)
     assert result(tmp_path / "out" / "last.val.2x1.json")["average"] == "softmax"
 
 
@@ -88,16 +89,16 @@ def test_lists_and_names_may_lie_elsewhere(tmp_path, frames):
     (frames / "category.txt").unlink()
     lists = ["--train-list", train, "--val-list", val]
     out = tmp_path / "out"
-    call("train_video", "--data", frames, "--out", out, *FRAMES, *lists, "--epochs", 1,
+    call("train-video", "--data", frames, "--out", out, *FRAMES, *lists, "--epochs", 1,
          "--milestones")  # fmt: skip
     assert result(out / "settings.json")["classes"] == ["0", "1", "2"]
-    call("evaluate_video", out / "last.pt", "--data", frames, "--list", val)
+    call("evaluate-video", out / "last.pt", "--data", frames, "--list", val)
     names.write_text("falling\nrising\nstill\n")
     with pytest.raises(UserError, match="has class 'falling' where the model was trained on '0'"):
-        call("evaluate_video", out / "last.pt", "--data", frames, "--list", val, "--classes", names)
+        call("evaluate-video", out / "last.pt", "--data", frames, "--list", val, "--classes", names)
     val.write_text("val/video 0 4 3\n")
     with pytest.raises(UserError, match="b.txt, line 1: the label is 3, but there are 3 classes"):
-        call("evaluate_video", out / "last.pt", "--data", frames, "--list", val)
+        call("evaluate-video", out / "last.pt", "--data", frames, "--list", val)
 
 
 def test_broken_videos_end_a_training_or_are_counted(tmp_path, frames, caplog):
@@ -105,16 +106,16 @@ def test_broken_videos_end_a_training_or_are_counted(tmp_path, frames, caplog):
     broken.write_bytes(b"")
     (frames / "val" / "video 0" / "img_00002.png").unlink()
     with pytest.raises(UserError, match=f"{broken}: not an image"):
-        call("train_video", "--data", frames, "--out", tmp_path / "x", *FRAMES)
+        call("train-video", "--data", frames, "--out", tmp_path / "x", *FRAMES)
     out = tmp_path / "out"
     with caplog.at_level("INFO", "fairseq_cgc"):
-        call("train_video", "--data", frames, "--out", out, *FRAMES, "--batch-size", 6,
+        call("train-video", "--data", frames, "--out", out, *FRAMES, "--batch-size", 6,
              "--skip-broken")  # fmt: skip
     assert "2 times another of the videos was taken for a broken one" in caplog.text
     assert f"{broken}: not an image" in caplog.text and "1 of 3 videos left out" in caplog.text
     with pytest.raises(UserError, match="img_00002.png: there is no such frame"):
-        call("evaluate_video", out / "last.pt", "--data", frames)
-    call("evaluate_video", out / "last.pt", "--data", frames, "--skip-broken")
+        call("evaluate-video", out / "last.pt", "--data", frames)
+    call("evaluate-video", out / "last.pt", "--data", frames, "--skip-broken")
     found = result(out / "last.val.1x1.json")
     assert (found["videos"], found["left_out"]) == (2, 1)
 
@@ -125,12 +126,12 @@ def test_image_weights_start_a_training(tmp_path, few_clips):
     path, out = tmp_path / "image.pth", tmp_path / "out"
     torch.save(image_model.state_dict(), path)
     options = ["--data", "motion", "--out", out, *TINY, "--batch-size", 10, "--weights", path]
-    call("train_video", *options, "--lr", "1e-9", "--weight-decay", 0)
+    call("train-video", *options, "--lr", "1e-9", "--weight-decay", 0)
     trained = torch.load(out / "last.pt", weights_only=True)["model"]
     torch.testing.assert_close(trained["conv1.weight"], image_model.conv1.weight.data)
     torch.save(create_model("resnet8_cifar", 10, in_channels=1).state_dict(), path)
     with pytest.raises(UserError, match=r"was trained with weights \(SHA-256\)"):
-        call("train_video", *options, "--lr", "1e-9", "--weight-decay", 0)
+        call("train-video", *options, "--lr", "1e-9", "--weight-decay", 0)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_image_weights_start_a_training(tmp_path, few_clips):
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(options, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        run_main(lambda: call("train_video", *options, "--out", tmp_path / "out"))
+        run_main(lambda: call("train-video", *options, "--out", tmp_path / "out"))
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and end.value.code == 1
     assert not (tmp_path / "out").exists()
@@ -162,7 +163,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(options, message, tmp_path, 
 )
 def test_wrong_evaluations_are_named(options, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        call("evaluate_video", tmp_path / "x.pt", "--data", "motion", *options)
+        call("evaluate-video", tmp_path / "x.pt", "--data", "motion", *options)
 
 
 @pytest.mark.slow
@@ -171,11 +172,11 @@ def test_killed_in_mid_epoch_and_resumed(tmp_path):
     options += ["--batch-size", "96", "--device", "cpu", "--save-updates", "3", "--groups", "tsm"]
     options += ["--clip-norm", "5", "--dropout", "0.5"]
     places = {(1, 3), (1, 6), (1, 9), (2, 0), (2, 3)}
-    assert_killed_is_as_whole("train_video", options, tmp_path, places)
+    assert_killed_is_as_whole("train-video", options, tmp_path, places)
 
 
 @pytest.mark.slow
 def test_a_shift_tells_the_order_of_frames(tmp_path):
     options = ["--data", "motion", "--out", tmp_path / "tsm", "--model", "tsm", "--epochs", "2"]
-    call("train_video", *options, "--num-frames", "4", "--workers", "0")
+    call("train-video", *options, "--num-frames", "4", "--workers", "0")
     assert read_log(tmp_path / "tsm")[-1]["val_top1"] > 95

@@ -1,4 +1,4 @@
-"""scripts/train_image.py and scripts/evaluate_image.py as a user runs them."""
+"""fairseq-cgc train-image and evaluate-image as a user runs them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from pathlib import Path
 import pytest
 import tiny_images
 import torch
+from our_commands import call
 from training_runs import (
     assert_killed_is_as_whole,
     assert_same,
-    call,
     one_thread,
-    script,
     torchrun,
     weights,
 )
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.mt.fairseq_commands import run_main
+from fairseq_cgc.support.command_line import run_main
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training.evaluation import evaluate
@@ -31,11 +30,11 @@ SMALL = ["--model", "resnet8_cifar", "--batch-size", "359", "--workers", "1"]
 
 def test_train_and_evaluate_digits(tmp_path, capsys):
     out = tmp_path / "out"
-    call("train_image", "--data", "digits", "--out", out, *SMALL, "--epochs", "2")
+    call("train-image", "--data", "digits", "--out", out, *SMALL, "--epochs", "2")
     settings = json.loads((out / "settings.json").read_text())
     assert settings["--batch-size"] == 359 and settings["--weight-decay"] == 5e-4  # the preset's
     assert settings["train images"] == 1437 and settings["processes"] == 1
-    call("evaluate_image", out / "last.pt", "--data", "digits")
+    call("evaluate-image", out / "last.pt", "--data", "digits")
     printed = capsys.readouterr().out
     result = json.loads((out / "last.val.json").read_text())
     line = read_log(out)[-1]
@@ -51,7 +50,7 @@ def test_models_of_one_branch_train(branches, tmp_path):
     """The stem is gated, and images need no gradients."""
     options = [*SMALL[2:], "--model", "resnet8_cifar_cgc", "--cgc", f"branches={branches}"]
     options += ["--epochs", "1", "--warmup-epochs", "0"]
-    call("train_image", "--data", "digits", "--out", tmp_path, *options)
+    call("train-image", "--data", "digits", "--out", tmp_path, *options)
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "last.pt").values())
 
 
@@ -59,14 +58,14 @@ def test_train_on_folders_and_evaluate_weights(tmp_path):
     root, out = tiny_images.write_folders(tmp_path / "data"), tmp_path / "out"
     options = ["--model", "resnet8_cifar_cgc", "--image-size", "16", "--resize", "20"]
     options += ["--batch-size", "4", "--epochs", "2", "--milestones", "1", "--workers", "1"]
-    call("train_image", "--data", root, "--out", out, *options, "--cgc", "shared_norm=true")
+    call("train-image", "--data", root, "--out", out, *options, "--cgc", "shared_norm=true")
     settings = json.loads((out / "settings.json").read_text())
     assert settings["--cgc"] == {"shared_norm": True} and settings["--milestones"] == [1]
-    call("evaluate_image", out / "best.pt", "--data", root, "--split", "train")
+    call("evaluate-image", out / "best.pt", "--data", root, "--split", "train")
     assert json.loads((out / "best.train.json").read_text())["images"] == 12
     (tmp_path / "mapping.json").write_text('{"a": [0, 2]}')
     call(
-        "evaluate_image",
+        "evaluate-image",
         *(out / "best.pt", "--data", root / "val", "--objectnet", tmp_path / "mapping.json"),
         *("--output", tmp_path / "result.json"),
     )
@@ -85,8 +84,8 @@ def test_weights_to_start_from_and_broken_images(tmp_path, capsys, caplog):
     options += ["--resize", "20", "--batch-size", "12", "--epochs", "1", "--workers", "0"]
     options += ["--weights", tmp_path / "ten.pth", "--lr", "1e-30"]
     with pytest.raises(UserError, match="b1.png: not an image"):
-        call("train_image", "--out", out, *options)
-    call("train_image", "--out", out, *options, "--skip-broken")
+        call("train-image", "--out", out, *options)
+    call("train-image", "--out", out, *options, "--skip-broken")
     assert "1 times another of the images was taken for a broken one" in caplog.messages
     trained = weights(out / "last.pt")
     assert torch.equal(trained["layer2.0.conv1.weight"], started.layer2[0].conv1.weight)
@@ -94,8 +93,8 @@ def test_weights_to_start_from_and_broken_images(tmp_path, capsys, caplog):
     settings = json.loads((out / "settings.json").read_text())
     assert len(settings["weights (SHA-256)"]) == 64
     with pytest.raises(UserError, match="c0.png: not an image"):
-        call("evaluate_image", out / "last.pt", "--data", root)
-    call("evaluate_image", out / "last.pt", "--data", root, "--skip-broken")
+        call("evaluate-image", out / "last.pt", "--data", root)
+    call("evaluate-image", out / "last.pt", "--data", root, "--skip-broken")
     result = json.loads((out / "last.val.json").read_text())
     assert (result["images"], result["left_out"]) == (5, 1)
 
@@ -111,7 +110,7 @@ def test_weights_to_start_from_and_broken_images(tmp_path, capsys, caplog):
 )
 def test_milestones_that_are_never_reached_are_told(words, beyond, tmp_path, caplog):
     call(
-        "train_image", "--data", "digits", "--out", tmp_path, *SMALL, "--preset", "default", *words
+        "train-image", "--data", "digits", "--out", tmp_path, *SMALL, "--preset", "default", *words
     )
     told = [m for m in caplog.messages if "never reached" in m]
     assert told == [
@@ -122,21 +121,21 @@ def test_milestones_that_are_never_reached_are_told(words, beyond, tmp_path, cap
 
 def test_weights_need_their_model(tmp_path):
     with pytest.raises(UserError, match="--weights needs --model"):
-        call("evaluate_image", "--weights", tmp_path / "x.pth", "--data", "digits")
+        call("evaluate-image", "--weights", tmp_path / "x.pth", "--data", "digits")
     with pytest.raises(UserError, match="either a checkpoint or --weights"):
-        call("evaluate_image", "--data", "digits")
+        call("evaluate-image", "--data", "digits")
 
 
 @pytest.mark.parametrize("word", ["shared_norm", "=1", "a=[1"])
 def test_wrong_switches_are_named(word, tmp_path):
     with pytest.raises(UserError, match="must be KEY=VALUE"):
-        call("train_image", "--data", "digits", "--out", tmp_path / "x", "--cgc", word)
+        call("train-image", "--data", "digits", "--out", tmp_path / "x", "--cgc", word)
 
 
 def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
     options = ["--data", "digits", "--out", tmp_path / "out", "--batch-size", "5000"]
     with pytest.raises(SystemExit) as end:
-        run_main(lambda: call("train_image", *options))
+        run_main(lambda: call("train-image", *options))
     expected = "error: --batch-size is 5000, but there are only 1437 training images\n"
     assert capsys.readouterr().err == expected and end.value.code == 1
     assert not (tmp_path / "out").exists()
@@ -147,7 +146,7 @@ def test_killed_in_mid_epoch_and_resumed(tmp_path):
     options = ["--data", "digits", "--model", "resnet8_cifar", "--epochs", "3", "--device", "cpu"]
     options += ["--seed", "5", "--save-updates", "7"]
     places = {(1, 7), (1, 14), (1, 21), (2, 0), (2, 7)}
-    assert_killed_is_as_whole("train_image", options, tmp_path, places)
+    assert_killed_is_as_whole("train-image", options, tmp_path, places)
 
 
 @pytest.mark.slow
@@ -173,13 +172,13 @@ def test_two_processes_train_alike_and_resume(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_torchrun_with_the_script(tmp_path):
+def test_torchrun_with_the_command(tmp_path):
     out = tmp_path / "out"
     options = ["--data", "digits", "--out", out, "--model", "resnet8_cifar", "--epochs", "1"]
     options += ["--warmup-epochs", "0"]
-    result = torchrun(script("train_image"), *options)
+    result = torchrun("-m", "fairseq_cgc", "train-image", *options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("best.pt: epoch 1") == 1
     assert json.loads((out / "settings.json").read_text())["processes"] == 2
     with pytest.raises(UserError, match="was trained with processes 2, now it is 1"):
-        call("train_image", *options)
+        call("train-image", *options)

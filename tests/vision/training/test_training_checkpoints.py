@@ -51,7 +51,7 @@ def test_checkpoints_from_before_there_were_videos(tmp_path):
     assert after.settings == checkpoint().settings
     content["script"] = "scripts/train_video.py"
     torch.save(content, tmp_path / "video.pt")
-    with pytest.raises(UserError, match="is not a checkpoint of scripts/train_image.py"):
+    with pytest.raises(UserError, match="is not a checkpoint of fairseq-cgc train-image"):
         load_checkpoint(tmp_path / "video.pt")
 
 
@@ -78,8 +78,8 @@ def test_damaged_hostile_and_foreign_files_are_refused(tmp_path):
         ("x.pt", "x.pt is damaged, or not a checkpoint at all"),
         ("text.pt", "is damaged, or not a checkpoint at all"),
         ("hostile.pt", "is refused: it asks to run or build posix.system"),
-        ("weights.pt", "is not a checkpoint of scripts/train_image.py"),
-        ("list.pt", "is not a checkpoint of scripts/train_image.py"),
+        ("weights.pt", "is not a checkpoint of fairseq-cgc train-image"),
+        ("list.pt", "is not a checkpoint of fairseq-cgc train-image"),
         ("gone.pt", r"cannot be read \(No such file"),
         ("", r"cannot be read \(Is a directory"),
     ):

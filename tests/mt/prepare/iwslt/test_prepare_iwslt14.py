@@ -1,36 +1,22 @@
-"""scripts/prepare_iwslt14.py as a user runs it."""
+"""fairseq-cgc prepare-iwslt14 as a user runs it."""
 
-import importlib.util
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import iwslt_archive as small
 import pytest
-from toy import ROOT
+from our_commands import ENVIRONMENT, call, command_line
 
 from fairseq_cgc.mt.prepare.corpora import download
 from fairseq_cgc.mt.prepare.iwslt import URL
 from fairseq_cgc.support.errors import UserError
 
-SCRIPT = ROOT / "scripts" / "prepare_iwslt14.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("prepare_iwslt14", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        command_line("prepare-iwslt14", *arguments),
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -73,10 +59,9 @@ def test_archive_to_counts_and_again(tmp_path):
         (["--from", ".", "--year", "14"], "--year is 14, but must be a year such as 2014"),
     ],
 )
-def test_errors_are_one_line(script, monkeypatch, tmp_path, arguments, message):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path / "out"), *arguments])
+def test_errors_are_one_line(tmp_path, arguments, message):
     with pytest.raises(UserError) as caught:
-        script.main()
+        call("prepare-iwslt14", tmp_path / "out", *arguments)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

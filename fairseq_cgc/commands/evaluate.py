@@ -1,8 +1,8 @@
-"""Evaluate a trained model: average its checkpoints, translate a split, score it.
+"""Average checkpoints, translate a split, score it.
 
-    python scripts/evaluate.py SAVE_DIR --data DATA_BIN
-    python scripts/evaluate.py SAVE_DIR/checkpoint_best.pt --data DATA_BIN --split valid
-    python scripts/evaluate.py SAVE_DIR --data DATA_BIN --sweep-lenpen 0.6,0.8,1.0,1.2
+    fairseq-cgc evaluate SAVE_DIR --data DATA_BIN
+    fairseq-cgc evaluate SAVE_DIR/checkpoint_best.pt --data DATA_BIN --split valid
+    fairseq-cgc evaluate SAVE_DIR --data DATA_BIN --sweep-lenpen 0.6,0.8,1.0,1.2
 
 If it is run again, it repeats only what is missing or has changed. It reports tokenised BLEU-4 as
 in the paper, cased and uncased sacreBLEU, and chrF2. Compounds are never split at hyphens.
@@ -12,28 +12,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
-
-from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.mt.evaluate.evaluation import (
-    check_references,
-    describe_weights,
-    evaluate,
-    prepare_model,
-)
-from fairseq_cgc.mt.evaluate.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
-from fairseq_cgc.mt.fairseq_commands import run_main
-from fairseq_cgc.support.errors import UserError
 
 DEFAULT_EPOCHS = 10
 
 
-def main() -> None:
-    """Parse the command line, evaluate and print the scores."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    from fairseq_cgc.inference.search_options import SearchOptions
+    from fairseq_cgc.mt.evaluate.lenpen import TUNING_SPLIT
+
     parser.add_argument(
         "model", type=Path, metavar="SAVE_DIR_OR_CHECKPOINT",
         help="the --save-dir of a training, or a checkpoint",
@@ -75,13 +63,24 @@ def main() -> None:
         help=f"try these length penalties on the {TUNING_SPLIT!r} split, use the one with the best "
         "tokenised BLEU-4 for --split, and record the scores of all",
     )  # fmt: skip
-    # A value that is there already is not replaced by the default: None shows what was not given.
-    arguments = parser.parse_args(namespace=argparse.Namespace(lenpen=None))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate and print the scores."""
+    from fairseq_cgc.inference.search_options import SearchOptions
+    from fairseq_cgc.mt.evaluate.evaluation import (
+        check_references,
+        describe_weights,
+        evaluate,
+        prepare_model,
+    )
+    from fairseq_cgc.mt.evaluate.lenpen import TUNING_SPLIT, parse_lenpens, sweep_lenpen
+    from fairseq_cgc.support.command_line import typed_command
+    from fairseq_cgc.support.errors import UserError
+
     lenpens = None if arguments.sweep_lenpen is None else parse_lenpens(arguments.sweep_lenpen)
     if lenpens is not None and arguments.lenpen is not None:
         raise UserError("--lenpen and --sweep-lenpen exclude each other; give one of them")
-    if arguments.lenpen is None:
-        arguments.lenpen = SearchOptions.lenpen
 
     options = SearchOptions.from_arguments(arguments)
     chosen = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
@@ -96,7 +95,7 @@ def main() -> None:
         check_references(model, arguments.data, arguments.split, arguments.reference)
         tuning = sweep_lenpen(
             model, arguments.data, lenpens,
-            options=options, output=arguments.output, command=sys.argv,
+            options=options, output=arguments.output, command=typed_command(),
         )  # fmt: skip
         options = dataclasses.replace(options, lenpen=tuning.best.lenpen)
         print(tuning.table())
@@ -111,13 +110,9 @@ def main() -> None:
         options=options,
         reference=arguments.reference,
         output=arguments.output,
-        command=sys.argv,
+        command=typed_command(),
         tuning=tuning.to_json() if tuning else None,
     )
     print(scores.table())
     weights = describe_weights([path.name for path in model.inputs], model.updates)
     print(f"\nscored: {weights}\nsaved in {output}")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,8 +1,8 @@
-import sys
+"""What all commands share: errors in one line and misspelt options."""
 
 import pytest
 
-from fairseq_cgc.mt.fairseq_commands import PACKAGE_DIR, fairseq_command, run_fairseq, run_main
+from fairseq_cgc.support.command_line import CommandParser, run_main
 from fairseq_cgc.support.errors import UserError
 
 
@@ -26,20 +26,6 @@ def test_interruption_says_how_to_go_on(capsys):
     assert "run the same command again" in capsys.readouterr().err
 
 
-def test_command_is_of_this_python_and_package():
-    command = fairseq_command("train", ["DATA", "--lr", "1"])
-    assert command == [
-        *(sys.executable, "-m", "fairseq_cli.train", "DATA", "--lr", "1"),
-        *("--user-dir", str(PACKAGE_DIR)),
-    ]
-    assert (PACKAGE_DIR / "compat" / "__init__.py").is_file()
-
-
-def test_failing_command_is_told_with_its_last_line(tmp_path):
-    with pytest.raises(UserError, match=r"fairseq-train failed: .*error: .*\(see .*log\)"):
-        run_fairseq("train", ["DATA", "--arch", "lightconv", "--no-such"], log=tmp_path / "log")
-
-
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -60,3 +46,23 @@ def test_an_error_is_one_line_whatever_a_file_is_called(capsys, error, line):
         run_main(main)
     assert stop.value.code == 1
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lenpn=1"], "unrecognized arguments: --lenpn=1; did you mean --lenpen?"),
+        (["--xyz"], "unrecognized arguments: --xyz"),
+        (["gates", "--lmit=3"], "unrecognized arguments: --lmit=3; did you mean --limit?"),
+        (["gates", "one"], "unrecognized arguments: one"),
+    ],
+)
+def test_a_misspelt_option_is_told_with_the_nearest_name(capsys, words, message):
+    parser = CommandParser(prog="fairseq-cgc x")
+    parser.add_argument("--lenpen", type=float)
+    parser.add_subparsers().add_parser("gates").add_argument("--limit", type=int)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("usage: fairseq-cgc x")
+    assert error.splitlines()[-1].endswith(f"error: {message}")

@@ -1,7 +1,7 @@
 """Average checkpoints of a fairseq training.
 
-    python scripts/average_checkpoints.py SAVE_DIR --last-epochs 10 --output average.pt
-    python scripts/average_checkpoints.py a.pt b.pt c.pt --output average.pt
+    fairseq-cgc average SAVE_DIR --last-epochs 10 --output average.pt
+    fairseq-cgc average a.pt b.pt c.pt --output average.pt
 
 The result is for evaluation and translation: it has no optimizer state. An existing average is
 replaced; any other existing file is not.
@@ -12,16 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.fairseq_commands import run_main
-from fairseq_cgc.mt.train.averaging import average, check_may_be_replaced, select_checkpoints
-from fairseq_cgc.support.errors import UserError
 
-
-def main() -> None:
-    """Parse the command line and write the average."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="SAVE_DIR_OR_FILE",
         help="a --save-dir of fairseq-train, or the checkpoints themselves",
@@ -39,7 +32,12 @@ def main() -> None:
     choice.add_argument(
         "--best", type=int, metavar="N", help="the N best checkpoints by validation"
     )
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the average."""
+    from fairseq_cgc.mt.train.averaging import average, check_may_be_replaced, select_checkpoints
+    from fairseq_cgc.support.errors import UserError
 
     selection = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
     chosen = any(number is not None for number in selection.values())
@@ -54,7 +52,3 @@ def main() -> None:
     check_may_be_replaced(arguments.output)
     average(paths, arguments.output)
     print(f"{arguments.output}: average of {', '.join(path.name for path in paths)}")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,8 +1,10 @@
-#!/usr/bin/env python3
-"""Prepare Multi30k (German-English image captions) for fairseq-train.
+"""Prepare Multi30k (German-English image captions).
 
-Lower case, normalised punctuation, Moses tokens, joint BPE, joined dictionary. The raw text
-comes from the public repository of the data set, or from a folder (--from).
+    fairseq-cgc prepare-multi30k OUT                       # downloads the text
+    fairseq-cgc prepare-multi30k OUT --from FOLDER
+
+Lower case, normalised punctuation, Moses tokens, joint BPE, joined dictionary. OUT/bin is for
+fairseq-train.
 """
 
 from __future__ import annotations
@@ -11,9 +13,6 @@ import argparse
 import os
 from pathlib import Path
 
-from fairseq_cgc.mt.fairseq_commands import run_main
-from fairseq_cgc.mt.prepare.corpora import download
-from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 from fairseq_cgc.support.errors import UserError
 
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
@@ -37,46 +36,11 @@ SHA256 = {
 }
 
 
-def main() -> None:
-    """Parse the arguments, get the raw text, prepare it, say where it is."""
-    args = parse_args()
-    for option in ("source_lang", "target_lang"):
-        lang = getattr(args, option)
-        if lang not in LANGS:
-            raise UserError(
-                f"--{option.replace('_', '-')} is {lang}, but must be {' or '.join(LANGS)}"
-            )
-    options = PrepareOptions(
-        source_lang=args.source_lang,
-        target_lang=args.target_lang,
-        subwords=args.bpe.replace("-", "_"),
-        bpe_size=args.bpe_size,
-        joined_dictionary=not args.separate_dictionaries,
-        max_tokens=args.max_tokens,
-        workers=args.workers,
-    )
-    options.check()
-    raw = {
-        split: {lang: raw_file(name, lang, args.folder, args.out) for lang in LANGS}
-        for split, name in SPLITS.items()
-    }
-    result = prepare(raw, args.out, options)
-    pairs = ", ".join(f"{split} {count}" for split, count in result.pairs.items())
-    sizes = ", ".join(f"{lang} {size}" for lang, size in result.dictionary_sizes.items())
-    print(
-        f"fairseq-train {result.data_dir} | pairs: {pairs}; dropped from train: {result.dropped}"
-        f" | dictionary{' (joined)' if options.joined_dictionary else ''}: {sizes}"
-    )
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("out", type=Path, help="folder to work in; OUT/bin is for fairseq-train")
-    parser.add_argument("--source-lang", default="de", help="language to translate from")
-    parser.add_argument("--target-lang", default="en", help="language to translate into")
+    parser.add_argument("--source-lang", default="de", help="translate from (%(default)s)")
+    parser.add_argument("--target-lang", default="en", help="translate into (%(default)s)")
     parser.add_argument(
         "--from",
         dest="folder",
@@ -86,11 +50,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--bpe", choices=("subword-nmt", "sentencepiece"), default="subword-nmt",
-        help="subword model, learnt on both languages together",
+        help="subword model, learnt on both languages together (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--bpe-size", type=int, default=10000,
-        help="merges (subword-nmt) or pieces (sentencepiece) to learn",
+        help="merges (subword-nmt) or pieces (sentencepiece) to learn (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--separate-dictionaries", action="store_true",
@@ -98,14 +62,50 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--max-tokens", type=int, default=250,
-        help="drop training pairs with more tokens on a side",
+        help="drop training pairs with more tokens on a side (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    return parser.parse_args()
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Get the raw text, prepare it, and say where it is."""
+    from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
+
+    for option in ("source_lang", "target_lang"):
+        lang = getattr(arguments, option)
+        if lang not in LANGS:
+            raise UserError(
+                f"--{option.replace('_', '-')} is {lang}, but must be {' or '.join(LANGS)}"
+            )
+    options = PrepareOptions(
+        source_lang=arguments.source_lang,
+        target_lang=arguments.target_lang,
+        subwords=arguments.bpe.replace("-", "_"),
+        bpe_size=arguments.bpe_size,
+        joined_dictionary=not arguments.separate_dictionaries,
+        max_tokens=arguments.max_tokens,
+        workers=arguments.workers,
+    )
+    options.check()
+    raw = {
+        split: {lang: raw_file(name, lang, arguments.folder, arguments.out) for lang in LANGS}
+        for split, name in SPLITS.items()
+    }
+    result = prepare(raw, arguments.out, options)
+    pairs = ", ".join(f"{split} {count}" for split, count in result.pairs.items())
+    sizes = ", ".join(f"{lang} {size}" for lang, size in result.dictionary_sizes.items())
+    print(
+        f"fairseq-train {result.data_dir} | pairs: {pairs}; dropped from train: {result.dropped}"
+        f" | dictionary{' (joined)' if options.joined_dictionary else ''}: {sizes}"
+    )
 
 
 def raw_file(name: str, lang: str, folder: Path | None, out: Path) -> Path:
     """A raw file of the data set: in ``folder``, else downloaded into ``out/download``."""
+    from fairseq_cgc.mt.prepare.corpora import download
+
     archive = f"{name}.{lang}.gz"
     if folder is None:
         return download(f"{URL}/{archive}", out / "download" / archive, SHA256[archive])
@@ -113,7 +113,3 @@ def raw_file(name: str, lang: str, folder: Path | None, out: Path) -> Path:
         if path.is_file():
             return path
     raise UserError(f"--from {folder} has neither {archive} nor {name}.{lang}")
-
-
-if __name__ == "__main__":
-    run_main(main)

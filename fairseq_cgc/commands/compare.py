@@ -1,10 +1,10 @@
 """Compare two systems' translations of one test set.
 
-    python scripts/compare.py REFERENCE SYSTEM_A SYSTEM_B
-    python scripts/compare.py REFERENCE SYSTEM_A SYSTEM_B --source SOURCE --html PAGE.html
+    fairseq-cgc compare REFERENCE SYSTEM_A SYSTEM_B
+    fairseq-cgc compare REFERENCE SYSTEM_A SYSTEM_B --source SOURCE --html PAGE.html
 
 All files are plain text or .gz, one sentence a line, detokenised (the hypotheses.txt of
-scripts/evaluate.py). It prints BLEU and chrF2 with 95 % intervals, the p-value of a paired test
+fairseq-cgc evaluate). It prints BLEU and chrF2 with 95 % intervals, the p-value of a paired test
 and the verdict; the page also shows the sentences that differ most side by side.
 """
 
@@ -13,16 +13,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fairseq_cgc.mt.evaluate.comparison_files import CompareOptions, compare_files
-from fairseq_cgc.mt.evaluate.significance import SAMPLES, TESTS
-from fairseq_cgc.mt.fairseq_commands import run_main
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    from fairseq_cgc.mt.evaluate.significance import SAMPLES, TESTS
 
-def main() -> None:
-    """Parse the command line, compare and print the result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
     parser.add_argument("reference", type=Path, help="reference translations")
     parser.add_argument("system_a", type=Path, help="the baseline")
     parser.add_argument("system_b", type=Path, help="the system to compare with it")
@@ -52,7 +47,12 @@ def main() -> None:
     parser.add_argument(
         "--top", type=int, default=50, metavar="N", help="sentences on the page (%(default)s)"
     )
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare and print the result."""
+    from fairseq_cgc.mt.evaluate.comparison_files import CompareOptions, compare_files
+
     options = CompareOptions(
         source=arguments.source,
         names=arguments.names,
@@ -68,7 +68,3 @@ def main() -> None:
     print(comparison.table())
     if arguments.html is not None:
         print(f"\npage: {arguments.html}")
-
-
-if __name__ == "__main__":
-    run_main(main)

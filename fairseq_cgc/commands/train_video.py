@@ -1,9 +1,9 @@
 """Train a video model with the paper's settings.
 
-    python scripts/train_video.py --data motion --out OUT            a few minutes on 2 cores
-    python scripts/train_video.py --data FRAMES --preset something_v1 --model tsm_cgc \\
+    fairseq-cgc train-video --data motion --out OUT            a few minutes on 2 cores
+    fairseq-cgc train-video --data FRAMES --preset something_v1 --model tsm_cgc \\
         --weights resnet50.pth --out OUT
-    torchrun --nproc-per-node 8 scripts/train_video.py --data FRAMES --preset kinetics ...
+    torchrun --nproc-per-node 8 -m fairseq_cgc train-video --data FRAMES --preset kinetics ...
 
 FRAMES has a folder of image files for every video, and lists of them as the tools of TSN and TSM
 write: FRAMES/train_videofolder.txt and val_videofolder.txt with lines of "path num_frames label",
@@ -17,48 +17,15 @@ settings.json.
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from fairseq_cgc.mt.fairseq_commands import run_main
-from fairseq_cgc.support.steps import only_process_in
 
-try:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     from fairseq_cgc.commands import image_options as command_line
-    from fairseq_cgc.video.data.sources import Source, open_training, preset_for
     from fairseq_cgc.video.settings import VideoSettings
-    from fairseq_cgc.vision.training.distributed import join_processes
-    from fairseq_cgc.vision.training.trainer import Trainer
-except ImportError as error:  # of an optional package
-    sys.exit(f"error: {error}")
 
-
-def main() -> None:
-    """Parse the command line and train."""
-    arguments = _parser().parse_args()
-    changes = command_line.changed_settings(arguments, VideoSettings)
-    settings = VideoSettings.preset(arguments.preset or preset_for(arguments.data), changes)
-    run = command_line.run_options(arguments)
-    source = Source(
-        arguments.data,
-        train=arguments.train_list,
-        val=arguments.val_list,
-        classes=arguments.classes,
-        skip_broken=arguments.skip_broken,
-    )
-    data = open_training(source, settings)
-    with join_processes(arguments.device) as processes:
-        alone = only_process_in(arguments.out) if processes.is_main else nullcontext()
-        with alone:
-            trainer = Trainer(data, settings, arguments.out, run, processes, arguments.weights)
-            progress = trainer.run()
-        if processes.is_main:
-            print(command_line.trained(arguments.out, progress))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = command_line.new_parser(__doc__)
     parser.add_argument(
         "--data", required=True, metavar="PATH",
         help="folder to which the lists' paths are relative, or 'motion': generated clips",
@@ -79,8 +46,32 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command_line.add_settings(parser, VideoSettings)
     command_line.add_run_options(parser, "video")
-    return parser
 
 
-if __name__ == "__main__":
-    run_main(main)
+def run(arguments: argparse.Namespace) -> None:
+    """Train."""
+    from fairseq_cgc.commands import image_options as command_line
+    from fairseq_cgc.support.steps import only_process_in
+    from fairseq_cgc.video.data.sources import Source, open_training, preset_for
+    from fairseq_cgc.video.settings import VideoSettings
+    from fairseq_cgc.vision.training.distributed import join_processes
+    from fairseq_cgc.vision.training.trainer import Trainer
+
+    changes = command_line.changed_settings(arguments, VideoSettings)
+    settings = VideoSettings.preset(arguments.preset or preset_for(arguments.data), changes)
+    run = command_line.run_options(arguments)
+    source = Source(
+        arguments.data,
+        train=arguments.train_list,
+        val=arguments.val_list,
+        classes=arguments.classes,
+        skip_broken=arguments.skip_broken,
+    )
+    data = open_training(source, settings)
+    with join_processes(arguments.device) as processes:
+        alone = only_process_in(arguments.out) if processes.is_main else nullcontext()
+        with alone:
+            trainer = Trainer(data, settings, arguments.out, run, processes, arguments.weights)
+            progress = trainer.run()
+        if processes.is_main:
+            print(command_line.trained(arguments.out, progress))

@@ -1,0 +1,113 @@
+"""What all commands share: the parser, errors in one line, and text on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fairseq_cgc.support.encoding import use_utf8
+from fairseq_cgc.support.errors import UserError
+
+#: Exit status when the reader of the output is gone, as in "... | head": 128 + SIGPIPE.
+_BROKEN_PIPE = 141
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Call ``main``; a :class:`UserError` ends the program with one line and status 1.
+
+    So does an ``OSError``, whose message names the file and the reason. If the reader of the output
+    stops early, the program ends without a message.
+    """
+    if sys.stdout is None:  # closed by the caller (>&-)
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # fairseq's own would drown ours
+    for stream in (sys.stdout, sys.stderr):  # a file may have a name that is not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            use_utf8()
+            main()
+        finally:
+            _flush_output()
+    except BrokenPipeError:
+        sys.exit(_BROKEN_PIPE)
+    except (UserError, OSError) as error:  # OSError: a full disk, rights, a name that is too long
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+
+
+def _flush_output() -> None:
+    """Write out what was printed. What could not be written must not be tried again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def printable(text: str) -> str:
+    """Text for one line of a terminal: escapes for line ends, control and format characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_lines(lines: Iterable[str], *, at_once: bool) -> None:
+    """Write lines to standard output in UTF-8.
+
+    Args:
+        lines: without newlines.
+        at_once: give out each line when it is there, not when a buffer is full.
+    """
+    for line in lines:
+        sys.stdout.buffer.write(line.encode() + b"\n")
+        if at_once:
+            sys.stdout.buffer.flush()
+    sys.stdout.buffer.flush()
+
+
+def typed_command() -> list[str]:
+    """What the user typed, for the record of a result."""
+    return ["fairseq-cgc", *sys.argv[1:]]
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """``"; did you mean NAME?"`` if one of ``names`` resembles ``word``, else nothing."""
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that keeps the lines of its description and suggests a name for a misspelt option.
+
+    Args:
+        options: of ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the base class, but a parser of a subcommand reports unknown arguments itself."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with status 2."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown:
+            message += did_you_mean(unknown[1], re.findall(r"--[\w-]+", self.format_usage()))
+        super().error(printable(message))

@@ -51,11 +51,11 @@ def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows to measure: each layer and the whole model, for one batch or several."""
     batches = {"cpu": (8, 32), "cuda": (64,)}[settings.device]
     for precision in ("float32",) if settings.device == "cpu" else ("float32", "bfloat16"):
+        for batch in () if settings.quick else batches[:1]:
+            yield {"layer": MODEL, "batch": batch, "precision": precision}
         for batch in (4,) if settings.quick else batches:
             for layer in LAYERS:
                 yield {"layer": layer, "batch": batch, "precision": precision}
-        for batch in () if settings.quick else batches:
-            yield {"layer": MODEL, "batch": batch, "precision": precision}
 
 
 def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:

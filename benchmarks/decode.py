@@ -21,7 +21,7 @@ import torch
 from fairseq import utils
 from searches import BEAM, TRAINED, contenders, has_ctranslate2
 from settings import Settings
-from systems import PROTOCOLS, batches
+from systems import MODELS, batches, spread
 from timing import peak_memory, summary
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ BATCHES = {
         (1000, TOKENS): 4,
         (4000, TOKENS): 4,
     },
-    "cuda": {(1, SENTENCES): 2, (64, SENTENCES): 2, (4000, TOKENS): 3},
+    "cuda": {(64, SENTENCES): 2, (4000, TOKENS): 2},
 }
 QUICK = {"cpu": {(1, SENTENCES): 2, (300, TOKENS): 2}, "cuda": {(64, SENTENCES): 1}}
 #: The batches with which a trained model is scored.
@@ -51,9 +51,7 @@ def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows to measure."""
     peer = version("ctranslate2") if has_ctranslate2() and settings.device == "cpu" else None
     trained = [] if settings.checkpoint is None else [TRAINED]
-    untrained = list(PROTOCOLS) if settings.device == "cpu" else ["iwslt14"]
-    if settings.quick:
-        untrained = ["tiny"]
+    untrained = ["tiny"] if settings.quick else MODELS[settings.device]
     for model in [*untrained, *trained]:
         for size, unit in (QUICK if settings.quick else BATCHES)[settings.device]:
             yield {"model": model, "size": size, "unit": unit, "ctranslate2": peer}
@@ -68,8 +66,7 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
         samples = _test_set(task, *batch)
     else:
         samples = batches(shape["size"], "cpu", shape["model"], unit=shape["unit"])
-    step = len(samples) / count  # evenly over the lengths, by which they are sorted
-    samples = [samples[int((i + 0.5) * step)] for i in range(count)] if step > 1 else samples
+    samples = spread(samples, count)
     samples = [utils.move_to_cuda(s) if settings.device != "cpu" else s for s in samples]
 
     def search(name: str, sample: dict[str, Any]) -> list[list[int]]:

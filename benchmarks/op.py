@@ -31,7 +31,7 @@ LENGTHS = [8, 16, 28, 64, 128, 256, 512, 1024, 2048]
 MANY_TOKENS_UP_TO = 1024
 KERNELS = [3, 7, 15, 31]
 #: On a GPU, where every size is compiled for.
-GPU_KERNELS = {"float32": [7, 31], "bfloat16": KERNELS, "float16": [31]}
+GPU_KERNELS = {"bfloat16": KERNELS, "float32": [7, 31], "float16": [31]}
 BATCHES = [8, 32, 128, 512]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BASE, OURS, CUDA_KERNEL, COPY = "fairseq LightConv", "gated", "fairseq CUDA", "copy"
@@ -47,6 +47,11 @@ def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
     kernels = GPU_KERNELS
     if settings.device == "cpu":
         kernels = dict.fromkeys(("float32", "bfloat16"), KERNELS)
+    else:
+        for kernel_size in GPU_KERNELS["float32"]:
+            for time in LENGTHS:
+                if time <= MANY_TOKENS_UP_TO:
+                    yield _shape(time, MANY_TOKENS // time, kernel_size, "bfloat16")
     for precision, sizes in kernels.items():
         for kernel_size in sizes:
             for time in LENGTHS:
@@ -54,11 +59,6 @@ def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
     for batch in BATCHES:
         if batch != TOKENS // 28:
             yield _shape(28, batch, 31, "float32")
-    if settings.device != "cpu":
-        for kernel_size in GPU_KERNELS["float32"]:
-            for time in LENGTHS:
-                if time <= MANY_TOKENS_UP_TO:
-                    yield _shape(time, MANY_TOKENS // time, kernel_size, "bfloat16")
 
 
 def _shape(time: int, batch: int, kernel_size: int, precision: str) -> dict[str, Any]:

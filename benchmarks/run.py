@@ -2,7 +2,7 @@
 """Measure this package beside fairseq: convolutions, training steps and beam search.
 
     python benchmarks/run.py --quick                 a few minutes on two cores
-    python benchmarks/run.py --out benchmarks/results/DATE-cpu
+    python benchmarks/run.py --out benchmarks/results/DATE-cpu      about twenty
 
 One process, the contenders in turn. Every finished row is kept in DIR/SECTION.json: run the same
 command again after an interruption, and it goes on from there.
@@ -14,6 +14,7 @@ import argparse
 import importlib
 import json
 import shlex
+import signal
 import sys
 import time
 from datetime import date
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        help="for the rounds of one figure of op and conv (1.5; quick: 0.5; on a GPU 0.2)",
+        help="for the rounds of one figure of op and conv (1; quick: 0.5; on a GPU 0.2)",
     )
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
     parser.add_argument(
@@ -91,11 +92,13 @@ def main() -> None:
     )
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
+    # Where the shell that started this ignores Ctrl-C, as in the background, Python would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     lines = ["# Speed", ""]
     whole = True
     for section in chosen:
-        rows, whole = measure(section, settings, args.out) if whole else ([], False)
+        rows, whole = measure(section, settings, args.out, only_kept=not whole)
         if not rows:
             continue
         lines += [f"## {SECTIONS[section]}", "", *_module(section).table(rows), ""]
@@ -124,9 +127,15 @@ def main() -> None:
 
 
 def measure(
-    section: str, settings: Settings, out: Path | None
+    section: str, settings: Settings, out: Path | None, *, only_kept: bool = False
 ) -> tuple[list[dict[str, Any]], bool]:
     """The rows of a section: those that ``out`` has from an earlier run, and the others now.
+
+    Args:
+        section: a key of :data:`SECTIONS`.
+        settings: of all benchmarks.
+        out: the folder with the rows, if they are kept.
+        only_kept: measure nothing.
 
     Returns:
         The rows, and whether these are all: what was measured before Ctrl-C makes a table too.
@@ -146,6 +155,8 @@ def measure(
     ]
     done = [row for row in rows if any(shape.items() <= row.items() for shape in shapes)]
     missing = [shape for shape in shapes if not any(shape.items() <= row.items() for row in done)]
+    if only_kept:
+        return done, False
     for shape in tqdm(missing, unit="row", desc=section):
         try:
             done.append({**shape, **module.measure(shape, settings)})
@@ -162,7 +173,7 @@ def measure(
 def _seconds(device: str, *, quick: bool) -> float:
     if device == "cuda":
         return 0.2
-    return 0.5 if quick else 1.5
+    return 0.5 if quick else 1.0
 
 
 def _module(section: str) -> Any:

@@ -19,6 +19,8 @@ from fairseq_cgc.mt.reproduce.systems import system_options
 
 #: Model -> its protocol.
 PROTOCOLS = {"iwslt14": "iwslt14_de_en", "tiny": "multi30k"}
+#: Device -> models.
+MODELS = {"cpu": ("iwslt14", "tiny"), "cuda": ("iwslt14",)}
 #: Model -> types of the dictionaries, the special ones included (fairseq adds four). The tiny
 #: model shares all embeddings.
 TYPES = {"iwslt14": {"de": 8848, "en": 6632}, "tiny": {"de": 10_000, "en": 10_000}}
@@ -71,6 +73,12 @@ def batches(
     rows = data_utils.batch_by_size(order, lambda i: max(pairs[i]), **{f"max_{unit}": size})
     generator = torch.Generator().manual_seed(1)
     return [_batch([pairs[i] for i in row], TYPES[model], generator, device) for row in rows]
+
+
+def spread(samples: list[Any], count: int) -> list[Any]:
+    """``count`` of them, or all if there are fewer, evenly over their lengths."""
+    step = max(1.0, len(samples) / count)
+    return [samples[int((i + 0.5) * step)] for i in range(min(count, len(samples)))]
 
 
 def _batch(

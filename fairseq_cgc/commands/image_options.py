@@ -11,16 +11,13 @@ from torch import nn
 
 import fairseq_cgc
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.options import add_options, given_values, option_of, options_of
 from fairseq_cgc.vision.training.checkpoints import BEST, Progress
 from fairseq_cgc.vision.training.distributed import DEVICES
 from fairseq_cgc.vision.training.evaluation import Scores
 from fairseq_cgc.vision.training.trained_model import versions
 from fairseq_cgc.vision.training.trainer import RunOptions
-from fairseq_cgc.vision.training.training_settings import (
-    PRECISIONS,
-    TrainingSettings,
-    option_of,
-)
+from fairseq_cgc.vision.training.training_settings import PRECISIONS, TrainingSettings
 
 
 def add_settings(parser: argparse.ArgumentParser, kind: type[TrainingSettings]) -> Any:
@@ -30,43 +27,20 @@ def add_settings(parser: argparse.ArgumentParser, kind: type[TrainingSettings]) 
         help="settings to begin with (those of the data, if they are known)",
     )  # fmt: skip
     group = parser.add_argument_group("settings, with the presets' values")
-    for name, type_, help_, choices in kind.option_fields():
-        keywords: dict[str, Any] = {"help": help_.replace("%", "%%"), "default": None}
-        if type_ is bool:
-            keywords["action"] = argparse.BooleanOptionalAction
-        elif type_ in (str, int, float):
-            keywords |= {"type": type_, "metavar": name.rpartition("_")[2].upper()}
-            keywords |= {"choices": choices, "metavar": None} if choices else {}
-        else:
-            keywords |= {"type": int, "nargs": "*", "metavar": "EPOCH"}
-        group.add_argument(option_of(name), **keywords)
+    add_options(group, kind.option_fields(), negatable=True)
     return group
 
 
 def changed_settings(arguments: argparse.Namespace, kind: type[TrainingSettings]) -> dict[str, Any]:
     """The settings that were given on the command line."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, _, _, _ in kind.option_fields()
-        if (value := getattr(arguments, name)) is not None
-    }
+    return given_values(arguments, kind)
 
 
 def add_run_options(parser: argparse.ArgumentParser, noun: str) -> None:
     """Add the options of :class:`RunOptions`, the device and what to do with a broken ``noun``."""
     run = parser.add_argument_group("without influence on the settings")
     _add_device_and_workers(run)
-    run.add_argument(
-        "--save-updates", type=int, default=0, metavar="N",
-        help="write last.pt every N updates within an epoch too; 0: only after it (%(default)s)",
-    )  # fmt: skip
-    run.add_argument(
-        "--keep-epochs", type=int, default=0, metavar="N",
-        help="keep a checkpoint of every N-th epoch; 0: of none (%(default)s)",
-    )  # fmt: skip
-    run.add_argument(
-        "--tensorboard", action="store_true", help="write curves to OUT/tensorboard (off)"
-    )
+    add_options(run, (o for o in options_of(RunOptions) if o.name != "workers"))
     run.add_argument(
         "--skip-broken", action="store_true",
         help=f"take the next {noun} instead of one that cannot be read; they are counted (off: an "
@@ -80,12 +54,7 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
     Raises:
         UserError: for a number that is out of range.
     """
-    return RunOptions(
-        workers=arguments.workers,
-        save_updates=arguments.save_updates,
-        keep_epochs=arguments.keep_epochs,
-        tensorboard=arguments.tensorboard,
-    )
+    return RunOptions(**given_values(arguments, RunOptions))
 
 
 def trained(out: Path, progress: Progress) -> str:

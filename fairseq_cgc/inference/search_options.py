@@ -3,71 +3,90 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
 from fairseq_cgc.inference.precision import PRECISIONS, check_precision
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    Range,
+    add_options,
+    check_values,
+    demand,
+    given_values,
+    options_of,
+    setting,
+)
 
 #: A length of 2,000 subwords to this power is still a number of float32.
 LARGEST_LENPEN = 10
+
+_OF_GENERATION = ("nbest", "unnormalized", "unkpen", "temperature", "min_len", "max_len_a",
+                  "max_len_b", "match_source_len", "no_repeat_ngram_size")  # fmt: skip
+_MESSAGE = "{option} must be {allowed}, but is {value}"
 
 
 @dataclass(frozen=True)
 class SearchOptions:
     """How translations are searched for."""
 
-    beam: int = 6
-    nbest: int = 1
-    """Translations of each sentence, the best first."""
-    lenpen: float = 1.0
-    """Exponent of the length by which scores are divided: > 1 favours long translations."""
-    unnormalized: bool = False
-    """Do not divide scores by the length."""
-    unkpen: float = 0.0
-    """Subtracted from the log-probability of the unknown word."""
-    temperature: float = 1.0
-    """By which scores are divided before the softmax."""
-    min_len: int = 1
-    """Fewest tokens of a translation; the end of the sentence does not count."""
-    max_len_a: float | None = None
-    """A translation has at most ``max_len_a`` times the source's tokens plus ``max_len_b`` tokens;
-    None: ``max_len_b``, or twice the source's tokens where that is more."""
-    max_len_b: int = 200
-    match_source_len: bool = False
-    """Translations have exactly as many tokens as the source with its end."""
-    no_repeat_ngram_size: int = 0
-    """No n-gram of this size occurs twice in a translation; 0 allows all."""
-    max_tokens: int = 4000
-    """Source tokens of a batch at most, padding included."""
-    batch_size: int | None = None
-    """Sentences of a batch at most."""
-    cpu: bool = False
-    """Do not use a GPU even if there is one."""
-    precision: str = PRECISIONS[0]
-    """Of the weights: one of :data:`~fairseq_cgc.inference.precision.PRECISIONS`."""
+    beam: int = setting(6, "beam size", range_=AT_LEAST_1)
+    nbest: int = setting(
+        1,
+        "print so many translations of each line, each as LINE, SCORE and TEXT with tabs between "
+        "them (the best one, as TEXT alone)",
+    )
+    lenpen: float = setting(
+        1.0,
+        "exponent of the length by which scores are divided: > 1 favours long translations",
+        range_=Range(
+            f"from -{LARGEST_LENPEN} to {LARGEST_LENPEN}",
+            lambda value: -LARGEST_LENPEN <= value <= LARGEST_LENPEN,
+        ),
+    )
+    unnormalized: bool = setting(False, "do not divide scores by the length")
+    unkpen: float = setting(0.0, "subtracted from the log-probability of the unknown word")
+    temperature: float = setting(
+        1.0,
+        "by which scores are divided before the softmax",
+        range_=Range("greater than 0", lambda value: value > 0),
+    )
+    min_len: int = setting(1, "fewest tokens of a translation, without its end", range_=AT_LEAST_0)
+    max_len_a: float | None = setting(
+        None,
+        "at most A times the source's tokens plus --max-len-b tokens a translation (without it: "
+        "--max-len-b, or twice the source's tokens where that is more)",
+        range_=AT_LEAST_0,
+    )
+    max_len_b: int = setting(200, "see --max-len-a")
+    match_source_len: bool = setting(
+        False, "translations have exactly as many tokens as the source with its end"
+    )
+    no_repeat_ngram_size: int = setting(
+        0, "no n-gram of this size occurs twice in a translation; 0: any may", range_=AT_LEAST_0
+    )
+    max_tokens: int = setting(
+        4000, "source tokens in a batch at most, padding included", range_=AT_LEAST_1
+    )
+    batch_size: int | None = setting(
+        None, "sentences in a batch at most (no limit)", range_=AT_LEAST_1
+    )
+    cpu: bool = setting(False, "do not use a GPU even if there is one")
+    precision: str = setting(
+        PRECISIONS[0],
+        "of the weights; lightconv_cgc models only: fewer bits are faster on a CPU and change some "
+        "translations; int8 is for CPUs only",
+        PRECISIONS,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("beam", "max_tokens", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} must be at least 1, but is {value}")
-        if not 1 <= self.nbest <= self.beam:
-            raise UserError(f"--nbest must be from 1 to --beam ({self.beam}), but is {self.nbest}")
-        if not self.temperature > 0:
-            raise UserError(f"--temperature must be greater than 0, but is {self.temperature}")
-        for name in ("min_len", "max_len_a", "no_repeat_ngram_size"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} must not be negative, but is {value}")
-        if not -LARGEST_LENPEN <= self.lenpen <= LARGEST_LENPEN:
-            raise UserError(
-                f"--lenpen must be from -{LARGEST_LENPEN} to {LARGEST_LENPEN}, but is {self.lenpen}"
-            )
         check_precision(self.precision, "--precision")
+        check_values(self, _MESSAGE)
+        fits = 1 <= self.nbest <= self.beam
+        demand(self, "nbest", fits, f"from 1 to --beam ({self.beam})", _MESSAGE)
         if self.precision == "int8" and self.device.type != "cpu":
             raise UserError("--precision int8 is for CPUs only; add --cpu")
 
@@ -85,68 +104,14 @@ class SearchOptions:
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser, *, of_generation: bool = False) -> None:
-        """Give ``parser`` one option for every field.
+        """Give ``parser`` options for the fields; the values of those not given are None.
 
         Args:
             parser: to add to.
             of_generation: add those too that change what is found, other than beam and lenpen.
         """
-        group = parser.add_argument_group("search")
-        group.add_argument("--beam", type=int, default=cls.beam, help="beam size (%(default)s)")
-        group.add_argument(
-            "--lenpen",
-            type=float,
-            help=f"length penalty: > 1 favours long, < 1 short translations ({cls.lenpen})",
-        )
-        if of_generation:
-            cls._add_generation_arguments(group)
-        group.add_argument(
-            "--max-tokens",
-            type=int,
-            default=cls.max_tokens,
-            help="source tokens in a batch at most (%(default)s)",
-        )
-        group.add_argument("--batch-size", type=int, help="sentences in a batch at most (no limit)")
-        group.add_argument("--cpu", action="store_true", help="do not use a GPU")
-        group.add_argument(
-            "--precision",
-            choices=PRECISIONS,
-            default=cls.precision,
-            help="of the weights; lightconv_cgc models only: fewer bits are faster on a CPU and "
-            "change some translations; int8 is for CPUs only (%(default)s)",
-        )
-
-    @classmethod
-    def _add_generation_arguments(cls, group: argparse._ArgumentGroup) -> None:
-        numbers = {
-            "unkpen": "subtracted from the log-probability of the unknown word",
-            "temperature": "by which scores are divided before the softmax",
-            "min_len": "fewest tokens of a translation",
-            "max_len_a": "a translation has at most A times the source's tokens plus B tokens "
-            "(default: B, or twice the source's tokens where that is more)",
-            "max_len_b": "B of --max-len-a",
-            "no_repeat_ngram_size": "no n-gram of this size occurs twice in a translation; 0: any",
-        }
-        for name, help_ in numbers.items():
-            default = getattr(cls, name)
-            group.add_argument(
-                f"--{name.replace('_', '-')}",
-                type=int if isinstance(default, int) else float,
-                default=default,
-                help=help_ if default is None else f"{help_} (%(default)s)",
-            )
-        group.add_argument(
-            "--unnormalized", action="store_true", help="do not divide scores by the length"
-        )
-        group.add_argument(
-            "--match-source-len", action="store_true", help="as many tokens as the source has"
-        )
-        group.add_argument(
-            "--nbest",
-            type=int,
-            help="print so many translations of each line, each as LINE, SCORE and TEXT with tabs "
-            "between them (the best one, as TEXT alone)",
-        )
+        options = [o for o in options_of(cls) if of_generation or o.name not in _OF_GENERATION]
+        add_options(parser.add_argument_group("search"), options)
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> SearchOptions:
@@ -155,5 +120,4 @@ class SearchOptions:
         Raises:
             UserError: if a number is out of range.
         """
-        given = {field.name: getattr(arguments, field.name, None) for field in fields(cls)}
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        return cls(**given_values(arguments, cls))

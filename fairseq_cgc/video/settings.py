@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from fairseq_cgc.support.options import AT_LEAST_0, AT_LEAST_1, BELOW_1, setting
 from fairseq_cgc.video import create_model
 from fairseq_cgc.video.data.sampling import SAMPLINGS, create_sampling
 from fairseq_cgc.video.registry import shift_distance_of
-from fairseq_cgc.vision.training.training_settings import TrainingSettings, setting
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
 
 GROUPS = ("uniform", "tsm")
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
@@ -30,21 +31,19 @@ class VideoSettings(TrainingSettings):
 
     model: str = setting("tsm_cgc", "model, see fairseq-cgc table video")
     backbone: str = setting("resnet50", "resnet50, resnet101 or resnet{6n+2}_cifar")
-    num_frames: int = setting(8, "frames in a clip")
+    num_frames: int = setting(8, "frames in a clip", range_=AT_LEAST_1)
     sampling: str = setting("segments", "which frames of a video make a clip", SAMPLINGS)
     template: str = setting("img_{:05d}.jpg", "name of a frame's file, counted from 1")
-    dropout: float = setting(0.5, "of features, before the classifier")
-    clip_norm: float = setting(0.0, "largest norm of the gradient; 0: any")
-    shift_every: int = setting(0, "tsm shifts before every N-th block; 0: as TSM's release")
+    dropout: float = setting(0.5, "of features, before the classifier", range_=BELOW_1)
+    clip_norm: float = setting(0.0, "largest norm of the gradient; 0: any", range_=AT_LEAST_0)
+    shift_every: int = setting(
+        0, "tsm shifts before every N-th block; 0: as TSM's release", range_=AT_LEAST_0
+    )
     groups: str = setting("uniform", "tsm: other rates and decay for classifier, biases", GROUPS)
 
     def __post_init__(self) -> None:
         """Raises :class:`UserError` for a value that is not allowed, naming the option."""
         super().__post_init__()
-        self._demand("num_frames", self.num_frames >= 1, "at least 1")
-        self._demand("shift_every", self.shift_every >= 0, "at least 0")
-        self._demand("clip_norm", self.clip_norm >= 0, "at least 0")
-        self._demand("dropout", 0 <= self.dropout < 1, "from 0 to below 1")
         self._demand(
             "template", _numbers_frames(self.template), "a name with the number, as img_{:05d}.jpg"
         )

@@ -33,6 +33,18 @@ def test_every_option_is_passed_on() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("option", ["min-len", "max-len-a", "no-repeat-ngram-size"])
+def test_numbers_must_not_be_negative(option: str) -> None:
+    with pytest.raises(UserError, match=f"--{option} must be at least 0, but is -1"):
+        parse(f"--{option}", "-1", of_generation=True)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan"])
+def test_the_temperature_must_be_positive(value: str) -> None:
+    with pytest.raises(UserError, match="--temperature must be greater than 0, but is"):
+        parse("--temperature", value, of_generation=True)
+
+
 @pytest.mark.parametrize("option", ["beam", "max-tokens", "batch-size"])
 def test_numbers_must_be_positive(option: str) -> None:
     with pytest.raises(UserError, match=f"--{option} must be at least 1, but is 0"):

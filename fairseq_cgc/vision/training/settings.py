@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairseq_cgc.support.options import setting
 from fairseq_cgc.vision.registry import create_model
 from fairseq_cgc.vision.resnet import ResNet
-from fairseq_cgc.vision.training.training_settings import TrainingSettings, setting
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.options import AT_LEAST_0, check_values, option_of, setting
 from fairseq_cgc.vision.data.dataset import Samples
 from fairseq_cgc.vision.data.loader import batch_sizes, load_batches, training_batches
 from fairseq_cgc.vision.data.seeds import derive_seed
@@ -27,7 +28,7 @@ from fairseq_cgc.vision.training.distributed import Processes, progress_bar
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 from fairseq_cgc.vision.training.learner import Learner
 from fairseq_cgc.vision.training.record import keep_record
-from fairseq_cgc.vision.training.training_settings import TrainingSettings, option_of
+from fairseq_cgc.vision.training.training_settings import TrainingSettings
 from fairseq_cgc.vision.training_log import Log
 
 logger = logging.getLogger(__name__)
@@ -37,24 +38,19 @@ _REFRESH = 0.5  # seconds between two looks at the loss; each waits for the GPU
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What has no influence on the weights.
+    """What has no influence on the weights."""
 
-    Attributes:
-        workers: processes that read image files, in each process of the training.
-        save_updates: updates between two checkpoints within an epoch; 0: none.
-        keep_epochs: keep the checkpoint of every so many epochs; 0: of none.
-        tensorboard: write curves for TensorBoard.
-    """
-
-    workers: int = 4
-    save_updates: int = 0
-    keep_epochs: int = 0
-    tensorboard: bool = False
+    workers: int = setting(4, "processes that read image files, for each GPU", range_=AT_LEAST_0)
+    save_updates: int = setting(
+        0, "write last.pt every N updates within an epoch too; 0: only after it", range_=AT_LEAST_0
+    )
+    keep_epochs: int = setting(
+        0, "keep a checkpoint of every N-th epoch; 0: of none", range_=AT_LEAST_0
+    )
+    tensorboard: bool = setting(False, "write curves to OUT/tensorboard")
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 0:
-                raise UserError(f"{option_of(name)} is {value}, but must be at least 0")
+        check_values(self)
 
 
 class Trainer:

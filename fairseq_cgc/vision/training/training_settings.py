@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_type_hints
@@ -14,14 +14,21 @@ import yaml
 from torch import nn
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.options import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    Option,
+    check_values,
+    demand,
+    option_of,
+    options_of,
+    setting,
+)
 
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-def setting(default: Any, help_: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field with an option on the command line."""
-    return field(default=default, metadata={"help": help_, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,45 +48,41 @@ class TrainingSettings(ABC):
     earlier: ClassVar[Mapping[str, Any]] = {}
 
     model: str
-    epochs: int = setting(100, "times that every training sample is seen")
-    batch_size: int = setting(256, "samples in an update, over all processes")
-    lr: float = setting(0.1, "learning rate")
-    momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(1e-4, "of all parameters")
+    epochs: int = setting(100, "times that every training sample is seen", range_=AT_LEAST_1)
+    batch_size: int = setting(256, "samples in an update, over all processes", range_=AT_LEAST_1)
+    lr: float = setting(0.1, "learning rate", range_=ABOVE_0)
+    momentum: float = setting(0.9, "of SGD", range_=AT_LEAST_0)
+    weight_decay: float = setting(1e-4, "of all parameters", range_=AT_LEAST_0)
     schedule: str = setting("step", "of the learning rate", SCHEDULES)
     milestones: tuple[int, ...] = setting((), "epochs after which step lowers the rate")
-    decay: float = setting(0.1, "factor by which step lowers it")
-    warmup_epochs: int = setting(0, "epochs of linear warm-up")
-    mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0: none")
-    label_smoothing: float = setting(0.0, "share of the target that all classes divide")
-    image_size: int = setting(224, "side of the crops of image files")
+    decay: float = setting(0.1, "factor by which step lowers it", range_=ABOVE_0)
+    warmup_epochs: int = setting(0, "epochs of linear warm-up", range_=AT_LEAST_0)
+    mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0: none", range_=AT_LEAST_0)
+    label_smoothing: float = setting(
+        0.0, "share of the target that all classes divide", range_=BELOW_1
+    )
+    image_size: int = setting(224, "side of the crops of image files", range_=AT_LEAST_1)
     resize: int = setting(256, "shorter side before the central crop of image files")
-    padding: int = setting(4, "black pixels around images in memory before a random crop")
+    padding: int = setting(
+        4, "black pixels around images in memory before a random crop", range_=AT_LEAST_0
+    )
     flip: bool = setting(True, "mirror half of the training samples")
     precision: str = setting("float32", "of convolutions and products", PRECISIONS)
-    accumulate: int = setting(1, "parts of a process's batch, one after the other: less memory")
+    accumulate: int = setting(
+        1, "parts of a process's batch, one after the other: less memory", range_=AT_LEAST_1
+    )
     sync_batch_norm: bool = setting(False, "batch statistics over all GPUs, gates included")
     channels_last: bool = setting(False, "memory layout with adjacent channels")
-    seed: int = setting(1, "of initial values, order and augmentation")
+    seed: int = setting(1, "of initial values, order and augmentation", range_=AT_LEAST_0)
 
     def __post_init__(self) -> None:
         """Raises :class:`UserError` for a value that is not allowed, naming the option."""
-        for name in ("epochs", "batch_size", "image_size", "accumulate"):
-            self._demand(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("momentum", "weight_decay", "mixup", "warmup_epochs", "padding", "seed"):
-            self._demand(name, getattr(self, name) >= 0, "at least 0")
         for option in fields(self):
             value = getattr(self, option.name)
             if isinstance(value, float):
                 self._demand(option.name, math.isfinite(value), "a finite number")
-        for name in ("lr", "decay"):
-            self._demand(name, getattr(self, name) > 0, "more than 0")
-        self._demand("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1")
+        check_values(self)
         self._demand("resize", self.resize >= self.image_size, "at least --image-size")
-        for option in fields(self):
-            if choices := option.metadata.get("choices"):
-                chosen = getattr(self, option.name) in choices
-                self._demand(option.name, chosen, " or ".join(choices))
         rising = list(self.milestones) == sorted({m for m in self.milestones if m > 0})
         self._demand("milestones", rising, "rising and more than 0")
         steps = self.schedule == "step" or not self.milestones
@@ -124,11 +127,7 @@ class TrainingSettings(ABC):
             "do not lower the learning rate: give others, or --schedule cosine"
         ]
 
-    def _demand(self, name: str, fulfilled: bool, allowed: str) -> None:
-        if not fulfilled:
-            value = getattr(self, name)
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise UserError(f"{option_of(name)} is {shown}, but must be {allowed}")
+    _demand = demand
 
     def as_dict(self) -> dict[str, Any]:
         """Values that JSON and a checkpoint can hold."""
@@ -186,15 +185,9 @@ class TrainingSettings(ABC):
         return replace(presets[name], **changes)
 
     @classmethod
-    def option_fields(cls) -> list[tuple[str, Any, str, tuple[str, ...]]]:
-        """Name, type, help text with the presets' values, and choices of fields with an option."""
-        types = cls._types()
-        return [
-            (f.name, types[f.name], f"{f.metadata['help']} ({cls._values(f.name)})",
-             f.metadata["choices"])
-            for f in fields(cls)
-            if "help" in f.metadata
-        ]  # fmt: skip
+    def option_fields(cls) -> list[Option]:
+        """The options, with the presets' values in their help texts."""
+        return options_of(cls, cls._values)
 
     @classmethod
     def _types(cls) -> dict[str, Any]:
@@ -212,11 +205,6 @@ class TrainingSettings(ABC):
         if len(values) == 1:
             return next(iter(values))
         return "; ".join(f"{', '.join(names)}: {value}" for value, names in values.items())
-
-
-def option_of(name: str) -> str:
-    """The command line's option for a field."""
-    return f"--{name.replace('_', '-')}"
 
 
 @cache

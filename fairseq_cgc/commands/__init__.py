@@ -13,7 +13,7 @@ from types import ModuleType
 #: What a command is for -> the commands; ``demo-corpus`` is in ``demo_corpus.py``.
 COMMANDS = {
     "set-up": ("info", "demo"),
-    "text": ("prepare-iwslt14", "prepare-multi30k", "demo-corpus", "tokenize"),
+    "text": ("prepare", "prepare-iwslt14", "prepare-multi30k", "demo-corpus", "tokenize"),
     "models": ("average", "evaluate", "translate", "export"),
     "results": ("compare", "reproduce", "analyse", "table"),
     "images": ("train-image", "evaluate-image"),

@@ -19,6 +19,7 @@ def binarize(
     *,
     joined_dictionary: bool,
     log: Path,
+    dictionaries: Path | None = None,
     workers: int = 1,
     only_dictionaries: bool = False,
 ) -> None:
@@ -32,6 +33,7 @@ def binarize(
         source_lang: source language, the text files' suffix.
         target_lang: target language.
         joined_dictionary: one dictionary for both languages.
+        dictionaries: a folder whose ``dict.LANG.txt`` are used instead of building new ones.
         workers: processes; they do not change the result.
         log: file for fairseq's output.
         only_dictionaries: write the dictionaries and no data.
@@ -48,7 +50,10 @@ def binarize(
         prefixes = [str(text_dir / split) for split in splits if split.startswith(kind)]
         if prefixes:
             arguments += [f"--{kind}pref", ",".join(prefixes)]
-    if joined_dictionary:
+    if dictionaries is not None:
+        arguments += ["--srcdict", dictionaries / f"dict.{source_lang}.txt"]
+        arguments += ["--tgtdict", dictionaries / f"dict.{target_lang}.txt"]
+    elif joined_dictionary:
         arguments.append("--joined-dictionary")
     if only_dictionaries:
         arguments.append("--dict-only")

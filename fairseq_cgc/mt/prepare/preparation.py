@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 #: Split -> language -> file with the raw text.
 RawText = Mapping[str, Mapping[str, Path]]
 
+#: Options that no command has: a recipe sets them, and ``like`` takes them over.
+OF_A_RECIPE = ("lowercase_last", "straight_apostrophes", "strict_tokenizer")
+
 _SPLIT = re.compile(r"train|valid|valid[1-9]\d*|test|test[1-9]\d*")
 
 
@@ -51,9 +54,12 @@ class PrepareOptions:
     bpe_size: int = 10000
     joined_dictionary: bool = True
     max_tokens: int = 250
+    max_ratio: float | None = None
     lowercase_last: bool = False
     straight_apostrophes: bool = False
     strict_tokenizer: bool = False
+    like: Path | None = None
+    """A prepared data folder whose subword model and dictionaries are used: nothing is learnt."""
     workers: int = 1
 
     def pipeline(self, raw: dict[str, dict[str, str]] | None = None) -> TextPipeline:
@@ -85,6 +91,8 @@ class PrepareOptions:
             if value < 1:
                 name = option.replace("_", "-")
                 raise UserError(f"--{name} is {value}, but must be positive")
+        if self.max_ratio is not None and not self.max_ratio >= 1:
+            raise UserError(f"--max-ratio is {self.max_ratio}, but must be at least 1")
         if self.subwords not in MODEL_FILES:
             raise UserError(f"subwords is {self.subwords}, but must be {' or '.join(MODEL_FILES)}")
         self.pipeline()  # checks the rest
@@ -98,7 +106,7 @@ class Prepared:
     pairs: dict[str, int]
     """Split -> pairs in the data folder."""
     dropped: int
-    """Training pairs left out by cleaning."""
+    """Training pairs that cleaning left out."""
     dictionary_sizes: dict[str, int]
     """Language -> entries, with fairseq's 4 special symbols."""
 
@@ -121,7 +129,8 @@ def prepare(raw: RawText, out: Path, options: PrepareOptions) -> Prepared:
 
     Args:
         raw: splits ``train``, ``valid`` and any number of ``valid1``, ..., ``test``, ``test1``,
-            ..., each with a file for both languages.
+            ..., each with a file for both languages. With ``options.like``, ``train`` and
+            ``valid`` may be missing.
         out: folder to work in; made if needed.
         options: see :class:`PrepareOptions`.
 
@@ -131,7 +140,7 @@ def prepare(raw: RawText, out: Path, options: PrepareOptions) -> Prepared:
     """
     options.check()
     langs = (options.source_lang, options.target_lang)
-    splits = _ordered_splits(raw, langs)
+    splits = _ordered_splits(raw, langs, least=0 if options.like else 1)
     settings = {
         "source_lang": options.source_lang,
         "target_lang": options.target_lang,
@@ -139,6 +148,8 @@ def prepare(raw: RawText, out: Path, options: PrepareOptions) -> Prepared:
         "normalize": options.normalize,
         "lowercase": options.lowercase,
         "max_tokens": options.max_tokens,
+        **({} if options.max_ratio is None else {"max_ratio": options.max_ratio}),
+        **{name: True for name in OF_A_RECIPE if getattr(options, name)},
         **{f"{s}.{lang} (SHA-256)": sha256_of(raw[s][lang]) for s in splits for lang in langs},
     }
     make = functools.partial(_make_text, raw, splits, langs, options)
@@ -155,8 +166,15 @@ def prepare_from(text: TextStep, out: Path, options: PrepareOptions) -> Prepared
     options.check()
     check_path(out)
     langs = (options.source_lang, options.target_lang)
-    bpe = {**text.settings, "subwords": options.subwords, "bpe_size": options.bpe_size}
+    bpe = {**text.settings, "subwords": options.subwords}
+    if options.like is None:
+        bpe["bpe_size"] = options.bpe_size
+    else:
+        bpe["subword model (SHA-256)"] = sha256_of(_subword_model(options.like))
     data = {**bpe, "joined_dictionary": options.joined_dictionary}
+    if options.like is not None:
+        names = [f"dict.{lang}.txt" for lang in langs]
+        data |= {f"{name} (SHA-256)": sha256_of(options.like / name) for name in names}
     settings = {"text": text.settings, "bpe": bpe, "bin": data}
     folders = {step: out / step for step in settings}
     makers: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -179,7 +197,12 @@ def prepare_from(text: TextStep, out: Path, options: PrepareOptions) -> Prepared
     )
 
 
-def _ordered_splits(raw: RawText, langs: tuple[str, str]) -> list[str]:
+def _subword_model(data_dir: Path) -> Path:
+    pipeline = TextPipeline.load(data_dir)
+    return pipeline.file(pipeline.subword_model)
+
+
+def _ordered_splits(raw: RawText, langs: tuple[str, str], least: int) -> list[str]:
     """The splits in fairseq's order, checked to be complete and numbered without gaps."""
     for split in raw:
         if not _SPLIT.fullmatch(split):
@@ -188,9 +211,9 @@ def _ordered_splits(raw: RawText, langs: tuple[str, str]) -> list[str]:
             if lang not in raw[split]:
                 raise UserError(f"split {split} has no text in {lang}")
     splits = []
-    for kind, least in (("train", 1), ("valid", 1), ("test", 0)):
+    for kind, needed in (("train", least), ("valid", least), ("test", 0)):
         found = {split for split in raw if split.startswith(kind)}
-        expected = [f"{kind}{number or ''}" for number in range(max(len(found), least))]
+        expected = [f"{kind}{number or ''}" for number in range(max(len(found), needed))]
         if found != set(expected):
             raise UserError(f"splits are {sorted(raw)}, but must include {', '.join(expected)}")
         splits += expected
@@ -213,21 +236,25 @@ def _make_text(
             write_lines(folder / f"{split}.{lang}", bar)
             if split != "train":
                 write_lines(folder / "raw" / f"{split}.{lang}", read_lines(raw[split][lang]))
-    kept = _clean(folder / f"train.{source}", folder / f"train.{target}", options.max_tokens)
+    if "train" not in splits:
+        return {"pairs": pairs, "dropped": 0}
+    max_tokens, max_ratio = options.max_tokens, options.max_ratio
+    kept = _clean(folder / f"train.{source}", folder / f"train.{target}", max_tokens, max_ratio)
     dropped, pairs["train"] = pairs["train"] - kept, kept
+    ratio = "" if max_ratio is None else f", one {max_ratio:g} times as long as the other"
     if not kept:
         raise UserError(
-            f"{raw['train'][source]}: no training pair has 1 to {options.max_tokens} tokens "
-            "on both sides (--max-tokens)"
+            f"{raw['train'][source]}: no training pair has 1 to {max_tokens} tokens on both sides "
+            f"(--max-tokens{'' if max_ratio is None else f'; --max-ratio {max_ratio:g}'})"
         )
     logger.info(
-        "train: %d pairs kept, %d dropped (a side empty, of more than %d tokens, or with a token "
-        "of more than %d characters)", kept, dropped, options.max_tokens, MAX_TOKEN_CHARACTERS,
+        "train: %d pairs kept, %d dropped (a side empty, of more than %d tokens%s, or with a token "
+        "of more than %d characters)", kept, dropped, max_tokens, ratio, MAX_TOKEN_CHARACTERS,
     )  # fmt: skip
     return {"pairs": pairs, "dropped": dropped}
 
 
-def _clean(source: Path, target: Path, max_tokens: int) -> int:
+def _clean(source: Path, target: Path, max_tokens: int, max_ratio: float | None) -> int:
     """Keep the usable pairs of two files, in place, and return their number."""
     kept = 0
     with (
@@ -237,7 +264,7 @@ def _clean(source: Path, target: Path, max_tokens: int) -> int:
         new_target.open("w", encoding="utf-8", newline="\n") as target_stream,
     ):
         for source_line, target_line in read_pairs(source, target):
-            if keep_pair(source_line, target_line, max_tokens):
+            if keep_pair(source_line, target_line, max_tokens, max_ratio):
                 source_stream.write(source_line + "\n")
                 target_stream.write(target_line + "\n")
                 kept += 1
@@ -248,9 +275,12 @@ def _make_bpe(
     text: Path, splits: Sequence[str], langs: tuple[str, str], options: PrepareOptions, folder: Path
 ) -> dict[str, Any]:
     model = folder / MODEL_FILES[options.subwords]
-    # Source and target sorted: both directions of a language pair share one model.
-    train = [text / f"train.{lang}" for lang in sorted(langs)]
-    learn(options.subwords, train, options.bpe_size, model)
+    if options.like is not None:
+        shutil.copyfile(_subword_model(options.like), model)
+    else:
+        # Source and target sorted: both directions of a language pair share one model.
+        train = [text / f"train.{lang}" for lang in sorted(langs)]
+        learn(options.subwords, train, options.bpe_size, model)
     for split in splits:
         for lang in langs:
             make = functools.partial(_splitter, model)
@@ -278,6 +308,7 @@ def _make_bin(
         splits,
         *langs,
         joined_dictionary=options.joined_dictionary,
+        dictionaries=options.like,
         workers=options.workers,
         log=folder.parent / "preprocess.log",
     )
@@ -287,4 +318,4 @@ def _make_bin(
     evaluation = [split for split in splits if split != "train"]
     names = {split: {lang: f"raw/{split}.{lang}" for lang in langs} for split in evaluation}
     options.pipeline(names).save(folder)
-    return {}
+    return {"pairs": read_counts(folders["text"])["pairs"]}

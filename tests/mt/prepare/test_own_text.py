@@ -1,12 +1,12 @@
 """``fairseq-cgc prepare``: anybody's parallel text."""
 
-import argparse
 import gzip
 import json
 import shlex
 
 import numpy as np
 import pytest
+from our_commands import call
 
 from fairseq_cgc.commands import prepare as command
 from fairseq_cgc.inference.text.pipeline import TextPipeline
@@ -46,10 +46,7 @@ def lines(path):
 
 
 def run(*words):
-    """The command, as ``fairseq-cgc prepare`` calls it."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    command.run(parser.parse_args([str(word) for word in words]))
+    call("prepare", *words)
 
 
 @pytest.fixture

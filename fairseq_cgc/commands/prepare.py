@@ -173,7 +173,9 @@ def next_commands(out: Path, prepared: Prepared, options: PrepareOptions) -> lis
             start = ["--finetune-from-model", str(model / "checkpoint_best.pt")]
             lines = ["", f"# fine-tune ({start[1]} stands for a model of {options.like})"]
             model = out / "checkpoints"
-        recipe = training_options(pairs, joined=options.joined_dictionary)
+        recipe = training_options(
+            pairs, joined=options.joined_dictionary, fine_tuning=options.like is not None
+        )
         words = ["--source-lang", langs[0], "--target-lang", langs[1]]
         words += [*recipe, *start, "--save-dir", str(model), "--log-format", "json"]
         words += ["--log-file", str(model / "train.log")]
@@ -191,8 +193,14 @@ def next_commands(out: Path, prepared: Prepared, options: PrepareOptions) -> lis
     return [*lines, "", "# translate", _as_shell(words)]
 
 
-def training_options(pairs: int, *, joined: bool) -> list[str]:
-    """A recipe to start from, by the number of training pairs, for ``fairseq-train``."""
+def training_options(pairs: int, *, joined: bool, fine_tuning: bool = False) -> list[str]:
+    """A recipe to start from, for ``fairseq-train``.
+
+    Args:
+        pairs: of the training text, which decide the size of the model.
+        joined: whether the languages share a dictionary, and so the embeddings.
+        fine_tuning: learn at a tenth of the rate, from a trained model.
+    """
     from fairseq_cgc.mt.fairseq_commands import merge_options
     from fairseq_cgc.mt.reproduce.protocol import load_protocol
 
@@ -203,6 +211,8 @@ def training_options(pairs: int, *, joined: bool) -> list[str]:
         merged.pop(option, None)
     merged = {"--arch": [protocol.architecture], **merged}
     merged |= {option: [value] for option, value in changes.items()}
+    if fine_tuning:
+        merged["--lr"] = [f"{float(merged['--lr'][0]) / 10:g}"]
     if joined:
         merged["--share-all-embeddings"] = []
     return [word for option, values in merged.items() for word in (option, *values)]

@@ -153,6 +153,7 @@ def test_fine_tuning_keeps_the_size_of_the_model(prepared, tmp_path, capsys, wit
         stamp.write_text(before)
     printed = capsys.readouterr().out.replace(" \\\n    ", " ")
     assert "--arch lightconv_cgc_iwslt_de_en" in printed
+    assert "--lr 5e-05 " in printed
     assert f"--finetune-from-model {out / 'checkpoints' / 'checkpoint_best.pt'}" in printed
     assert f"--save-dir {tmp_path / 'new' / 'checkpoints'}" in printed
     assert without_fairseq[0]["dictionaries"] == out / "bin"

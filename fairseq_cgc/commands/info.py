@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         except PackageNotFoundError:
             print(f"  {package} is not installed")
     if find_spec("fairseq") is None:
-        print("\nfairseq is not installed: nothing can be trained here (see the README)")
+        print("\nfairseq is not installed: nothing can be trained here (see docs/install.md)")
         return
     from fairseq_cgc import compat
     from fairseq_cgc.models.config import CONFIG_DIR, architectures

@@ -2,7 +2,7 @@
 
 The only room that works around versions. Each entry of :data:`FIXES` names what it mends and
 when it is needed; :func:`apply` makes those changes once per process. What cannot be mended
-from inside a plugin is listed, with the way around it, in the README.
+from inside a plugin is listed, with the way around it, in ``docs/repairs.md``.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from fairseq_cgc import compat
 from fairseq_cgc.compat import training
 from fairseq_cgc.compat.imports import silence_warnings
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.processor import has_fast_bfloat16
+from fairseq_cgc.support.environment import has_fast_bfloat16
 
 ROOT = Path(fairseq_cgc.__file__).parent.parent
 

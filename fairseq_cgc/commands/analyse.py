@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def command(name: str, run: Any, help_: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=help_, description=help_)
-        found.set_defaults(analyse=run, versions=_image_versions)
+        found.set_defaults(analyse=run)
         found.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
         return found
 
@@ -81,7 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     of_gates = command("gates", _gates, "what the gates of a translation model depend on")
-    of_gates.set_defaults(versions=_text_versions)
     of_gates.add_argument("checkpoint", type=Path, help="a trained model")
     of_gates.add_argument(
         "--data", nargs="+", type=Path, required=True, metavar="DATA_BIN",
@@ -99,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Call the analysis, and write its numbers beside the picture."""
-    from fairseq_cgc.support.environment import describe_machine
+    from fairseq_cgc.support.environment import IMAGES, TRANSLATION, describe_machine, versions
     from fairseq_cgc.support.figures import check_can_draw
     from fairseq_cgc.support.files import write_json
 
@@ -111,28 +110,15 @@ def run(arguments: argparse.Namespace) -> None:
     check_can_draw()
     result = arguments.analyse(arguments)
     if result is not None:
+        packages = TRANSLATION if arguments.analyse is _gates else IMAGES
         with_what = {
             "checkpoint": arguments.checkpoint.name,
-            "versions": {"fairseq_cgc": fairseq_cgc.__version__, **arguments.versions()},
+            "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions(packages)},
             "machine": describe_machine(cpu=getattr(arguments, "device", "auto") == "cpu"),
         }
         write_json(out.with_suffix(".json"), {**result, **with_what})
         print(out.with_suffix(".json"))
     print(out)
-
-
-def _image_versions() -> dict[str, str]:
-    """Of what decides the numbers of cam and kernels."""
-    from fairseq_cgc.vision.training.trained_model import versions
-
-    return versions()
-
-
-def _text_versions() -> dict[str, str]:
-    """Of what decides the numbers of gates."""
-    from fairseq_cgc.support.environment import versions
-
-    return versions()
 
 
 def _curves(arguments: argparse.Namespace) -> None:

@@ -11,13 +11,13 @@ from torch import nn
 
 import fairseq_cgc
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.environment import IMAGES, versions
 from fairseq_cgc.support.options import add_options, given_values, option_of, options_of
 from fairseq_cgc.vision.training.checkpoints import BEST, Progress
 from fairseq_cgc.vision.training.distributed import DEVICES
 from fairseq_cgc.vision.training.evaluation import Scores
-from fairseq_cgc.vision.training.trained_model import versions
+from fairseq_cgc.vision.training.settings import PRECISIONS, TrainingSettings
 from fairseq_cgc.vision.training.trainer import RunOptions
-from fairseq_cgc.vision.training.training_settings import PRECISIONS, TrainingSettings
 
 
 def add_settings(parser: argparse.ArgumentParser, kind: type[TrainingSettings]) -> Any:
@@ -133,7 +133,7 @@ def evaluation_result(
         "loss": scores.loss,
         noun: scores.samples,
         "precision": arguments.precision,
-        "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions()},
+        "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions(IMAGES)},
         **more,
     }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,13 +39,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.user_dir:
         print(folder)
         return
+    from fairseq_cgc.support.environment import versions
+
     print(f"--user-dir {folder}")
     print(f"\nfairseq-cgc {fairseq_cgc.__version__}, Python {platform.python_version()}")
+    found = versions({package: package for package in PACKAGES})
     for package in PACKAGES:
-        try:
-            print(f"  {package} {version(package)}")
-        except PackageNotFoundError:
-            print(f"  {package} is not installed")
+        known = f" {found[package]}" if package in found else " is not installed"
+        print(f"  {package}{known}")
     if find_spec("fairseq") is None:
         print("\nfairseq is not installed: nothing can be trained here (see docs/install.md)")
         return

@@ -57,8 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Prepare, and print where the data is and what it counts."""
     from fairseq_cgc.inference.text.moses import check_language
-    from fairseq_cgc.mt.prepare.iwslt import iwslt_options, prepare_iwslt
-    from fairseq_cgc.mt.prepare.iwslt_counts import compare_counts, counts_table
+    from fairseq_cgc.mt.prepare.iwslt import (
+        compare_counts,
+        counts_table,
+        iwslt_options,
+        prepare_iwslt,
+    )
     from fairseq_cgc.mt.prepare.iwslt_files import Campaign
 
     for option, lang in (

@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Tokenise standard input."""
-    from fairseq_cgc.inference.text.lines import decode_lines
+    from fairseq_cgc.inference.text.lines import check_workers, decode_lines, map_lines
     from fairseq_cgc.inference.text.moses import MosesEncoder, check_language
-    from fairseq_cgc.inference.text.parallel import check_workers, map_lines
     from fairseq_cgc.support.command_line import print_lines
 
     check_language(arguments.lang, "--lang")

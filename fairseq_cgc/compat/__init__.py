@@ -32,10 +32,8 @@ from fairseq_cgc.compat.imports import (
     silence_missing_layers,
     silence_warnings,
 )
-from fairseq_cgc.compat.master_weights import keep_master_weights
 from fairseq_cgc.compat.mistakes import check_search
 from fairseq_cgc.compat.processes import join_processes
-from fairseq_cgc.compat.resuming import keep_early_stopping
 from fairseq_cgc.compat.search import (
     forbid_repeated_ngrams,
     generate_shards,
@@ -43,7 +41,12 @@ from fairseq_cgc.compat.search import (
 )
 from fairseq_cgc.compat.starting import check_start_of_training
 from fairseq_cgc.compat.terminating import save_on_sigterm
-from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
+from fairseq_cgc.compat.training import (
+    keep_early_stopping,
+    keep_master_weights,
+    keep_the_last_batch,
+    repair_trainer,
+)
 from fairseq_cgc.support.checkpoints import allow_checkpoint_classes, safe_load
 
 __all__ = ["FIXES", "Fix", "apply", "safe_load"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from fairseq_cgc.compat.languages import fill_languages, warn_of_raw_text
 from fairseq_cgc.compat.mistakes import explain
-from fairseq_cgc.support.encoding import use_utf8
+from fairseq_cgc.support.command_line import use_utf8
 from fairseq_cgc.support.errors import UserError
 
 #: What fairseq raises for data, checkpoints and folders that are not there, or not accessible.

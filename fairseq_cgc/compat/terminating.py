@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import torch
 from torch.multiprocessing import ProcessExitedException
 
-from fairseq_cgc.compat.resuming import begins_anew, train_module
+from fairseq_cgc.compat.training import begins_anew, train_module
 
 logger = logging.getLogger(__name__)
 

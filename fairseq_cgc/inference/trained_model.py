@@ -15,8 +15,7 @@ from fairseq_cgc.inference.exported import is_exported, read_exported
 from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, set_precision
-from fairseq_cgc.inference.text.data_folder import find_pipeline
-from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.inference.text.pipeline import TextPipeline, find_pipeline
 from fairseq_cgc.support.checkpoints import read_config, safe_load
 from fairseq_cgc.support.errors import UserError
 

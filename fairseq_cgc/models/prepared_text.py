@@ -33,7 +33,7 @@ class PreparedText:
 
     def __init__(self, cfg: PreparedTextConfig) -> None:
         # Here, since fairseq-train imports this file too, and needs no subword models.
-        from fairseq_cgc.inference.text.data_folder import find_pipeline
+        from fairseq_cgc.inference.text.pipeline import find_pipeline
         from fairseq_cgc.inference.text.pipeline import TextPipeline
 
         folder = Path(utils.split_paths(cfg.data)[0])

@@ -1,4 +1,4 @@
-"""What a figure was measured with: versions and hardware."""
+"""What a figure was measured with: versions and hardware, and what the processor can do."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-_PACKAGES = {"torch": "torch", "fairseq": "fairseq-fixed", "sacrebleu": "sacrebleu"}
+#: What decides the scores of translations, and of images and videos: name -> package.
+TRANSLATION = {"torch": "torch", "fairseq": "fairseq-fixed", "sacrebleu": "sacrebleu"}
+IMAGES = {name: name for name in ("torch", "torchmetrics", "pillow", "numpy", "scikit-learn")}
 
 
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide scores, as far as they are there."""
+def versions(packages: Mapping[str, str] = TRANSLATION) -> dict[str, str]:
+    """Python's version and those of the packages that are installed."""
     found = {"python": platform.python_version()}
-    for name, package in _PACKAGES.items():
+    for name, package in packages.items():
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(package)
     return found
@@ -35,3 +38,12 @@ def _processor() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 faster than float32: by AVX-512 BF16 or AMX."""
+    # torch's names are not public: where they are gone, the answer is no.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.backends.mkldnn.is_available() and any(
+        getattr(torch.cpu, name, bool)() for name in names
+    )

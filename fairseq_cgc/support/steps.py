@@ -17,6 +17,7 @@ from typing import Any
 
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_folder, write_json
+from fairseq_cgc.support.settings_record import differences, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +65,8 @@ def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
     if not folder.exists():
         return False
     found = _read_stamp(folder)["settings"]
-    for name in [*settings, *found]:
-        if found.get(name) != settings.get(name):
-            raise UserError(
-                f"{folder} was made with {name} = {found.get(name)}, now it is "
-                f"{settings.get(name)}; give another output folder, or remove this one"
-            )
+    for name in differences(found, settings):
+        raise refusal(folder, f"made with {name} =", found.get(name), settings.get(name))
     logger.info("%s is complete; not made again", folder)
     return True
 

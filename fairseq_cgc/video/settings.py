@@ -14,7 +14,7 @@ from fairseq_cgc.support.options import AT_LEAST_0, AT_LEAST_1, BELOW_1, setting
 from fairseq_cgc.video import create_model
 from fairseq_cgc.video.data.sampling import SAMPLINGS, create_sampling
 from fairseq_cgc.video.registry import shift_distance_of
-from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import TrainingSettings
 
 GROUPS = ("uniform", "tsm")
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)

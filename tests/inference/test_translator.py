@@ -11,7 +11,7 @@ import torch
 from tinyrun import TinyRun, make_pairs, tiny_run
 
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.text.data_folder import detokenize
+from fairseq_cgc.inference.text.pipeline import detokenize
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate.test_set import translate_split
 from fairseq_cgc.support.errors import UserError

@@ -7,7 +7,7 @@ from torch import nn
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video import create_model, list_models
 from fairseq_cgc.video.layers import TemporalShift, temporal_layers
-from fairseq_cgc.video.model import VideoResNet
+from fairseq_cgc.video.registry import VideoResNet
 from fairseq_cgc.vision.registry import Architecture
 from fairseq_cgc.vision.resnet import BasicBlock, Bottleneck, ResNet
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ import torch
 
 from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.text.data_folder import detokenize, find_pipeline, subwords_in
 from fairseq_cgc.inference.text.lines import read_lines, write_lines
-from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.inference.text.pipeline import TextPipeline, detokenize, find_pipeline, subwords_in
 from fairseq_cgc.inference.trained_model import language_pair
 from fairseq_cgc.mt.evaluate.fairseq_translator import open_translator
 from fairseq_cgc.mt.evaluate.metrics import (
@@ -37,7 +35,7 @@ from fairseq_cgc.mt.train.averaging import (
 from fairseq_cgc.support.checkpoints import load_model_state
 from fairseq_cgc.support.environment import versions
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.files import new_file
+from fairseq_cgc.support.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -220,8 +218,7 @@ def evaluate(
         "sentences_per_second": speed,
         "scores": scores.to_json(),
     }
-    with new_file(output / "scores.json") as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "scores.json", record)
     return scores, output
 
 

@@ -16,7 +16,7 @@ import fairseq_cgc.models  # noqa: F401  (registers our architectures)
 from fairseq_cgc.inference.model_options import is_lightconv
 from fairseq_cgc.inference.search import Hypothesis
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.text.data_folder import find_pipeline
+from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.inference.trained_model import TrainedModel, language_pair, load_dictionary
 from fairseq_cgc.inference.translator import SearchesHypotheses, Translator
 from fairseq_cgc.mt.prepare.binarize import check_path

@@ -20,8 +20,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fairseq_cgc.inference.text.lines import read_lines, write_lines
-from fairseq_cgc.inference.text.parallel import LineFunction, check_workers, map_lines
+from fairseq_cgc.inference.text.lines import (
+    LineFunction,
+    check_workers,
+    map_lines,
+    read_lines,
+    write_lines,
+)
 from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.text.subwords import MODEL_FILES, Subwords, learn
 from fairseq_cgc.mt.prepare.binarize import binarize, check_path, dictionary_size

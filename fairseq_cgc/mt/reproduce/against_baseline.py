@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,8 @@ from fairseq_cgc.mt.evaluate.evaluation import HYPOTHESES, REFERENCES
 from fairseq_cgc.mt.evaluate.significance import SAMPLES, PairedTest, paired_bootstrap
 from fairseq_cgc.mt.reproduce.runs import RunResult
 from fairseq_cgc.mt.reproduce.systems import BASELINE
-from fairseq_cgc.support.files import new_file, sha256_of
+from fairseq_cgc.support.files import sha256_of, write_json
+from fairseq_cgc.support.settings_record import read_record
 
 #: (system, seed, beam) -> tests of BLEU and chrF2.
 Tests = Mapping[tuple[str, int, int], list[PairedTest]]
@@ -52,14 +52,12 @@ def _test(folder: Path, baseline: Path, lowercase: bool, target_lang: str) -> li
     inputs = [*map(sha256_of, texts), lowercase, target_lang, SAMPLES]
     kept = folder / f"against-{BASELINE}.json"
     if kept.exists():
-        record = json.loads(kept.read_text(encoding="utf-8"))
+        record = read_record(kept)
         if record["inputs"] == inputs:
             return [_from_json(values) for values in record["tests"]]
     lines = [list(read_lines(path)) for path in texts]
     tests = paired_bootstrap(*lines, lowercase=lowercase, target_lang=target_lang)
-    with new_file(kept) as partial:
-        record = {"inputs": inputs, "tests": [asdict(test) for test in tests]}
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(kept, {"inputs": inputs, "tests": [asdict(test) for test in tests]})
     return tests
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log
 from fairseq_cgc.support import tables
 from fairseq_cgc.support.environment import describe_machine, versions
 from fairseq_cgc.support.figures import new_figure, save_figure
-from fairseq_cgc.support.files import new_file
+from fairseq_cgc.support.files import write_json
 
 _COLUMNS = ("system", "beam", "parameters", "BLEU-4", "published", "sacreBLEU", "chrF2", "p",
             "training", "tokens/s")  # fmt: skip
@@ -94,8 +93,7 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
         "runs": [_record(result, tests) for result in results],
     }
     name = "results" if experiment.split == "test" else f"results-{experiment.split}"
-    with new_file(experiment.out / f"{name}.json") as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(experiment.out / f"{name}.json", record)
     write_lines(experiment.out / f"{name}.md", [*table.splitlines(), "", *notes(record, results)])
     draw_scores(rows, experiment, experiment.out / f"{name}.png")
     logs = [_finished_log(result.run) for result in results]

@@ -20,11 +20,10 @@ import torch
 
 from fairseq_cgc.inference.binarised import split_files
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.text.data_folder import find_pipeline
+from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.mt.evaluate.evaluation import Model, evaluate, plain_references, prepare_model
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.fairseq_commands import as_words, merge_options, shown_command, stop_fairseq
-from fairseq_cgc.mt.reproduce.parameters import count_parameters
 from fairseq_cgc.mt.reproduce.protocol import Protocol
 from fairseq_cgc.mt.reproduce.stages import (
     is_stage,
@@ -32,7 +31,7 @@ from fairseq_cgc.mt.reproduce.stages import (
     model_of_stage,
     stage_folder,
 )
-from fairseq_cgc.mt.reproduce.systems import SYSTEMS, system_options
+from fairseq_cgc.mt.reproduce.systems import SYSTEMS, count_parameters, system_options
 from fairseq_cgc.mt.train.training import LOG, finished_updates, train, training_arguments
 from fairseq_cgc.mt.train.training_log import Speed, read_log, training_speed
 from fairseq_cgc.support.errors import UserError

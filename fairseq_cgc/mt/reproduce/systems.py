@@ -1,9 +1,16 @@
-"""The systems of Table 6 at the sizes of a protocol, and what has been published about them."""
+"""The systems of Table 6 at the sizes of a protocol, their parameters, and what is published."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+import fairseq_cgc.models  # noqa: F401  (registers the architectures)
 from fairseq_cgc.models.config import architecture_values
 from fairseq_cgc.mt.reproduce.protocol import Protocol, as_option
 from fairseq_cgc.support.errors import UserError
@@ -84,3 +91,18 @@ def system_options(system: str, protocol: Protocol) -> list[str]:
     ]
     kinds = ["--encoder-conv-type", "dynamic", "--decoder-conv-type", "lightweight"]
     return ["--arch", "lightconv", *sizes, *kinds]
+
+
+def count_parameters(data_dir: Path, train_options: Sequence[str]) -> int:
+    """Build the model, without training it, and count its parameters once where tied.
+
+    Args:
+        data_dir: folder with the dictionaries; nothing else of it is read.
+        train_options: options of ``fairseq-train``, languages and architecture among them.
+    """
+    parser = options.get_training_parser()
+    args = options.parse_args_and_arch(parser, input_args=[str(data_dir), *train_options])
+    cfg = convert_namespace_to_omegaconf(args)
+    with torch.random.fork_rng(devices=[]):
+        model = tasks.setup_task(cfg.task).build_model(cfg.model)
+    return sum(parameter.numel() for parameter in model.parameters())

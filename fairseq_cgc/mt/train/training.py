@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import subprocess
@@ -17,7 +16,8 @@ from tqdm import tqdm
 from fairseq_cgc.mt.fairseq_commands import fairseq_error, merge_options, start_fairseq
 from fairseq_cgc.mt.train.training_log import read_log
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.files import new_file, sha256_of
+from fairseq_cgc.support.files import sha256_of, write_json
+from fairseq_cgc.support.settings_record import demand_record, differences, read_record, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -114,17 +114,12 @@ def _settings(data_dir: Path, options: Sequence[str]) -> dict[str, str]:
 def _updates_before(save_dir: Path, settings: Mapping[str, str]) -> int | None:
     """The ``--max-update`` of a training that has ended; None if it is new or was interrupted."""
     path = save_dir / STAMP
-    if not path.exists():
-        if any(save_dir.glob("checkpoint*.pt")):
-            raise UserError(f"{save_dir} has checkpoints, but no {STAMP}: give another folder")
+    if not demand_record(path, "another folder"):
         return None
-    try:
-        stamp = json.loads(path.read_text(encoding="utf-8"))
-        found, finished = dict(stamp["settings"]), bool(stamp["finished"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error})") from error
-    for key in dict.fromkeys([*settings, *found]):
-        if key in _FREE or found.get(key) == settings.get(key):
+    record = read_record(path, ("settings", "finished"))
+    found = record["settings"]
+    for key in differences(found, settings):
+        if key in _FREE:
             continue
         scheduler = settings.get("--lr-scheduler", "fixed")
         why = ""
@@ -132,17 +127,13 @@ def _updates_before(save_dir: Path, settings: Mapping[str, str]) -> int | None:
             if scheduler in _ENDLESS:
                 continue
             why = f", and --lr-scheduler {scheduler} is not one that can be extended"
-        raise UserError(
-            f"{save_dir} was trained with {key} {found.get(key, 'off')}, now it is "
-            f"{settings.get(key, 'off')}{why}; give another output folder, or remove this one"
-        )
-    return int(found["--max-update"]) if finished else None
+        before, now = found.get(key, "off"), settings.get(key, "off")
+        raise refusal(save_dir, f"trained with {key}", before, f"{now}{why}")
+    return int(found["--max-update"]) if record["finished"] else None
 
 
 def _write_stamp(save_dir: Path, settings: Mapping[str, str], *, finished: bool) -> None:
-    with new_file(save_dir / STAMP) as partial:
-        stamp = {"settings": settings, "finished": finished}
-        partial.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+    write_json(save_dir / STAMP, {"settings": settings, "finished": finished})
 
 
 def _show_progress(

@@ -13,7 +13,7 @@ from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.dataset import Batch, Samples
 from fairseq_cgc.vision.data.seeds import generator
 from fairseq_cgc.vision.training.distributed import Processes
-from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from fairseq_cgc.vision.data.digits import open_digits
 from fairseq_cgc.vision.data.folder import FolderImages, same_classes
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.data.tree import is_folder
-from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import TrainingSettings
 
 DIGITS = "digits"
 SPLITS = ("train", "val")

@@ -10,8 +10,7 @@ from torch import nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.files import read_safely, save_tensors
-from fairseq_cgc.vision.training.settings import Settings
-from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import Settings, TrainingSettings
 
 LAST = "last.pt"
 BEST = "best.pt"

@@ -20,7 +20,7 @@ from fairseq_cgc.vision.data.transforms import mixup
 from fairseq_cgc.vision.training.checkpoints import Checkpoint
 from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.evaluation import autocast
-from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import TrainingSettings
 
 
 def learning_rate(settings: TrainingSettings, update: int, updates_per_epoch: int) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq_cgc.core import UserError
 from fairseq_cgc.support.files import write_json
+from fairseq_cgc.support.settings_record import demand_record, differences, read_record, refusal
 
 RECORD = "settings.json"
 
@@ -32,20 +32,12 @@ def keep_record(
     if not any(folder.glob("*.pt")):
         write_json(path, record)
         return
-    if not path.exists():
-        raise UserError(f"{folder} has checkpoints, but no {RECORD}: give another --out")
-    try:
-        found = {**(earlier or {}), **json.loads(path.read_text(encoding="utf-8"))}
-        names = dict.fromkeys([*record, *found])
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error})") from error
+    demand_record(path, "another --out")
+    found = {**(earlier or {}), **read_record(path)}
     now = json.loads(json.dumps(record))  # a tuple is a list there
-    for name in names:
-        if found.get(name) != now.get(name):
-            raise UserError(
-                f"{folder} was trained with {name} {_shown(found.get(name))}, now it is "
-                f"{_shown(now.get(name))}; give another --out, or remove this one"
-            )
+    for name in differences(found, now):
+        values = (_shown(found.get(name)), _shown(now.get(name)))
+        raise refusal(folder, f"trained with {name}", *values, instead="another --out")
 
 
 def _shown(value: Any) -> str:

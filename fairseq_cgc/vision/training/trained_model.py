@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +15,6 @@ from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.registry import create_model
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.weights import load_weights, read_weights
-
-_PACKAGES = ("torch", "torchmetrics", "pillow", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -171,14 +167,3 @@ def check_channels(samples: Samples, source: str, channels: int) -> None:
             f"--data {source} has {samples.noun} of {samples.channels} channels, but the model "
             f"takes {channels}"
         )
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the packages that decide a score."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

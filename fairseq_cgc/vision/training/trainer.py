@@ -28,7 +28,7 @@ from fairseq_cgc.vision.training.distributed import Processes, progress_bar
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 from fairseq_cgc.vision.training.learner import Learner
 from fairseq_cgc.vision.training.record import keep_record
-from fairseq_cgc.vision.training.training_settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import TrainingSettings
 from fairseq_cgc.vision.training_log import Log
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from fairseq_cgc.inference.text.parallel import MAX_WORKERS, check_workers, map_lines
+from fairseq_cgc.inference.text.lines import MAX_WORKERS, check_workers, map_lines
 from fairseq_cgc.support.errors import UserError
 
 

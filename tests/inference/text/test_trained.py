@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_cgc.inference.text.data_folder import (
+from fairseq_cgc.inference.text.pipeline import (
+    TextPipeline,
     detokenize,
     find_pipeline,
     subwords_in,
 )
-from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.support.errors import UserError
 
 

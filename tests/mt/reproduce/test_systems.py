@@ -8,9 +8,14 @@ import pytest
 from fairseq.data import Dictionary
 
 from fairseq_cgc.mt.fairseq_commands import merge_options
-from fairseq_cgc.mt.reproduce.parameters import count_parameters
 from fairseq_cgc.mt.reproduce.protocol import load_protocol
-from fairseq_cgc.mt.reproduce.systems import PUBLISHED, SYSTEMS, TABLE_6, system_options
+from fairseq_cgc.mt.reproduce.systems import (
+    PUBLISHED,
+    SYSTEMS,
+    TABLE_6,
+    count_parameters,
+    system_options,
+)
 from fairseq_cgc.support.errors import UserError
 
 TABLE_6_PARAMETERS = {

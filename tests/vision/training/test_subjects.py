@@ -8,13 +8,13 @@ import torch
 from training_runs import assert_same
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support.environment import IMAGES, versions
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.trained_model import (
     load_trained,
     load_weights_of,
     test_images,
-    versions,
 )
 
 CROPS = Crops(image_size=16, resize=20)
@@ -74,4 +74,4 @@ def test_images_must_fit_the_model(tmp_path):
 
 
 def test_versions_name_what_decides_a_score():
-    assert {"python", "torch", "pillow"} <= versions().keys()
+    assert {"python", "torch", "pillow"} <= versions(IMAGES).keys()

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_cgc.mt.prepare.iwslt import iwslt_options
-from fairseq_cgc.mt.prepare.iwslt_counts import Count, compare_counts, counts_table
+from fairseq_cgc.mt.prepare.iwslt import Count, compare_counts, counts_table, iwslt_options
 from fairseq_cgc.mt.prepare.iwslt_files import TEST_SETS_2014, Campaign, CampaignFiles
 from fairseq_cgc.mt.prepare.preparation import Prepared
 

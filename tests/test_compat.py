@@ -301,7 +301,7 @@ def test_user_dir_works_after_a_plain_import():
 
 def test_main_prints_what_a_user_needs():
     result = subprocess.run(
-        [sys.executable, "-m", "fairseq_cgc"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "fairseq_cgc", "info"], capture_output=True, text=True, cwd=ROOT
     )
     assert result.stdout.startswith(f"--user-dir {ROOT / 'fairseq_cgc'}\n")
     assert f"torch {version('torch')}" in result.stdout

@@ -33,8 +33,7 @@ class PreparedText:
 
     def __init__(self, cfg: PreparedTextConfig) -> None:
         # Here, since fairseq-train imports this file too, and needs no subword models.
-        from fairseq_cgc.inference.text.pipeline import find_pipeline
-        from fairseq_cgc.inference.text.pipeline import TextPipeline
+        from fairseq_cgc.inference.text.pipeline import TextPipeline, find_pipeline
 
         folder = Path(utils.split_paths(cfg.data)[0])
         pipeline = None

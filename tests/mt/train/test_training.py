@@ -102,7 +102,7 @@ def test_the_reason_of_a_failure_is_in_the_error(toy_data: Path, tmp_path: Path)
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part of it is Linux's")
 def test_training_ends_with_whoever_started_it_even_when_killed() -> None:
     code = (
-        "import time; from fairseq_cgc.mt import cli\n"
+        "import time; from fairseq_cgc.mt import fairseq_commands as cli\n"
         "cli.fairseq_command = lambda name, arguments: ['sleep', '600']\n"
         "print(cli.start_fairseq('train', []).pid, flush=True); time.sleep(600)"
     )

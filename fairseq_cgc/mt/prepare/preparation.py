@@ -33,6 +33,7 @@ from fairseq_cgc.mt.prepare.binarize import binarize, check_path, dictionary_siz
 from fairseq_cgc.mt.prepare.corpora import MAX_TOKEN_CHARACTERS, check_pairs, keep_pair, read_pairs
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_file, sha256_of
+from fairseq_cgc.support.options import demand
 from fairseq_cgc.support.steps import is_done, make_step, only_process_in, read_counts
 
 logger = logging.getLogger(__name__)
@@ -92,10 +93,7 @@ class PrepareOptions:
             )
         check_workers(self.workers)
         for option in ("bpe_size", "max_tokens"):
-            value = getattr(self, option)
-            if value < 1:
-                name = option.replace("_", "-")
-                raise UserError(f"--{name} is {value}, but must be positive")
+            demand(self, option, getattr(self, option) >= 1, "positive")
         if self.max_ratio is not None and not self.max_ratio >= 1:
             raise UserError(f"--max-ratio is {self.max_ratio}, but must be at least 1")
         if self.subwords not in MODEL_FILES:

@@ -35,6 +35,7 @@ from fairseq_cgc.mt.reproduce.systems import SYSTEMS, count_parameters, system_o
 from fairseq_cgc.mt.train.training import LOG, finished_updates, train, training_arguments
 from fairseq_cgc.mt.train.training_log import Speed, read_log, training_speed
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.options import demand
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +95,7 @@ class Experiment:
         for system in self.systems:
             system_options(system, self.protocol)
         for option in ("jobs", "last_epochs"):
-            if getattr(self, option) < 1:
-                name = option.replace("_", "-")
-                raise UserError(f"--{name} is {getattr(self, option)}, but must be at least 1")
+            demand(self, option, getattr(self, option) >= 1, "at least 1")
 
     def runs(self) -> list[Run]:
         """All systems with the first seed, then with the next.

@@ -96,7 +96,13 @@ def tied_weights(options: ModelOptions) -> list[tuple[str, str]]:
     return tied
 
 
+def _has_gates(state: Mapping[str, Tensor]) -> bool:
+    return any(".gate." in name for name in state)
+
+
 def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    if _has_gates(own) and not _has_gates(state):
+        raise UserError("the checkpoint has no gates: it is not of the model its options describe")
     what = "the weights do not fit the model's options"
     if own.keys() != state.keys():
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

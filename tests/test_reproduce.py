@@ -175,7 +175,7 @@ class TestExperiment:
             "data.partial",
             "lightconv-seed1/checkpoint1.pt",
             "cgc-seed1/training.json",
-            "cgc-seed1/test.beam2/.translations.jsonl.*.partial",
+            "cgc-seed1/test.beam2/*translations.jsonl*",  # unfinished, or just finished
         ):
             with subprocess.Popen(
                 command(*arguments),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import traceback
 
 import coverage_guided
 import hostile_inputs as hostile
@@ -55,7 +56,11 @@ def test_every_case_ends_in_a_result_or_in_one_clear_error(name: str, place: Sur
     def attempt(case: object) -> None:
         results.append(target.attempt(place, case))
 
-    attempt()
+    try:
+        attempt()
+    except Exception:  # file names need not be UTF-8, but what pytest's processes report must be
+        told = traceback.format_exc().encode(errors="backslashreplace").decode()
+        pytest.fail(told, pytrace=False)
     # Else the cases would end early, at a check that has nothing to do with them.
     assert sum(results) >= len(results) / 20
 

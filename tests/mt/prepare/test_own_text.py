@@ -75,14 +75,12 @@ def prepared(tmp_path_factory):
     text = write(folder / "text", "corpus", PAIRS * 2)
     test = write(folder / "text", "news", PAIRS[:3], end="\r\n", packed=("eng",))
     out = folder / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        printed = []
-        patch.setattr("builtins.print", lambda *values: printed.extend(values))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         run(
             *(out, "--source-lang", "deu", "--target-lang", "eng", "--train", text, "--lowercase"),
             *("--valid", 2, "--test", 1, test, "--bpe-size", 30, "--workers", 1),
         )
-    return out, "\n".join(printed), test
+    return out, printed.getvalue(), test
 
 
 def test_the_whole_command(prepared):

@@ -195,7 +195,7 @@ def test_average_holds_one_checkpoint_at_a_time(
     paths = [
         write(tmp_path / f"{i}.pt", {"a": torch.ones(3), "b": torch.ones(3)}) for i in range(5)
     ]
-    load, seen, alive = checkpoints.safe_load, [], []
+    load, seen, alive = checkpoints.load_model_state, [], []
 
     def watched_load(path: Path) -> dict[str, Any]:
         gc.collect()
@@ -204,7 +204,7 @@ def test_average_holds_one_checkpoint_at_a_time(
         seen.append(weakref.ref(state["model"]["a"]))
         return state
 
-    monkeypatch.setattr(checkpoints, "safe_load", watched_load)
+    monkeypatch.setattr(checkpoints, "load_model_state", watched_load)
     average(paths, tmp_path / "out.pt", progress=False)
     assert alive == [0] * 5
 

@@ -1,6 +1,8 @@
 """``fairseq-cgc prepare``: anybody's parallel text."""
 
+import contextlib
 import gzip
+import io
 import json
 import shlex
 

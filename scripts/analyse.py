@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc analyse``."""
+
+from _moved import run
+
+run("analyse")

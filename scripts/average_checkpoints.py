@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc average``."""
+
+from _moved import run
+
+run("average")

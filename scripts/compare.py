@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc compare``."""
+
+from _moved import run
+
+run("compare")

@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc demo``."""
+
+from _moved import run
+
+run("demo")

@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc evaluate``."""
+
+from _moved import run
+
+run("evaluate")

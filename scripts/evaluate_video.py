@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc evaluate-video``."""
+
+from _moved import run
+
+run("evaluate-video")

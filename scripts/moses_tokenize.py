@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc tokenize``."""
+
+from _moved import run
+
+run("tokenize")

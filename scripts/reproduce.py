@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc reproduce``."""
+
+from _moved import run
+
+run("reproduce")

@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc train-video``."""
+
+from _moved import run
+
+run("train-video")

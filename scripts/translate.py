@@ -1,0 +1,5 @@
+"""Now ``fairseq-cgc translate``."""
+
+from _moved import run
+
+run("translate")

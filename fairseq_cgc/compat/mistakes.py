@@ -191,11 +191,16 @@ def _check_schedule(cfg: Any) -> None:
             )
 
 
+#: Architectures whose presets have cutoffs that only --criterion adaptive_loss heeds.
+_ADAPTIVE_ON_DEMAND = ("lstm", "fconv")
+
+
 def _check_adaptive_softmax(cfg: Any) -> None:
     cutoffs, criterion = getattr(cfg.model, "adaptive_softmax_cutoff", None), cfg.criterion._name
     backend = cfg.distributed_training.ddp_backend
     if criterion != "adaptive_loss":
-        if cutoffs:
+        name = str(getattr(cfg.model, "arch", None) or getattr(cfg.model, "_name", ""))
+        if cutoffs and not name.startswith(_ADAPTIVE_ON_DEMAND):
             raise UserError(
                 f"--adaptive-softmax-cutoff is {cutoffs}, but --criterion is {criterion}; the "
                 "adaptive softmax needs --criterion adaptive_loss"

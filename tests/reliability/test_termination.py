@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import demo_training
 import pytest
 import torch
 import warm
-from conftest import Trained
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 
 from fairseq_cgc.support.checkpoints import safe_load
+
+if TYPE_CHECKING:  # the processes that import this file may find another conftest
+    from conftest import Trained
 
 pytestmark = [pytest.mark.reliability, pytest.mark.xdist_group("reliability")]
 

@@ -13,7 +13,7 @@ from fairseq_cgc.support.files import new_file
 def check_can_draw() -> None:
     """Raise UserError if matplotlib is not installed; for commands that draw in the end."""
     try:
-        importlib.import_module("matplotlib.figure")
+        importlib.import_module("matplotlib.backends.backend_agg")
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'fairseq-cgc[plots]'") from error
 

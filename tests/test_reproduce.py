@@ -224,7 +224,7 @@ def test_a_dry_run_prints_the_sizes_and_commands_that_fairseq_takes(
         assert number in result.stdout
     words = [shlex.split(line) for line in result.stdout.splitlines() if not line.startswith("#")]
     starts = [line[0] for line in words if line]
-    assert starts == ["fairseq-train", "python", "fairseq-generate"] * 4
+    assert starts == ["fairseq-train", "fairseq-cgc", "fairseq-generate"] * 4
     assert words[0][:2] == ["fairseq-train", str(data)] or words[1][:2] == [
         "fairseq-train",
         str(data),

@@ -151,7 +151,7 @@ def test_killed_in_mid_epoch_and_resumed(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_alike_and_resume(tmp_path, monkeypatch):
-    result = torchrun(Path(__file__).with_name("two_processes.py"), tmp_path)
+    result = torchrun(Path(__file__).parents[2] / "two_processes.py", tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same(weights(tmp_path / "part" / "last.pt"), weights(tmp_path / "whole" / "last.pt"))
     # Their shares of the images, put together, are all of them, each once.

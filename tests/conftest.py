@@ -12,6 +12,11 @@ import toy
 from tools import SHARED
 
 
+# A log handler that an earlier test left may have a stream that is closed by now; what logging prints
+# about that would be taken for output of the command under test.
+logging.raiseExceptions = False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot do: GPU tests without one, downloads unless asked for."""
     lacking = {}

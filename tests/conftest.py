@@ -11,7 +11,7 @@ import torch
 import toy
 from tools import SHARED
 
-# A log handler that an earlier test left may have a stream that is closed by now; what logging prints
+# A log handler that an earlier test left may have a closed stream by now; what logging prints
 # about that would be taken for output of the command under test.
 logging.raiseExceptions = False
 

@@ -251,7 +251,7 @@ class DecoderLayer(nn.Module):
         self.normalize_before = options.decoder_normalize_before
         self.linear1 = nn.Linear(width, channels * (2 if options.decoder_glu else 1))
         self.act = nn.GLU() if options.decoder_glu else None
-        convolution = DynamicConv if options.decoder_conv_type == "dynamic" else LightConv
+        convolution = DynamicConv if options.decoder_conv_type == "dynamic" else DecoderLightConv
         self.conv = convolution(channels, kernel_size, heads, weight_softmax=options.weight_softmax)
         if options.decoder_gate == "source" and kernel_size > 1:
             self.conv.gate = make_sentence_gate(heads, kernel_size, options.encoder_gate_norm)
@@ -274,6 +274,25 @@ class EncoderAttention(nn.Module):
         self.k_proj = nn.Linear(encoder_width, width)
         self.v_proj = nn.Linear(encoder_width, width)
         self.out_proj = nn.Linear(width, width)
+
+
+class DecoderLightConv(nn.Module):
+    """Parameters of the decoder's lightweight convolution, whose kernels may be of any width.
+
+    Args:
+        channels: C; not needed for the parameters.
+        kernel_size: K.
+        num_heads: H.
+        weight_softmax: normalise each kernel by a softmax.
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int, num_heads: int, *, weight_softmax: bool = True
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.num_heads = kernel_size, num_heads
+        self.weight_softmax = weight_softmax
+        self.weight = nn.Parameter(torch.empty(num_heads, 1, kernel_size))
 
 
 class DynamicConv(nn.Module):

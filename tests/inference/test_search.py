@@ -112,6 +112,7 @@ MODELS = {
     "encoder with gated linear unit": ["--encoder-glu", "1"],
     "norm first everywhere": ["--encoder-normalize-before", "--decoder-normalize-before"],
     "learned positions everywhere": ["--encoder-learned-pos", "--decoder-learned-pos"],
+    "even decoder kernels": ["--decoder-kernel-size-list", "[2,4]"],
     "no positions": ["--no-token-positional-embeddings"],
     "other input and output": ["--decoder-input-dim", "8", "--decoder-output-dim", "12"],
     "other convolutions": ["--encoder-conv-dim", "24", "--decoder-conv-dim", "8"],

@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Count the sentences whose hypotheses are not those of fairseq's own decoder and search.
+
+    python benchmarks/agreement.py DATA --checkpoint checkpoint_best.pt
+    python benchmarks/agreement.py DATA --checkpoint checkpoint_best.pt --searches --limit 100
+    python benchmarks/agreement.py DATA --checkpoint checkpoint_best.pt --precisions
+    python benchmarks/agreement.py DATA       untrained, of IWSLT'14's size, forced lengths
+
+The first and the last compare whole n-best lists in float32, token for token. A sentence is a tie
+if its lists differ only in hypotheses whose scores differ by less than 1e-5. The second does so for
+the options of the search, one sentence at a time, because fairseq's limits of length depend on the
+batch. The third compares each precision of this package's search with itself in other batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from fairseq import checkpoint_utils, options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
+from omegaconf import OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from fairseq_cgc.inference.model import Model
+from fairseq_cgc.inference.model_options import ModelOptions
+from fairseq_cgc.inference.precision import PRECISIONS, set_precision
+from fairseq_cgc.inference.search import BeamSearch
+from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.models import lightconv_cgc
+from fairseq_cgc.mt.reproduce.protocol import load_protocol
+from fairseq_cgc.mt.reproduce.systems import system_options
+from fairseq_cgc.support.command_line import run_main
+from fairseq_cgc.support.environment import describe_machine, versions
+from fairseq_cgc.support.tables import markdown
+
+BEAMS, BATCHES = (1, 5, 6, 12), (1, 8, 128)
+TIE = 1e-5
+#: Name -> options of the search; a prefix is that of the reference.
+SEARCHES: dict[str, dict[str, Any]] = {
+    "length penalty 2": {"lenpen": 2.0},
+    "length penalty 0": {"lenpen": 0.0},
+    "not normalised": {"unnormalized": True},
+    "unknown penalty 3": {"unkpen": 3.0},
+    "unknown penalty -3": {"unkpen": -3.0},
+    "at least 20 tokens": {"min_len": 20},
+    "at most 0.5 x + 3 tokens": {"max_len_a": 0.5, "max_len_b": 3},
+    "the source's length": {"match_source_len": True},
+    "temperature 0.5": {"temperature": 0.5},
+    "temperature 2": {"temperature": 2.0},
+    "no repeated bigram": {"no_repeat_ngram_size": 2},
+    "prefix of 3 tokens": {"prefix": 3},
+    "ensemble of 2": {"ensemble": True},
+}
+Hypotheses = list[tuple[list[int], float]]
+
+
+def main() -> None:
+    """Compare, and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of binarised data")
+    parser.add_argument("--checkpoint", type=Path, help="of lightconv_cgc (an untrained model)")
+    parser.add_argument("--second", type=Path, help="checkpoint for the ensemble (the same)")
+    parser.add_argument("--split", default="test", help="(%(default)s)")
+    parser.add_argument("--limit", type=int, help="only so many sentences (all)")
+    parser.add_argument("--searches", action="store_true", help="compare the search's options")
+    parser.add_argument("--precisions", action="store_true", help="compare batch sizes")
+    args = parser.parse_args()
+    pair = _Pair(args.data, args.checkpoint, args.split, args.limit)
+    if args.checkpoint is None:
+        head, rows = _agreement(pair, beams=[6], batches=[64], forced=True)
+    elif args.precisions:
+        head, rows = _precisions(pair)
+    elif args.searches:
+        second = _Pair(args.data, args.second or args.checkpoint, args.split, args.limit)
+        head, rows = _searches(pair, second)
+    else:
+        head, rows = _agreement(pair, beams=BEAMS, batches=BATCHES)
+    print(f"{len(pair.sources):,} sentences of {args.split}.", "", sep="\n")
+    print(*markdown(head, rows, "l" + "r" * (len(head) - 1)), "", sep="\n")
+    of_versions = ", ".join(f"{name} {value}" for name, value in versions().items())
+    print(f"`{shlex.join(['python', *sys.argv])}`; {describe_machine(cpu=True)}; {of_versions}.")
+
+
+class _Pair:
+    """The same weights in fairseq's decoder and in this package's model, and a split."""
+
+    def __init__(
+        self, data: Path, checkpoint: Path | None, split: str, limit: int | None
+    ) -> None:
+        with patch.object(lightconv_cgc, "LightConvCGCDecoder", LightConvDecoder):
+            self.fairseqs, cfg, self.task = _load(data, checkpoint)
+        self.fairseqs.eval()
+        self.options = ModelOptions.from_checkpoint(
+            {"cfg": OmegaConf.to_container(cfg, enum_to_str=True)}
+        )
+        self.ours = self.in_precision("float32")
+        self.task.load_dataset(split)
+        self.dataset = self.task.dataset(split)
+        count = len(self.dataset) if limit is None else min(limit, len(self.dataset))
+        self.sources = [self.dataset[i]["source"] for i in range(count)]
+        self.targets = [self.dataset[i]["target"] for i in range(count)]
+
+    def in_precision(self, precision: str) -> Model:
+        model = Model.from_state(self.options, self.fairseqs.state_dict())
+        set_precision(model, precision)
+        return model
+
+    def batches(self, size: int) -> list[list[int]]:
+        order = sorted(range(len(self.sources)), key=lambda i: len(self.sources[i]))
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def fairseq_finds(
+        self, models: list[Any], batch: Sequence[int], *, prefix: int = 0, **search: Any
+    ) -> list[Hypotheses]:
+        sample = self.dataset.collater([self.dataset[i] for i in batch])
+        generator = self.task.build_generator(models, Namespace(**search))
+        tokens = sample["target"][:, :prefix] if prefix else None
+        reorder = LightConvEncoder.reorder_encoder_out
+        with patch.object(lightconv_cgc.LightConvCGCEncoder, "reorder_encoder_out", reorder):
+            found = self.task.inference_step(generator, models, sample, prefix_tokens=tokens)
+        of_id = dict(zip(sample["id"].tolist(), found, strict=True))
+        return [[(h["tokens"].tolist(), float(h["score"])) for h in of_id[i]] for i in batch]
+
+    def we_find(
+        self, models: list[Model], batch: Sequence[int], *, prefix: int = 0, **search: Any
+    ) -> list[Hypotheses]:
+        beam = search["beam"]
+        chosen = SearchOptions(nbest=search.pop("nbest", beam), cpu=True, **search)
+        prefixes = [self.targets[i][:prefix].tolist() for i in batch] if prefix else None
+        found = BeamSearch(models, chosen).search([self.sources[i] for i in batch], prefixes)
+        return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
+
+
+def _load(data: Path, checkpoint: Path | None) -> tuple[Any, Any, Any]:
+    if checkpoint is not None:
+        (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(checkpoint)], arg_overrides={"data": str(data)}
+        )
+        return model, cfg, task
+    protocol = load_protocol("iwslt14_de_en")
+    words = [str(data), *protocol.train_options, "--cpu", *system_options("cgc", protocol)]
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    cfg = convert_namespace_to_omegaconf(args)
+    task = tasks.setup_task(cfg.task)
+    torch.manual_seed(1)
+    return task.build_model(cfg.model), cfg, task
+
+
+def _agreement(
+    pair: _Pair, *, beams: Sequence[int], batches: Sequence[int], forced: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for beam in beams:
+        for size in batches:
+            counts = _Counts()
+            for batch in tqdm(pair.batches(size), desc=f"beam {beam}, batches of {size}"):
+                search: dict[str, Any] = {"beam": beam}
+                if forced:
+                    length = round(sum(len(pair.targets[i]) for i in batch) / len(batch))
+                    search |= {"max_len_a": 0, "max_len_b": length, "min_len": length}
+                counts.add(
+                    pair.we_find([pair.ours], batch, **search),
+                    pair.fairseq_finds([pair.fairseqs], batch, **search),
+                )
+            rows.append([f"{beam}", f"{size}", *counts.cells()])
+    return ["beam", "batch", *_Counts.HEAD], rows
+
+
+def _searches(pair: _Pair, second: _Pair) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name, changed in SEARCHES.items():
+        search = {"beam": 6, **changed}
+        both = [pair, second] if search.pop("ensemble", False) else [pair]
+        counts = _Counts()
+        for batch in tqdm(pair.batches(1), desc=name):
+            counts.add(
+                pair.we_find([each.ours for each in both], batch, **search),
+                pair.fairseq_finds([each.fairseqs for each in both], batch, **search),
+            )
+        rows.append([name, *counts.cells()])
+    return ["search", *_Counts.HEAD], rows
+
+
+def _precisions(pair: _Pair) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for precision in PRECISIONS:
+        model = pair.in_precision(precision)
+        base: dict[int, list[int]] = {}
+        for size in BATCHES:
+            best: dict[int, list[int]] = {}
+            for batch in tqdm(pair.batches(size), desc=f"{precision}, batches of {size}"):
+                found = pair.we_find([model], batch, beam=6, nbest=1)
+                best |= {i: h[0][0] for i, h in zip(batch, found, strict=True)}
+            base = base or best
+            same = sum(best[i] == base[i] for i in base)
+            rows.append([precision, f"{size}", f"{same} of {len(base)}"])
+    return ["precision", "batch", "best hypothesis as in batches of 1"], rows
+
+
+class _Counts:
+    """How many sentences are equal, ties or different, and the largest difference of a score."""
+
+    HEAD = ("equal", "ties", "different", "largest difference of a score")
+
+    def __init__(self) -> None:
+        self.equal = self.ties = self.different = 0
+        self.largest = 0.0
+
+    def add(self, ours: list[Hypotheses], theirs: list[Hypotheses]) -> None:
+        for a, b in zip(ours, theirs, strict=True):
+            scores = Tensor([[s for _, s in each] for each in (a, b)])
+            gap = float((scores[0] - scores[1]).abs().max())
+            if [tokens for tokens, _ in a] == [tokens for tokens, _ in b]:
+                self.equal += 1
+                self.largest = max(self.largest, gap)
+            elif gap < TIE:
+                self.ties += 1
+            else:
+                self.different += 1
+
+    def cells(self) -> list[str]:
+        return [f"{self.equal}", f"{self.ties}", f"{self.different}", f"{self.largest:.1e}"]
+
+
+if __name__ == "__main__":
+    run_main(main)

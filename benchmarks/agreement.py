@@ -96,9 +96,7 @@ def main() -> None:
 class _Pair:
     """The same weights in fairseq's decoder and in this package's model, and a split."""
 
-    def __init__(
-        self, data: Path, checkpoint: Path | None, split: str, limit: int | None
-    ) -> None:
+    def __init__(self, data: Path, checkpoint: Path | None, split: str, limit: int | None) -> None:
         with patch.object(lightconv_cgc, "LightConvCGCDecoder", LightConvDecoder):
             self.fairseqs, cfg, self.task = _load(data, checkpoint)
         self.fairseqs.eval()

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from fairseq_cgc.analysis import curves
 from fairseq_cgc.analysis.curves import ImageLog, draw_image_curves
 from fairseq_cgc.core import UserError
+from fairseq_cgc.support import figures
 from fairseq_cgc.support.figures import new_figure
 
 
@@ -28,14 +28,14 @@ def epochs(number: int, **changes: Any) -> list[dict[str, Any]]:
 def drawn(monkeypatch) -> list:
     """The figures that are made."""
     pytest.importorskip("matplotlib")
-    figures: list = []
+    drawn: list = []
 
     def keep(*size: float) -> Any:
-        figures.append(new_figure(*size))
-        return figures[-1]
+        drawn.append(new_figure(*size))
+        return drawn[-1]
 
-    monkeypatch.setattr(curves, "new_figure", keep)
-    return figures
+    monkeypatch.setattr(figures, "new_figure", keep)
+    return drawn
 
 
 def test_draws_error_and_loss_of_each_run(tmp_path, drawn):

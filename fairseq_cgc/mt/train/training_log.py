@@ -10,7 +10,7 @@ from typing import Any
 
 from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.figures import new_figure, save_figure
+from fairseq_cgc.support.figures import Curve, Panel, draw_panels
 
 
 @dataclass(frozen=True)
@@ -115,39 +115,17 @@ def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
     Raises:
         UserError: if matplotlib is not installed or there is no run.
     """
-    if not logs:
-        raise UserError("no training log to draw")
-
-    names = list(dict.fromkeys(log.name for log in logs))
-    has_bleu = any(point.bleu is not None for log in logs for point in log.valid)
-    panels = 2 if has_bleu else 1
-    figure = new_figure(6.4 * panels, 4.6)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    unnamed = set(names)
+    losses, scores = [], []
     for log in logs:
-        colour = colours[log.name]
-        label = log.name if log.name in unnamed else None
-        unnamed.discard(log.name)
-        # Of a training that is short in epochs, their means say too little.
+        # The means over epochs say too little where there are few of them.
         train = log.train if len(log.train) > 2 else log.train_inner or log.train
-        # The legend has every name once, also of a run without validation.
-        only = None if log.valid else label
-        _line(axes[0], train, "nll_loss", color=colour, linestyle="--", label=only)
-        _line(axes[0], log.valid, "nll_loss", color=colour, marker="o", label=label)
-        if has_bleu:
-            _line(axes[1], log.valid, "bleu", color=colour, marker="o")
-    axes[0].set_title("validation (solid) and training (dashed)")
-    axes[0].set_ylabel("negative log-likelihood (bits per subword)")
-    if has_bleu:
-        axes[1].set_title("validation")
-        axes[1].set_ylabel("BLEU (0 to 100)")
-    for axis in axes:
-        axis.set_xlabel("updates")
-        axis.grid(alpha=0.3)
-    # Below the panels, where it covers no curve; a column is wide enough for a long name.
-    figure.legend(loc="outside lower center", ncols=panels, frameon=False)
-    save_figure(figure, output)
+        losses += [_curve(log.name, train, "nll_loss", is_training=True)]
+        losses += [_curve(log.name, log.valid, "nll_loss")]
+        scores += [_curve(log.name, log.valid, "bleu")]
+    panels = [Panel("negative log-likelihood (bits per subword)", losses)]
+    if any(curve.x for curve in scores):
+        panels.append(Panel("BLEU (0 to 100)", scores))
+    draw_panels(panels, "updates", output)
 
 
 def _json_in(line: str) -> dict[str, Any]:
@@ -177,11 +155,8 @@ def _point(values: dict[str, Any], prefix: str) -> Point:
     )
 
 
-def _line(axis: Any, points: Sequence[Point], key: str, **style: Any) -> None:
-    """Draw one value of the points that have it; a marker only where points are few."""
-    known = [(point.updates, getattr(point, key)) for point in points]
-    known = [(updates, value) for updates, value in known if value is not None]
-    if known:
-        if len(known) > 60:
-            style["marker"] = None
-        axis.plot(*zip(*known, strict=True), markersize=3, linewidth=1.4, **style)
+def _curve(name: str, points: Sequence[Point], key: str, *, is_training: bool = False) -> Curve:
+    """One value of the points that have it."""
+    known = [point for point in points if getattr(point, key) is not None]
+    updates = [point.updates for point in known]
+    return Curve(name, updates, [getattr(point, key) for point in known], is_training)

@@ -92,8 +92,7 @@ def test_runs_of_one_name_share_a_colour_and_a_place_in_the_legend(
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        "fairseq_cgc.mt.train.training_log.save_figure",
-        lambda figure, _: drawn.append(figure),
+        "fairseq_cgc.support.figures.save_figure", lambda figure, _: drawn.append(figure)
     )
     runs = [read_log(log, name) for name in ("LightConv", "CGC", "LightConv")]
     draw_curves(runs, tmp_path / "curves.png")

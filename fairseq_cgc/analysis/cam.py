@@ -1,8 +1,8 @@
-"""Heat maps before and after a convolution, and of the context that its gate used (Fig. 4).
+"""Grad-CAM++ heat maps before and after a convolution, and of its gate's context (Fig. 4).
 
 The paper does not say how it shows the context. Here it is Grad-CAM++ of the pooled grid that the
-gate encodes, with gradients through the gate alone: the regions whose content opens or closes
-weights in favour of the class.
+gate encodes, with gradients through the gate alone: it shows the regions whose content opens or
+closes weights in favour of the class.
 
 Shape letters: B batch, C channels, H x W a feature map's size.
 """
@@ -16,19 +16,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from fairseq_cgc.analysis.layers import find_layer
-from fairseq_cgc.core import CGConv2d, UserError
+from fairseq_cgc.core import CGConv2d, ContextGate, UserError
 from fairseq_cgc.support.figures import as_written, new_figure, save_figure
+
+BEFORE, CONTEXT, AFTER = "before", "context", "after"
+_TITLES = {BEFORE: "before the layer", CONTEXT: "context of its gate", AFTER: "after the layer"}
 
 
 def grad_cam_plus_plus(maps: Tensor, gradients: Tensor) -> Tensor:
-    """The heat map L of each sample, but for its factor exp(S).
+    """The heat map L of each sample, without the factor exp(S).
 
     Args:
-        maps: A, B x C x H x W. Of signed maps (an image before the stem) a negative sum counts as
-            zero, or weights could be of any size and sign.
+        maps: A, B x C x H x W. Where maps are signed (an image before the stem), a negative sum
+            counts as zero, because the weights would otherwise have any size and sign.
         gradients: g, of the same shape.
 
     Returns:
@@ -42,12 +44,9 @@ def grad_cam_plus_plus(maps: Tensor, gradients: Tensor) -> Tensor:
 
 
 def relative(maps: Tensor) -> Tensor:
-    """Each map divided by its maximum, B x H x W; one of zeros stays."""
+    """Divide each map, B x H x W, by its maximum; a map of zeros stays as it is."""
     largest = maps.amax((1, 2), keepdim=True)
     return torch.where(largest > 0, maps / largest, maps)
-
-
-BEFORE, CONTEXT, AFTER = "before", "context", "after"
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class HeatMaps:
 
     Attributes:
         layer: its name.
-        classes: B, the class of each.
+        classes: B, the class that is explained for each image.
         logits: B x classes.
-        maps: ``before``, ``context`` (gated layers only) and ``after``, in this order, to B x H x W
-            from 0 to 1, each relative to its own maximum.
+        maps: ``before``, ``context`` (gated layers only) and ``after``, in this order. Each is
+            B x H x W from 0 to 1, relative to its own maximum.
     """
 
     layer: str
@@ -71,17 +70,17 @@ class HeatMaps:
 def heat_maps(
     model: nn.Module, layer: str | None, images: Tensor, classes: Tensor | None = None
 ) -> HeatMaps:
-    """Run a model forward and back.
+    """Run a model forward and backward, and compute the heat maps of a layer.
 
-    ``before`` is the layer's input. ``after`` is what the first ReLU behind the layer gives (its
-    normalisation, and in the last layer of a block the shortcut, come in between); without a ReLU
-    module, the layer's output.
+    ``before`` is the layer's input. ``after`` is the output of the first ReLU module that runs
+    after the layer (normalisation, and at the end of a block the shortcut, come in between), or
+    the layer's own output if there is none.
 
     Args:
         model: left in evaluation mode.
-        layer: name of a 2-D convolution; for ``None`` that of :func:`find_layer`.
+        layer: name of a 2-D convolution; ``None`` for the default of :func:`find_layer`.
         images: B x channels x height x width, standardised, on the model's device.
-        classes: B, whose scores to explain; those with the highest score by default.
+        classes: B, whose scores to explain; by default those with the highest score.
 
     Raises:
         UserError: if there is no such layer, or it does not run.
@@ -96,12 +95,12 @@ def heat_maps(
             )
         classes = logits.argmax(1) if classes is None else classes.to(logits.device)
         score = logits.gather(1, classes.unsqueeze(1)).sum()  # samples do not mix: one sum for all
-        names = [key for key in (BEFORE, CONTEXT, AFTER) if key in captured]
-        tensors = [captured[key] for key in names]
-        gradients = torch.autograd.grad(score, tensors, allow_unused=True)
+        tensors = {key: captured[key] for key in (BEFORE, CONTEXT, AFTER) if key in captured}
+        gradients = torch.autograd.grad(
+            score, list(tensors.values()), allow_unused=True, materialize_grads=True
+        )
     maps = {}
-    for key, tensor, gradient in zip(names, tensors, gradients, strict=True):
-        gradient = torch.zeros_like(tensor) if gradient is None else gradient
+    for (key, tensor), gradient in zip(tensors.items(), gradients, strict=True):
         heat = grad_cam_plus_plus(tensor.detach().float(), gradient.float())
         maps[key] = relative(heat).cpu()
     return HeatMaps(name, classes.cpu(), logits.detach().float().cpu(), maps)
@@ -125,49 +124,39 @@ def _capture(model: nn.Module, conv: nn.Conv2d) -> Iterator[dict[str, Tensor]]:
         if is_behind:
             captured[AFTER], is_behind = output, False
 
-    with ExitStack() as undo:
-        relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
-        for handle in (
-            conv.register_forward_pre_hook(before),
-            conv.register_forward_hook(after),
-            *(relu.register_forward_hook(rectified) for relu in relus),
-        ):
-            undo.callback(handle.remove)
-        if isinstance(conv, CGConv2d):
-            undo.callback(_capture_context(conv, captured).remove)
-        yield captured
-
-
-def _capture_context(conv: CGConv2d, captured: dict[str, Tensor]) -> RemovableHandle:
-    """Pool ahead of the gate, so that the grid is a tensor of the graph by itself."""
-
-    def pool(gate: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        # Never the input itself: its gradients would be those of the convolution too.
-        captured[CONTEXT] = conv.gate._pool(inputs[0], conv.gate.grid_size)
+    def pool_before(gate: ContextGate, inputs: tuple[Tensor, ...]) -> Tensor:
+        # The grid is a tensor of its own, never the input itself, whose gradients would be those
+        # of the convolution too.
+        captured[CONTEXT] = gate.pool(inputs[0])
         return captured[CONTEXT]
 
-    return conv.gate.register_forward_pre_hook(pool)
-
-
-_TITLES = {"before": "before the layer", "context": "context of its gate", "after": "after it"}
+    with ExitStack() as hooks:
+        hooks.enter_context(conv.register_forward_pre_hook(before))
+        hooks.enter_context(conv.register_forward_hook(after))
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):
+                hooks.enter_context(module.register_forward_hook(rectified))
+        if isinstance(conv, CGConv2d):
+            hooks.enter_context(conv.gate.register_forward_pre_hook(pool_before))
+        yield captured
 
 
 def draw_heat_maps(
     images: Tensor, heat: HeatMaps, labels: Sequence[str], title: str, output: Path
 ) -> None:
-    """Lay every map over its image.
+    """Draw each image with its heat maps laid over it, one row for an image.
 
     Args:
         images: uint8, B x 1 or 3 x height x width.
         heat: the maps of these images.
-        labels: what stands beside each.
-        title: above all.
+        labels: of the rows.
+        title: of the figure.
         output: PNG file to write.
 
     Raises:
         UserError: if matplotlib is missing.
     """
-    rows, columns = len(images), 2 + len(heat.maps)  # the first for the labels
+    rows, columns = len(images), 2 + len(heat.maps)  # the labels, the image and its maps
     figure = new_figure(1.35 * columns + 0.9, 1.3 * rows + 1.2)
     axes = figure.subplots(rows, columns, squeeze=False)
     height, width = images.shape[-2:]
@@ -182,7 +171,7 @@ def draw_heat_maps(
         axes[row, 1].imshow(pixels)
         grey = pixels.mean(2)
         for axis, maps in zip(axes[row, 2:], heat.maps.values(), strict=True):
-            # Grey and without black, under which no colour could be told from another.
+            # Grey without black, on which the colours could not be told apart.
             axis.imshow(grey, cmap="gray", vmin=-0.7, vmax=1)
             shown = axis.imshow(
                 maps[row].numpy(), cmap="turbo", alpha=0.55, vmin=0, vmax=1, extent=extent,

@@ -1,4 +1,4 @@
-"""The layers of a model that can be looked into, by name."""
+"""Find the layer of a model that is to be analysed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _Layer = TypeVar("_Layer", bound=nn.Module)
 def find_layer(
     model: nn.Module, name: str | None, kinds: type[_Layer] | tuple[type[_Layer], ...]
 ) -> tuple[str, _Layer]:
-    """A layer and its name.
+    """Find a layer, and return its name and the module.
 
     Args:
         model: any module.
-        name: as in ``named_modules``; ``None`` for the last gated convolution that the model
-            defines, or without any the last one whose kernel is larger than 1 and that is no
+        name: as in ``named_modules``. ``None`` chooses the last gated convolution; in a model
+            without gates, the last convolution with a kernel larger than 1 that is not an
             addition to a plain ResNet (an offset, attention).
-        kinds: what the layer may be.
+        kinds: the classes that are allowed.
 
     Raises:
-        UserError: if there is no such layer, with a list of those there are.
+        UserError: if there is no such layer; the message lists the names that are allowed.
     """
-    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     allowed = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
     if not allowed:
-        raise UserError(f"{type(model).__name__} has no {_names(kinds)}")
+        wanted = "gated convolution" if isinstance(kinds, tuple) else kinds.__name__
+        raise UserError(f"{type(model).__name__} has no {wanted}")
     if name is None:
         gated = [n for n, m in allowed.items() if isinstance(m, GATED)]
         spatial = [n for n, m in allowed.items() if _is_spatial(m) and not _is_addition(n)]
@@ -49,7 +49,3 @@ def _is_spatial(layer: nn.Module) -> bool:
 
 def _is_addition(name: str) -> bool:
     return not ADDITIONS.keys().isdisjoint(name.split("."))
-
-
-def _names(kinds: tuple[type[nn.Module], ...]) -> str:
-    return "gated convolution" if kinds == GATED else " or ".join(k.__name__ for k in kinds)

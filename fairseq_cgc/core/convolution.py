@@ -115,7 +115,7 @@ class _CGConv(_ConvNd):
             x, geometry = self._prepare(x)
             out = convolve_samples(x, kernels, self.kernel_size, geometry, plain=self.plain)
         else:
-            g1, g2 = self._logits(x)
+            g1, g2 = self.branch_logits(x)
             x, geometry = self._prepare(x)
             out = gated_convolution(
                 x, self.weight, g1, g2, geometry, combine=self.gate.combine, plain=self.plain
@@ -134,7 +134,9 @@ class _CGConv(_ConvNd):
     def _grouped_kernels(self, x: Tensor) -> Tensor:
         """The same as B x G x o/G x c/G x prod(kernel)."""
         if not is_called(self.gate):
-            return grouped_kernels(self.weight, *self._logits(x), self.groups, self.gate.combine)
+            return grouped_kernels(
+                self.weight, *self.branch_logits(x), self.groups, self.gate.combine
+            )
         gate = self._for_samples(self.gate(self._context(x)))
         shape = (self.out_channels, self.in_channels, *self.kernel_size)
         if not is_proxy(gate) and gate.shape[1:] != shape:
@@ -143,8 +145,8 @@ class _CGConv(_ConvNd):
             )
         return kernels_of_gate(self.weight, gate, self.groups)
 
-    def _logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off."""
+    def branch_logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The gate's branches for x: G1, B x c x kernel, and G2, B x o x kernel; None if off."""
         g1, g2 = self.gate.branch_logits(self._context(x))
         return (
             None if g1 is None else self._for_samples(g1),

@@ -105,7 +105,7 @@ class ContextGate(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.channel_interaction = channel_interaction
         self.branches, self.combine, self.init, self.norm = branches, combine, init, norm
-        self._pool = POOLS[pool][len(self.kernel_size) - 1]
+        self._pool_function = POOLS[pool][len(self.kernel_size) - 1]
         has_in = branches != "out"
         has_out = channel_interaction and branches != "in"
 
@@ -167,6 +167,12 @@ class ContextGate(nn.Module):
             return torch.sigmoid(logits.expand(shape))
         return torch.sigmoid(g1 + g2 if self.combine == "sum" else g1 * g2)
 
+    def pool(self, x: Tensor) -> Tensor:
+        """Pool B x c x spatial to B x c x grid, which is what E encodes."""
+        if len(self.grid_size) == 3 and (is_proxy(x) or x.device.type == "cpu"):
+            x = x.to(self._wide_dtype(x))  # torch sums 3-D bins in half precision
+        return pool_to_grid(x, self.grid_size, self._pool_function)
+
     def branch_logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The branches before they are joined, in float32 at least, under autocast too.
 
@@ -181,9 +187,7 @@ class ContextGate(nn.Module):
                 return self.branch_logits(x)
         # What is recorded for other sizes too must pool; to pool twice changes nothing.
         if is_recorded(x) or x.shape[2:] != self.grid_size:
-            if len(self.grid_size) == 3 and (is_proxy(x) or x.device.type == "cpu"):
-                x = x.to(self._wide_dtype(x))  # torch sums 3-D bins in half precision
-            x = pool_to_grid(x, self.grid_size, self._pool)
+            x = self.pool(x)
         # Sums over the grid of large inputs are beyond float16's range, and the small differences
         # that a norm enlarges below its precision.
         x = x.flatten(2).to(self._wide_dtype(x))  # B x c x grid

@@ -146,7 +146,7 @@ def cg_convolution(module: CGConv1d | CGConv2d | CGConv3d, x: Tensor) -> Tensor:
     The gate's own definition is :func:`context_gate`; pooling and the padding modes are torch's.
     """
     batch, dims = len(x), len(module.kernel_size)
-    pooled = module.gate._pool(x, module.gate.grid_size)
+    pooled = module.gate.pool(x).to(x.dtype)
     gate = context_gate(module.gate, pooled)  # B x o x c x kernel
     # Output channel o sees the input channels of its group only.
     rows, width = module.out_channels // module.groups, module.in_channels // module.groups

@@ -86,7 +86,7 @@ def by_hand(net: Net, x: Tensor, classes: Tensor) -> dict[str, Tensor]:
         grid = nn.functional.adaptive_avg_pool2d(before, 3)
         grid.retain_grad()
         tensors["context"] = grid
-        kernels = sample_kernels(net.conv.weight, *net.conv._logits(grid))
+        kernels = sample_kernels(net.conv.weight, *net.conv.branch_logits(grid))
     outs = [
         nn.functional.conv2d(a[None], k, net.conv.bias, padding=1)
         for a, k in zip(before, kernels, strict=True)
@@ -119,7 +119,7 @@ def test_leaves_the_model_as_it_was():
     net = Net()
     x = torch.randn(2, 1, 6, 6)
     heat_maps(net, None, x)
-    assert "_logits" not in vars(net.conv)
+    assert "branch_logits" not in vars(net.conv)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
     assert all(p.grad is None for p in net.parameters()) and not x.requires_grad
 

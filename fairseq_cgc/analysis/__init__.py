@@ -1,1 +1,1 @@
-"""Looking into trained models: curves, heat maps, modulated kernels and gates."""
+"""Analysis of trained models: curves, heat maps, modulated kernels and gates."""

@@ -1,11 +1,11 @@
-"""How well the modulated kernels of a layer tell classes apart (Fig. 5 and appendix A.2).
+"""How well the modulated kernels of a layer separate classes (Fig. 5 and appendix A.2).
 
 The paper calculates "the average modulated kernel [...] for images of each class", then
 "inter-class L2 distances between every two average modulated kernels, i.e., class centers, and the
 intra-class L2 distance (mean distance to the class center) for each class", and counts how often
 "the inter-class distance is larger than the corresponding intra-class distance" (93.99% on
-ImageNet). "Corresponding" is read as that of the first class of an ordered pair: a case is a class
-and another one, C (C - 1) cases in all.
+ImageNet). We read "corresponding" as that of the first class of an ordered pair, so there are
+C (C - 1) cases.
 
 Shape letters: C classes, N samples, o output channels, c input channels, K = prod(kernel).
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from fairseq_cgc.analysis.kernels import ModulatedKernels
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.figures import as_written, new_figure, save_figure
 
-#: Bytes that the class centers in work, and the kernels of the samples in work, may take each.
+#: Bytes that class centers and kernels of samples may each take at a time.
 WORKSPACE = 128 * 2**20
 
 
@@ -35,12 +36,12 @@ class ClassDistances:
     """Distances between the kernels of C classes.
 
     Attributes:
-        classes: names of those with samples.
-        samples: how many each has.
-        inter: C x C, between class centers.
+        classes: names of the classes that have samples.
+        samples: number of samples of each class.
+        inter: C x C, distances between class centers.
         intra: C, mean distance of a class's samples to its center.
-        center_norm: C, length of the centers, as a measure for the distances.
-        tap_strength: C x kernel, mean size of the center's weights at each position.
+        center_norm: C, norm of the centers, with which the distances can be compared.
+        tap_strength: C x kernel, mean absolute weight of the center at each position.
     """
 
     classes: tuple[str, ...]
@@ -52,12 +53,12 @@ class ClassDistances:
 
     @property
     def difference(self) -> Tensor:
-        """C x C: distance of the centers of a row's and a column's class, minus the row's intra."""
+        """C x C, the inter-class distance minus the intra-class distance of the row's class."""
         return self.inter - self.intra.unsqueeze(1)
 
     @property
     def percentage(self) -> float:
-        """Of ordered pairs of two classes, those whose difference is positive."""
+        """The percentage of ordered pairs of classes whose difference is positive."""
         others = ~torch.eye(len(self.classes), dtype=torch.bool)
         return 100 * (self.difference[others] > 0).double().mean().item()
 
@@ -65,13 +66,13 @@ class ClassDistances:
 def class_distances(
     kernels: ModulatedKernels, labels: Tensor, classes: Sequence[str], *, progress: bool = False
 ) -> ClassDistances:
-    """Measure all distances, a few output channels at a time; classes without samples are left out.
+    """Measure all distances; classes without samples are left out.
 
     Args:
         kernels: of N samples.
-        labels: N, numbers of classes.
-        classes: their names.
-        progress: whether to draw a bar.
+        labels: N, positions in ``classes``.
+        classes: names of the classes.
+        progress: whether to draw a progress bar.
 
     Raises:
         UserError: if fewer than two classes have samples.
@@ -99,7 +100,7 @@ def class_distances(
             squares[samples] += away.square().flatten(1).sum(1)
         norms += centers.square().flatten(1).sum(1)
         strength += centers.abs().sum((1, 2)) / (outputs * inputs)
-        # Around their common center: small numbers, whose products lose no digits.
+        # Relative to the mean of the centers: products of small numbers keep their digits.
         flat = (centers - centers.mean(0)).flatten(1)
         gram += flat @ flat.T
     length = gram.diagonal()
@@ -122,9 +123,9 @@ def mean_kernels(
 
     Args:
         kernels: of N samples.
-        label: N, numbers from 0 to C - 1.
-        counts: C, samples of each class.
-        outputs: which output channels.
+        label: N, from 0 to C - 1.
+        counts: C, number of samples of each class.
+        outputs: the output channels.
     """
     shape = kernels.weight[outputs].shape
     sums = torch.zeros(len(counts), *shape, dtype=torch.float64)
@@ -138,22 +139,23 @@ def _chunks(kernels: ModulatedKernels, outputs: slice) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(kernels), step)]
 
 
-_NAMED = 20  # classes that can have their names at an axis, and a kernel of their own
+_MAX_NAMED = 20  # With more classes, names and kernels of single classes would be illegible.
+_MAX_WRITTEN = 12  # likewise for the numbers in the matrix
 
 
 def draw_distances(distances: ClassDistances, title: str, output: Path) -> None:
-    """Draw inter-class minus intra-class distances and, of 2-D kernels of few classes, the means.
+    """Draw the differences of distances and, for 2-D kernels of few classes, the mean kernels.
 
     Args:
         distances: to draw.
-        title: above all.
+        title: of the figure.
         output: PNG file to write.
 
     Raises:
         UserError: if matplotlib is missing.
     """
     number = len(distances.classes)
-    with_kernels = number <= _NAMED and distances.tap_strength.dim() == 3
+    with_kernels = number <= _MAX_NAMED and distances.tap_strength.dim() == 3
     figure = new_figure(11.5 if with_kernels else 6.5, 5.8)
     figure.suptitle(title, fontsize=10)
     if with_kernels:
@@ -167,7 +169,7 @@ def draw_distances(distances: ClassDistances, title: str, output: Path) -> None:
 
 def _matrix(figure: Any, distances: ClassDistances) -> None:
     number = len(distances.classes)
-    values = distances.difference.clone().fill_diagonal_(torch.nan)  # a class is no pair
+    values = distances.difference.clone().fill_diagonal_(torch.nan)  # not a pair
     largest = values.nan_to_num().abs().max().item() or 1.0
     axis = figure.subplots()
     axis.set_facecolor("0.75")
@@ -179,21 +181,18 @@ def _matrix(figure: Any, distances: ClassDistances) -> None:
     )
     axis.set_xlabel("class")
     axis.set_ylabel("class whose own distance is subtracted")
-    if number <= _NAMED:
+    if number <= _MAX_NAMED:
         names = [_short(name) for name in distances.classes]
         long = max(map(len, distances.classes)) > 2
         axis.set_xticks(range(number), names, rotation=45 if long else 0, fontsize=8)
         axis.set_yticks(range(number), names, fontsize=8)
-        if number <= 12:
-            for row in range(number):
-                for column in range(number):
-                    value = values[row, column].item()
-                    if row != column:
-                        colour = "white" if abs(value) > 0.6 * largest else "black"
-                        axis.text(
-                            column, row, f"{value:.2g}", ha="center", va="center",
-                            fontsize=6, color=colour,
-                        )  # fmt: skip
+    if number <= _MAX_WRITTEN:
+        for row, column in permutations(range(number), 2):
+            value = values[row, column].item()
+            axis.text(
+                column, row, f"{value:.2g}", ha="center", va="center", fontsize=6,
+                color="white" if abs(value) > 0.6 * largest else "black",
+            )  # fmt: skip
     figure.colorbar(image, ax=axis, label="L2 distance (units of the weights)", shrink=0.8)
 
 

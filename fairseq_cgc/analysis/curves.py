@@ -16,14 +16,14 @@ from fairseq_cgc.vision.training_log import LOG, read_log
 _TRANSLATION_LOG = "train.log"
 
 
-def draw_runs(runs: Sequence[Path], names: Sequence[str] | None, output: Path) -> None:
+def draw_runs(runs: Sequence[Path], names: Sequence[str] | None, out: Path) -> None:
     """Draw the curves of several runs into one PNG file.
 
     Args:
         runs: output folders of ``fairseq-cgc train-image`` or ``train-video``; logs of
             fairseq-train, or folders that hold one as ``train.log``.
         names: for the legend; several runs (seeds) may share one. By default the folders' names.
-        output: file to write.
+        out: file to write.
 
     Raises:
         UserError: if a log is missing or unreadable, the kinds are mixed, or the number of names
@@ -39,12 +39,12 @@ def draw_runs(runs: Sequence[Path], names: Sequence[str] | None, output: Path) -
     is_image = [log.name == LOG for log in logs]
     pairs = list(zip(names, logs, strict=True))
     if all(is_image):
-        draw_image_curves([ImageLog(name, read_log(log.parent)) for name, log in pairs], output)
+        draw_image_curves([ImageLog(name, read_log(log.parent)) for name, log in pairs], out)
     elif any(is_image):
         image, other = (runs[is_image.index(kind)] for kind in (True, False))
         raise UserError(f"{image} trained an image model and {other} did not: draw them separately")
     else:
-        draw_curves([read_translation_log(log, name) for name, log in pairs], output)
+        draw_curves([read_translation_log(log, name) for name, log in pairs], out)
 
 
 def _log_of(run: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The gates of a translation model, of one sentence and of whole corpora: recorded and drawn.
+"""Record and draw the gates of a translation model, for one sentence or for whole corpora.
 
 Shape letters: N sentences, L gated layers, H heads, K kernel.
 """
@@ -6,7 +6,7 @@ Shape letters: N sentences, L gated layers, H heads, K kernel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from fairseq_cgc.analysis.projection import Projection, equal_bins, explained, project, without
 from fairseq_cgc.core import CGLightConv, UserError
 from fairseq_cgc.inference.dictionary import PAD
-from fairseq_cgc.support.figures import new_figure, save_figure
+from fairseq_cgc.support.figures import as_written, new_figure, save_figure
 
-#: Name of the convolution within the model to its gates, one tensor B x H x K a call.
+#: Name of a convolution in the model -> its gates, one tensor, B x H x K, for each call.
 Gates = dict[str, list[Tensor]]
 
 
@@ -31,40 +31,35 @@ def record_gates(model: nn.Module) -> Iterator[Gates]:
         model: any module that contains such convolutions.
 
     Yields:
-        A dictionary that fills up with every forward pass inside the ``with`` block.
+        A dictionary; every forward pass inside the ``with`` block adds to it.
 
     Raises:
         UserError: if the model has no gated convolution.
     """
-    found = {
-        name: m.gate
-        for name, m in model.named_modules()
-        if isinstance(m, CGLightConv) and m.gate is not None
-    }
-    if not found:
-        raise UserError(f"{type(model).__name__} has no gated convolution")
-    gates: Gates = {name: [] for name in found}
+    gates: Gates = {}
 
-    def recorder(name: str) -> Any:
+    def recorder(found: list[Tensor]) -> Any:
         def record(module: nn.Module, inputs: Any, gate: Tensor) -> None:
-            gates[name].append(gate.detach().float().cpu().squeeze(2))  # B x H x 1 x K
+            found.append(gate.detach().float().cpu().squeeze(2))  # B x H x 1 x K
 
         return record
 
-    handles = [gate.register_forward_hook(recorder(name)) for name, gate in found.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if isinstance(module, CGLightConv) and module.gate is not None:
+                gates[name] = []
+                hooks.enter_context(module.gate.register_forward_hook(recorder(gates[name])))
+        if not gates:
+            raise UserError(f"{type(model).__name__} has no gated convolution")
         yield gates
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
-    """Draw which taps of its kernels each head opens: one panel a layer, one row a head.
+    """Draw which taps of its kernels each head opens: a panel for a layer, a row for a head.
 
     Args:
-        gates: a layer's name to its gates for one sentence, H x K.
-        title: what stands above, usually the sentence.
+        gates: name of a layer -> its gates for one sentence, H x K.
+        title: of the figure, usually the sentence.
         output: PNG file to write.
 
     Raises:
@@ -80,15 +75,15 @@ def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
         image = panel.imshow(
             gate.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto", extent=edges
         )
-        # One scale for all layers: a tap stands below its namesake in the layer above.
+        # All layers share one scale, so that equal positions are below each other.
         panel.set_xlim(-reach - 0.5, reach + 0.5)
         panel.set_yticks(range(1, heads + 1))
         panel.set_title(f"{name}, kernel {size}", fontsize=9, loc="left")
         panel.tick_params(labelsize=8)
     panels[len(gates) // 2, 0].set_ylabel("head")
-    panels[-1, 0].set_xlabel("position seen, relative to the word (left: earlier)")
+    panels[-1, 0].set_xlabel("position relative to the word (left: earlier)")
     figure.colorbar(image, ax=panels, label="gate (0: closed, 1: open)", shrink=0.8)
-    figure.suptitle(title, fontsize=10, wrap=True)
+    figure.suptitle(as_written(title), fontsize=10, wrap=True)
     save_figure(figure, output)
 
 
@@ -100,10 +95,10 @@ class SentenceGates:
     """Gates of N sentences.
 
     Attributes:
-        gates: a layer's name to N x (H * K).
-        lengths: N, source subwords with the end of the sentence.
+        gates: name of a layer -> N x (H * K).
+        lengths: N, source subwords including the end of the sentence.
         corpus: N, positions in ``corpora``.
-        corpora: names.
+        corpora: names of the corpora.
     """
 
     gates: dict[str, Tensor]
@@ -112,7 +107,7 @@ class SentenceGates:
     corpora: tuple[str, ...]
 
     def points(self) -> Tensor:
-        """N x D: the gates of all layers beside each other."""
+        """The gates of all layers side by side, N x D."""
         return torch.cat(list(self.gates.values()), 1)
 
 
@@ -122,16 +117,16 @@ def sentence_gates(
     batches: Iterable[tuple[Tensor, Tensor, int]],
     layer: str | None = None,
 ) -> SentenceGates:
-    """Run an encoder over corpora.
+    """Run an encoder over corpora and record its gates.
 
     Args:
-        encoder: called as a fairseq encoder is; in evaluation mode.
-        corpora: their names.
-        batches: tokens, B x T, lengths, B, and the number of the corpus.
-        layer: take this gated convolution alone.
+        encoder: called with tokens and their padding mask; in evaluation mode.
+        corpora: names of the corpora.
+        batches: tokens, B x T, lengths, B, and the position of the corpus in ``corpora``.
+        layer: only this gated convolution.
 
     Raises:
-        UserError: if there is no gated convolution, or none of this name, or no sentence.
+        UserError: if there is no gated convolution, none with this name, or no sentence.
     """
     lengths, corpus = [], []
     with record_gates(encoder) as recorded, torch.inference_mode():
@@ -154,11 +149,12 @@ def sentence_gates(
 
 
 def explained_shares(found: SentenceGates) -> dict[str, dict[str, float | None]]:
-    """For ``all`` layers together and each: the adjusted R^2 of length, and of the corpus.
+    """The adjusted R^2 of length and corpus, for ``all`` layers together and for each layer.
 
-    ``length`` is that of ten groups with about as many sentences; ``corpus given length`` that of
-    the corpora after the mean of its group was taken from each sentence: corpora whose sentences
-    differ in length alone have none. Both are ``None`` where all sentences are of one group.
+    ``length`` groups the sentences by length into ten groups of about equal size. ``corpus given
+    length`` first subtracts the mean of its length group from each sentence, so it is 0 for
+    corpora that differ in the length of their sentences alone. A value is ``None`` if all
+    sentences are in one group.
     """
     bins = equal_bins(found.lengths, _LENGTH_BINS)
     several = len(found.corpus.unique()) > 1
@@ -181,16 +177,16 @@ def draw_sentence_gates(
     title: str,
     output: Path,
 ) -> Projection:
-    """Draw the sentences' gates along their two principal components, and what explains them.
+    """Draw the gates along their first two principal components, and what explains them.
 
     Args:
-        found: the gates.
-        shares: of :func:`explained_shares`.
-        title: above all.
+        found: the gates of sentences.
+        shares: from :func:`explained_shares`.
+        title: of the figure.
         output: PNG file to write.
 
     Returns:
-        What was drawn.
+        The sentences as they were drawn.
 
     Raises:
         UserError: if there are fewer than three sentences, or matplotlib is missing.
@@ -202,7 +198,7 @@ def draw_sentence_gates(
     figure.suptitle(title, fontsize=10)
     x, y = projection.points.T.numpy()
     size = max(1.5, min(12, 6000 / len(x)))
-    # The few very long sentences must not take the whole range of colours.
+    # A few very long sentences must not use up the range of colours.
     image = axes[0].scatter(
         x, y, s=size, c=found.lengths.numpy(), cmap="viridis", linewidths=0,
         vmin=found.lengths.min().item(), vmax=found.lengths.double().quantile(0.99).item(),
@@ -210,12 +206,12 @@ def draw_sentence_gates(
     figure.colorbar(image, ax=axes[0], label="source length (subwords)", extend="max")
     axes[0].set_title(f"{len(x)} sentences by length{_r2(shares['all']['length'])}", fontsize=9)
     if several:
-        # Shuffled, or the last corpus would lie above all others.
+        # In random order, or the last corpus would cover the others.
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
         colours = [f"C{int(number) % 10}" for number in found.corpus[order]]
         axes[1].scatter(x[order], y[order], s=size, c=colours, linewidths=0)
         for number, name in enumerate(found.corpora):
-            axes[1].scatter([], [], s=20, color=f"C{number % 10}", label=name)
+            axes[1].scatter([], [], s=20, color=f"C{number % 10}", label=as_written(name))
         axes[1].legend(fontsize=8)
         axes[1].set_title(f"by corpus{_r2(shares['all']['corpus'])}", fontsize=9)
     for axis in axes[:-1]:
@@ -228,7 +224,7 @@ def draw_sentence_gates(
 
 
 def _bars(axis: Any, shares: dict[str, dict[str, float | None]]) -> None:
-    """One group of bars a layer, the first layer on top."""
+    """Draw a group of bars for each layer, the first layer on top."""
     kinds = [k for k in next(iter(shares.values())) if shares["all"][k] is not None]
     names = list(shares)
     height = 0.8 / max(1, len(kinds))
@@ -239,9 +235,9 @@ def _bars(axis: Any, shares: dict[str, dict[str, float | None]]) -> None:
         axis.bar_label(bars, fmt="%.3f", fontsize=6, padding=2)
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.invert_yaxis()
-    axis.set_xlabel("adjusted R² of the gates (1: explained fully)")
+    axis.set_xlabel("adjusted R² of the gates (1: fully explained)")
     axis.set_xlim(right=1)
-    axis.set_title("share of the variance that is explained, by layer", fontsize=9)
+    axis.set_title("explained share of the variance, by layer", fontsize=9)
     axis.grid(alpha=0.3, axis="x")
     axis.set_axisbelow(True)
     axis.legend(fontsize=8)

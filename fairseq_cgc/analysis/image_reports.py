@@ -1,4 +1,4 @@
-"""Figures 4 and 5 for a checkpoint and its images: a picture, and its numbers."""
+"""Reports on an image model (Fig. 4 and 5): a picture and its numbers for a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from fairseq_cgc.vision.data.tree import SUFFIXES, entries, is_file, is_folder
 from fairseq_cgc.vision.training.distributed import Processes, join_processes, progress_bar
 from fairseq_cgc.vision.training.trained_model import Subject, load_trained, test_images
 
-_SHOWN = 10  # images of a data set, if no others are asked for
+_MAX_SHOWN = 10  # images of a data set, unless the user names others
 
 
 def standardised_batches(
     images: Images, processes: Processes, *, batch_size: int, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, B x C x H x W as a model takes them, and the labels, with a bar.
+    """Yield every image once, standardised, B x C x H x W, with its label; draw a progress bar.
 
     Raises:
         UserError: for an image that cannot be read.
@@ -43,14 +43,14 @@ def standardised_batches(
 
 
 def chosen_numbers(images: Images, words: Sequence[str]) -> list[int]:
-    """Positions in a data set; the first image of each class, of ten classes at most, for none.
+    """Parse positions in a data set; without any, take the first image of up to ten classes.
 
     Raises:
-        UserError: for a word that is no position.
+        UserError: for a word that is not a position.
     """
     if not words:
         first = [int((images.labels == c).nonzero()[0]) for c in images.labels.unique()]
-        return first[:_SHOWN]
+        return first[:_MAX_SHOWN]
     for word in words:
         if not word.isdecimal() or int(word) >= len(images):
             raise UserError(
@@ -60,10 +60,10 @@ def chosen_numbers(images: Images, words: Sequence[str]) -> list[int]:
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the images in folders among them, which are not searched deeper.
+    """The files, and the images directly inside the folders, of ``paths``.
 
     Raises:
-        UserError: if one is missing or cannot be read, or there are none.
+        UserError: if a path is missing or cannot be read, or there is no image.
     """
     files: list[Path] = []
     for path in paths:
@@ -86,10 +86,10 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def files_as_data(subject: Subject, files: Sequence[Path]) -> MemoryImages:
-    """Files cut and standardised as those of image folders are; all labels are 0.
+    """Read image files as those of an image folder are read; all labels are 0.
 
     Raises:
-        UserError: if one cannot be read, or the model does not take colour images.
+        UserError: if a file cannot be read, or the model does not take colour images.
     """
     if subject.channels != 3:
         raise UserError(
@@ -103,8 +103,8 @@ def files_as_data(subject: Subject, files: Sequence[Path]) -> MemoryImages:
 
 def report_heat_maps(
     checkpoint: Path,
-    words: Sequence[str],
-    output: Path,
+    images: Sequence[str],
+    out: Path,
     *,
     data: str | None,
     split: str,
@@ -116,31 +116,31 @@ def report_heat_maps(
 
     Args:
         checkpoint: of a training.
-        words: files and folders of images; with ``data``, numbers in its split.
-        output: PNG file to write.
+        images: files and folders of images; with ``data``, positions in its split.
+        out: PNG file to write.
         data: as for training; ``None`` for files.
         split: of the data.
-        layer: a 2-D convolution; by default that of :func:`find_layer`.
+        layer: a 2-D convolution; ``None`` for the default of :func:`find_layer`.
         target: the class to explain; by default the true one, for files the predicted one.
         device: as in :func:`join_processes`.
 
     Returns:
-        What was found, with all maps.
+        What was found for each image, with all maps, for JSON.
 
     Raises:
         UserError: if anything cannot be read, or there is no such layer, image or class.
     """
     subject = load_trained(checkpoint)
     classes = subject.classes or ()
-    images: Images
+    found: Images
     if data is None:
-        files = image_files([Path(word) for word in words])
-        images, numbers = files_as_data(subject, files), list(range(len(files)))
+        files = image_files([Path(word) for word in images])
+        found, numbers = files_as_data(subject, files), list(range(len(files)))
         names, true = [path.name for path in files], None
     else:
-        images, _ = test_images(subject, data, split=split, objectnet=None)
-        numbers = chosen_numbers(images, words)
-        names, true = [f"{split} {number}" for number in numbers], images.labels[numbers]
+        found, _ = test_images(subject, data, split=split, objectnet=None)
+        numbers = chosen_numbers(found, images)
+        names, true = [f"{split} {number}" for number in numbers], found.labels[numbers]
     explained = true
     if target is not None:
         if target not in classes:
@@ -149,37 +149,36 @@ def report_heat_maps(
                 f"--class is {target!r}, but must be one of {', '.join(classes[:10])}{more}"
             )
         explained = torch.full((len(numbers),), classes.index(target))
-    pixels = images.batch(numbers, seed=None)
+    pixels = found.batch(numbers, seed=None)
     with join_processes(device) as processes:
-        standardise = Standardise(images, processes.device, channels_last=False)
+        standardise = Standardise(found, processes.device, channels_last=False)
         inputs = standardise(pixels.to(processes.device))
-        found = heat_maps(subject.model.to(processes.device), layer, inputs, explained)
-    probabilities = found.logits.softmax(1)
+        heat = heat_maps(subject.model.to(processes.device), layer, inputs, explained)
     rows, labels = [], []
-    for row, name in enumerate(names):
-        best, shown = int(found.logits[row].argmax()), int(found.classes[row])
+    for row, (name, probabilities) in enumerate(zip(names, heat.logits.softmax(1), strict=True)):
+        best, shown = int(probabilities.argmax()), int(heat.classes[row])
         values = {
             "image": name,
             "true": None if true is None else classes[int(true[row])],
             "predicted": classes[best],
-            "probability": probabilities[row, best].item(),
+            "probability": probabilities[best].item(),
             "explained": classes[shown],
-            "probability of the explained": probabilities[row, shown].item(),
+            "probability of the explained": probabilities[shown].item(),
         }
-        rows.append({**values, **{key: maps[row].tolist() for key, maps in found.maps.items()}})
-        lines = [name, f"predicted {classes[best]} ({100 * probabilities[row, best]:.0f}%)"]
+        rows.append({**values, **{key: maps[row].tolist() for key, maps in heat.maps.items()}})
+        lines = [name, f"predicted {classes[best]} ({100 * probabilities[best]:.0f}%)"]
         if true is not None:
             lines.insert(1, f"true {values['true']}")
         if target is not None:
             lines.append(f"maps for {target}")
         labels.append("\n".join(lines))
-    draw_heat_maps(pixels, found, labels, f"{subject.name}, layer {found.layer}", output)
-    return {"model": subject.name, "layer": found.layer, "images": rows}
+    draw_heat_maps(pixels, heat, labels, f"{subject.name}, layer {heat.layer}", out)
+    return {"model": subject.name, "layer": heat.layer, "images": rows}
 
 
 def report_kernels(
     checkpoint: Path,
-    output: Path,
+    out: Path,
     *,
     data: str,
     split: str,
@@ -191,13 +190,13 @@ def report_kernels(
     """Distances between the mean modulated kernels of classes (Fig. 5 and appendix A.2).
 
     Args:
-        checkpoint, output, data, split, device: as above.
+        checkpoint, out, data, split, device: as for :func:`report_heat_maps`.
         layer: a gated convolution; the last one by default.
-        batch_size: images at a time.
+        batch_size: images in a batch.
         workers: processes that read files.
 
     Returns:
-        What was found; ``shuffled`` is the percentage for labels dealt out by chance.
+        The distances, for JSON; ``shuffled`` is the percentage for randomly permuted labels.
 
     Raises:
         UserError: if anything cannot be read, or the layer or enough classes are missing.
@@ -214,7 +213,7 @@ def report_kernels(
     shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     control = class_distances(kernels, shuffled, images.classes, progress=True)
     title = f"{subject.name}, layer {layer}: modulated kernels of {len(labels)} images"
-    draw_distances(found, title, output)
+    draw_distances(found, title, out)
     return {
         "model": subject.name,
         "layer": layer,

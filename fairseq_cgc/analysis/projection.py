@@ -1,4 +1,4 @@
-"""Principal components, and how much of a cloud's spread groups explain.
+"""Principal components, and the share of variance that groups explain.
 
 Shape letters: N points, D their coordinates, k components.
 """
@@ -15,10 +15,10 @@ from fairseq_cgc.core import UserError
 
 @dataclass(frozen=True)
 class Projection:
-    """A cloud seen along its widest directions.
+    """Points along their principal components.
 
     Attributes:
-        points: N x k; each axis points to where its component has its largest coordinate.
+        points: N x k. Each component's sign makes its largest coordinate positive.
         shares: k, of the total variance.
     """
 
@@ -34,7 +34,7 @@ def project(points: Tensor, components: int = 2) -> Projection:
         components: k.
 
     Raises:
-        UserError: if there are too few points or coordinates, or the points are all one.
+        UserError: if there are too few points or coordinates, or all points are the same.
     """
     if min(points.shape[0] - 1, points.shape[1]) < components:
         raise UserError(
@@ -46,7 +46,7 @@ def project(points: Tensor, components: int = 2) -> Projection:
     total = values.square().sum()
     if total == 0:
         raise UserError("all points are the same: they have no principal components")
-    # A singular vector's sign is arbitrary: a picture must not depend on the library's choice.
+    # The sign of a singular vector is arbitrary; a picture must not depend on the library.
     largest = right.abs().argmax(1, keepdim=True)
     sign = right.gather(1, largest).sign().squeeze(1)
     scores = (left * values * sign)[:, :components]
@@ -54,19 +54,19 @@ def project(points: Tensor, components: int = 2) -> Projection:
 
 
 def explained(points: Tensor, groups: Tensor) -> float:
-    """Share of the variance that lies between groups: R^2, adjusted for their number.
+    """Share of the variance that G groups explain: R^2, adjusted for their number.
 
-    ``1 - (W / (N - G)) / (T / (N - 1))`` with the sums of squared distances to the group's mean
-    (W) and to the mean of all (T). It is about 0, and may be a little below, for groups drawn by
-    chance, and 1 for groups that decide everything.
+    ``1 - (W / (N - G)) / (T / (N - 1))``, where W sums the squared distances to the mean of the
+    group and T those to the mean of all points. It is about 0 (possibly a little less) for random
+    groups, and 1 for groups that determine the points.
 
     Args:
         points: N x D.
-        groups: N, numbers.
+        groups: N, the group of each point.
 
     Raises:
-        UserError: if there are fewer than two groups, no more points than groups, or the points
-            are all one.
+        UserError: if there are fewer than two groups, as many groups as points, or all points are
+            the same.
     """
     _, label = groups.unique(return_inverse=True)
     counts = label.bincount()
@@ -86,14 +86,17 @@ def explained(points: Tensor, groups: Tensor) -> float:
 
 
 def without(points: Tensor, groups: Tensor) -> Tensor:
-    """The points minus their group's mean, N x D in float64."""
+    """The points minus the mean of their group, N x D in float64."""
     _, label = groups.unique(return_inverse=True)
     points = points.double()
     return points - _means(points, label, label.bincount())[label]
 
 
 def equal_bins(values: Tensor, number: int) -> Tensor:
-    """Numbers of at most ``number`` bins of about as many values; equal values share a bin."""
+    """The bin of each value, for at most ``number`` bins of about equal size.
+
+    Equal values share a bin.
+    """
     inner = torch.linspace(0, 1, number + 1, dtype=torch.float64)[1:-1]
     return torch.bucketize(values.double(), values.double().quantile(inner).unique())
 

@@ -1,4 +1,4 @@
-"""The gates of a translation model for binarised corpora: a picture, and its numbers."""
+"""Report on the gates of a translation model over binarised corpora: a picture and its numbers."""
 
 from __future__ import annotations
 
@@ -10,33 +10,29 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fairseq_cgc.analysis.gates import (
-    draw_sentence_gates,
-    explained_shares,
-    sentence_gates,
-)
+from fairseq_cgc.analysis.gates import draw_sentence_gates, explained_shares, sentence_gates
 from fairseq_cgc.core import UserError
 from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.inference.trained_model import load_dictionary
 from fairseq_cgc.inference.translator import Translator
 
-_TOKENS = 4000  # of a batch
+_MAX_TOKENS = 4000  # of a batch, padding included
 
 
 class Corpora:
     """Binarised source sentences of several splits.
 
     Args:
-        translator: the model, whose dictionary all corpora must have.
+        translator: the model; all folders must have its source dictionary.
         folders: of binarised data.
-        splits: of each folder.
+        splits: of each folder; every one is a corpus.
 
     Attributes:
-        names: of the corpora; with the folder's name where there are several folders.
+        names: of the corpora; they include the folder's name if there are several folders.
 
     Raises:
-        UserError: if a split is missing or has another dictionary.
+        UserError: if a split is missing, or a folder has another dictionary.
     """
 
     def __init__(
@@ -53,25 +49,22 @@ class Corpora:
                 )
                 self.names.append(f"{folder.name}/{split}" if len(folders) > 1 else split)
 
-    def __len__(self) -> int:
-        return sum(map(len, self.data))
-
     def batches(self, max_length: int, limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Tokens, B x T, padded on the right; lengths, B; the corpus's number.
+        """Yield tokens, B x T, padded on the right; lengths, B; and the corpus's position.
 
         Args:
             max_length: longer sentences are left out.
-            limit: sentences of each corpus; 0: all. They are drawn evenly over it.
+            limit: sentences of each corpus, spread evenly over it; 0: all.
         """
         for number, data in enumerate(self.data):
             step = max(1, len(data) // limit) if limit else 1
             chosen = list(range(0, len(data), step))[: limit or None]
             batch: list[Tensor] = []
-            # By length: with little padding, and each batch's longest sentence is its last.
+            # Sorted by length: little padding, and the last sentence of a batch is its longest.
             for sentence in sorted((data[i] for i in chosen), key=len):
                 if len(sentence) > max_length:
                     break
-                if batch and (len(batch) + 1) * len(sentence) > _TOKENS:
+                if batch and (len(batch) + 1) * len(sentence) > _MAX_TOKENS:
                     yield self._batch(batch, number)
                     batch = []
                 batch.append(sentence)
@@ -85,38 +78,39 @@ class Corpora:
 
 def report_gates(
     checkpoint: Path,
-    folders: Sequence[Path],
-    output: Path,
+    data: Sequence[Path],
+    out: Path,
     *,
-    splits: Sequence[str],
+    split: Sequence[str],
     layer: str | None,
     limit: int,
 ) -> dict[str, Any]:
-    """Draw the gates of sentences, and measure what of them length and corpus explain.
+    """Draw the gates of sentences, and measure how much of them length and corpus explain.
 
     Args:
         checkpoint: a trained model.
-        folders: of binarised data, the model's first.
-        output: PNG file to write.
-        splits: of each folder; every one is a corpus.
+        data: folders of binarised data, the model's own first.
+        out: PNG file to write.
+        split: splits of each folder; every one is a corpus.
         layer: a gated convolution; all of them by default.
         limit: sentences of each corpus; 0: all.
 
     Returns:
-        What was found.
+        The numbers of the picture, for JSON.
 
     Raises:
         UserError: if anything cannot be read or does not fit, or the model has no gates.
     """
     if limit < 0:
         raise UserError(f"--limit is {limit}, but must be at least 0")
-    translator = Translator(checkpoint, folders[0])
-    corpora = Corpora(translator, folders, splits)
+    translator = Translator(checkpoint, data[0])
+    corpora = Corpora(translator, data, split)
     batches = corpora.batches(translator.max_source_positions, limit)
     found = sentence_gates(translator.model.encoder, corpora.names, batches, layer)
     shares = explained_shares(found)
-    title = f"gates of {layer or 'all encoder layers'}"
-    projection = draw_sentence_gates(found, shares, title, output)
+    projection = draw_sentence_gates(
+        found, shares, f"gates of {layer or 'all encoder layers'}", out
+    )
     return {
         "layer": layer or "all",
         "sentences": {

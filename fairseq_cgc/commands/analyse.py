@@ -6,177 +6,152 @@
     fairseq-cgc analyse kernels OUT/best.pt --data digits --out kernels.png
     fairseq-cgc analyse gates SAVE_DIR/checkpoint_best.pt --data DATA_BIN --out gates.png
 
-curves takes trainings of train-image, train-video or fairseq-train, cam and kernels checkpoints of
-train-image, gates a translation model. All but curves write the numbers in JSON beside the
-picture. Images stand right behind the checkpoint, before the options.
+curves takes runs of train-image, train-video or fairseq-train, cam and kernels take checkpoints of
+train-image, and gates takes a translation model. All but curves also write the numbers as JSON
+beside the picture. The images for cam stand directly after the checkpoint, before the options.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fairseq_cgc
 from fairseq_cgc.support.errors import UserError
 
+#: The record of an analysis, or None for a picture alone.
+_Result = dict[str, Any] | None
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands with their options."""
+    """Add the subcommands with their options, which are named as the parameters they become."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Any, help_: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[..., _Result], help_: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=help_, description=help_)
         found.set_defaults(analyse=run)
         found.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
         return found
 
-    of_curves = command(
-        "curves", _curves, "training and validation curves of several runs (Fig. 3)"
-    )
-    of_curves.add_argument(
+    curves = command("curves", _curves, "training and validation curves of several runs (Fig. 3)")
+    curves.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN",
-        help="--out of train-image or train-video, or a log of fairseq-train (its folder, "
-        "for train.log)",
+        help="output folder of train-image or train-video, or log of fairseq-train (or a folder "
+        "that holds it as train.log)",
     )  # fmt: skip
-    of_curves.add_argument(
-        "--names", nargs="+", help="of the runs (their files' names); seeds of one name share it"
+    curves.add_argument(
+        "--names", nargs="+", help="names for the legend; seeds may share one (the folders' names)"
     )
 
-    of_cam = command("cam", _cam, "Grad-CAM++ before and after a layer, and its context (Fig. 4)")
-    of_cam.add_argument("checkpoint", type=Path, help="best.pt or last.pt of train-image")
-    of_cam.add_argument(
+    cam = command("cam", _cam, "Grad-CAM++ before and after a layer, and of its context (Fig. 4)")
+    cam.add_argument("checkpoint", type=Path, help="best.pt or last.pt of train-image")
+    cam.add_argument(
         "images", nargs="*", metavar="IMAGE",
-        help="files or folders; with --data, numbers within the split (the first of each class)",
+        help="image files or folders; with --data, positions in the split (the first image of "
+        "each class)",
     )  # fmt: skip
-    of_cam.add_argument("--data", metavar="PATH", help="as for train-image (none: files)")
-    of_cam.add_argument(
+    cam.add_argument("--data", metavar="PATH", help="data as for train-image (none: image files)")
+    cam.add_argument(
         "--class", dest="target", metavar="NAME",
-        help="class to explain (with --data the true one, else the predicted one)",
+        help="class to explain (with --data the true class, else the predicted one)",
     )  # fmt: skip
 
-    of_kernels = command("kernels", _kernels, "mean modulated kernels of classes (Fig. 5, A.2)")
-    of_kernels.add_argument("checkpoint", type=Path, help="best.pt or last.pt of train-image")
-    of_kernels.add_argument("--data", required=True, metavar="PATH", help="as for train-image")
-    of_kernels.add_argument(
-        "--batch-size", type=int, default=128, metavar="N", help="images at a time (%(default)s)"
+    kernels = command("kernels", _kernels, "mean modulated kernels of classes (Fig. 5, A.2)")
+    kernels.add_argument("checkpoint", type=Path, help="best.pt or last.pt of train-image")
+    kernels.add_argument("--data", required=True, metavar="PATH", help="data as for train-image")
+    kernels.add_argument(
+        "--batch-size", type=int, default=128, metavar="N", help="images in a batch (%(default)s)"
     )
-    of_kernels.add_argument(
+    kernels.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N",
         help="processes that read image files (%(default)s here)",
     )  # fmt: skip
-    for image_command in (of_cam, of_kernels):
-        image_command.add_argument(
-            "--layer",
-            metavar="NAME",
-            help="a convolution (the last gated one; cam: of a plain model, the last one of more "
-            "than 1 x 1)",
+    for of_images in (cam, kernels):
+        of_images.add_argument(
+            "--layer", metavar="NAME",
+            help="convolution to analyse (the last gated one; for cam of a plain model, the last "
+            "one larger than 1 x 1)",
+        )  # fmt: skip
+        of_images.add_argument(
+            "--split", choices=("train", "val"), default="val", help="split of --data (%(default)s)"
         )
-        image_command.add_argument(
-            "--split", choices=("train", "val"), default="val", help="of --data (%(default)s)"
-        )
-        image_command.add_argument(
+        of_images.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)"
         )
 
-    of_gates = command("gates", _gates, "what the gates of a translation model depend on")
-    of_gates.add_argument("checkpoint", type=Path, help="a trained model")
-    of_gates.add_argument(
+    gates = command("gates", _gates, "what the gates of a translation model depend on")
+    gates.add_argument("checkpoint", type=Path, help="trained translation model")
+    gates.add_argument(
         "--data", nargs="+", type=Path, required=True, metavar="DATA_BIN",
-        help="folders of binarised data, the first the one that it was trained on",
+        help="folders of binarised data; the model was trained on the first",
     )  # fmt: skip
-    of_gates.add_argument(
-        "--split", nargs="+", default=["test"], help="of each folder; every one is a corpus (test)"
-    )
-    of_gates.add_argument("--layer", metavar="NAME", help="a gated convolution (all)")
-    of_gates.add_argument(
+    gates.add_argument(
+        "--split", nargs="+", default=["test"],
+        help="splits of each folder; each is a corpus of its own (test)",
+    )  # fmt: skip
+    gates.add_argument("--layer", metavar="NAME", help="gated convolution to analyse (all)")
+    gates.add_argument(
         "--limit", type=int, default=5000, metavar="N",
-        help="sentences of each corpus, drawn evenly over it; 0: all (%(default)s)",
+        help="sentences of each corpus, spread evenly over it; 0: all (%(default)s)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Call the analysis, and write its numbers beside the picture."""
+    """Run the analysis, and write its numbers beside the picture."""
     from fairseq_cgc.support.environment import IMAGES, TRANSLATION, describe_machine, versions
     from fairseq_cgc.support.figures import check_can_draw
     from fairseq_cgc.support.files import write_json
 
-    out: Path = arguments.out
+    options = vars(arguments).copy()
+    analyse, out = options.pop("analyse"), arguments.out
     if out.suffix.lower() != ".png":
         raise UserError(f"--out is {out}, but must end in .png")
     if not out.parent.is_dir():
         raise UserError(f"--out is {out}, but there is no folder {out.parent}")
     check_can_draw()
-    result = arguments.analyse(arguments)
+    result = analyse(**options)
     if result is not None:
-        packages = TRANSLATION if arguments.analyse is _gates else IMAGES
-        with_what = {
+        packages = TRANSLATION if analyse is _gates else IMAGES
+        result |= {
             "checkpoint": arguments.checkpoint.name,
             "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions(packages)},
-            "machine": describe_machine(cpu=getattr(arguments, "device", "auto") == "cpu"),
+            "machine": describe_machine(cpu=options.get("device") == "cpu"),
         }
-        write_json(out.with_suffix(".json"), {**result, **with_what})
+        write_json(out.with_suffix(".json"), result)
         print(out.with_suffix(".json"))
     print(out)
 
 
-def _curves(arguments: argparse.Namespace) -> None:
-    """Fig. 3."""
+def _curves(**options: Any) -> None:
     from fairseq_cgc.analysis.curves import draw_runs
 
-    draw_runs(arguments.runs, arguments.names, arguments.out)
+    draw_runs(**options)
 
 
-def _cam(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fig. 4."""
+def _cam(**options: Any) -> _Result:
     from fairseq_cgc.analysis.image_reports import report_heat_maps
 
-    return report_heat_maps(
-        arguments.checkpoint,
-        arguments.images,
-        arguments.out,
-        data=arguments.data,
-        split=arguments.split,
-        layer=arguments.layer,
-        target=arguments.target,
-        device=arguments.device,
-    )
+    return report_heat_maps(**options)
 
 
-def _kernels(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fig. 5 and appendix A.2."""
+def _kernels(**options: Any) -> _Result:
     from fairseq_cgc.analysis.image_reports import report_kernels
 
-    result = report_kernels(
-        arguments.checkpoint,
-        arguments.out,
-        data=arguments.data,
-        split=arguments.split,
-        layer=arguments.layer,
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        workers=arguments.workers,
-    )
+    result = report_kernels(**options)
     print(
-        f"{result['layer']}: inter-class distance larger than intra-class distance in "
+        f"{result['layer']}: the inter-class distance is larger than the intra-class distance in "
         f"{result['percentage']:.2f}% of pairs ({result['shuffled']:.2f}% with shuffled labels)"
     )
     return result
 
 
-def _gates(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The gates of sentences by length and corpus."""
+def _gates(**options: Any) -> _Result:
     from fairseq_cgc.analysis.translation_reports import report_gates
 
-    result = report_gates(
-        arguments.checkpoint,
-        arguments.data,
-        arguments.out,
-        splits=arguments.split,
-        layer=arguments.layer,
-        limit=arguments.limit,
-    )
+    result = report_gates(**options)
     for kind, value in result["adjusted R^2"]["all"].items():
         if value is not None:
             print(f"adjusted R^2 of {kind}: {value:.3f}")

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
-from fairseq_cgc.vision.data.sources import Data
+from fairseq_cgc.vision.data.dataset import Data, Statistics
+from fairseq_cgc.vision.data.memory import MemoryImages
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes
-from fairseq_cgc.vision.training.settings import Settings
-from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
+from fairseq_cgc.vision.training.settings import RunOptions, Settings
+from fairseq_cgc.vision.training.trainer import Trainer
 
 ALONE = Processes(torch.device("cpu"))
 NAMES = ("a", "b", "c")

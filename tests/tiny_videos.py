@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fairseq_cgc.video.data.dataset import FrameVideos, Views
-from fairseq_cgc.video.data.lists import read_list
+from fairseq_cgc.video.data.dataset import FrameVideos, Views, read_list
 from fairseq_cgc.video.data.sampling import create_sampling
 from fairseq_cgc.vision.data.transforms import Crops
 

@@ -14,35 +14,36 @@ from fairseq_cgc.analysis.class_distances import class_distances, draw_distances
 from fairseq_cgc.analysis.kernels import record_kernels
 from fairseq_cgc.analysis.layers import GATED, find_layer
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import Images, MemoryImages
+from fairseq_cgc.vision.data.dataset import Dataset
 from fairseq_cgc.vision.data.folder import STATISTICS, read_image
-from fairseq_cgc.vision.data.loader import Standardise, evaluation_batches, load_batches
-from fairseq_cgc.vision.data.transforms import test_view
+from fairseq_cgc.vision.data.loader import Normalize, evaluation_batches, load_batches
+from fairseq_cgc.vision.data.memory import MemoryImages
+from fairseq_cgc.vision.data.transforms import evaluation_view
 from fairseq_cgc.vision.data.tree import SUFFIXES, entries, is_file, is_folder
 from fairseq_cgc.vision.training.distributed import Processes, join_processes, progress_bar
-from fairseq_cgc.vision.training.trained_model import Subject, load_trained, test_images
+from fairseq_cgc.vision.training.trained_model import TrainedModel, evaluation_images, load_trained
 
 _MAX_SHOWN = 10  # images of a data set, unless the user names others
 
 
-def standardised_batches(
-    images: Images, processes: Processes, *, batch_size: int, workers: int
+def normalized_batches(
+    images: Dataset, processes: Processes, *, batch_size: int, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image once, standardised, B x C x H x W, with its label; draw a progress bar.
+    """Yield every image once, normalized, B x C x H x W, with its label; draw a progress bar.
 
     Raises:
         UserError: for an image that cannot be read.
     """
-    standardise = Standardise(images, processes.device, channels_last=False)
+    normalize = Normalize(images, processes.device, channels_last=False)
     batches = evaluation_batches(len(images), batch_size, processes)
     loader = load_batches(images, batches, seed=None, workers=workers, device=processes.device)
     with progress_bar("images", len(images), processes) as bar:
         for pixels, labels in loader:
-            yield standardise(pixels), labels
+            yield normalize(pixels), labels
             bar.update(len(labels))
 
 
-def chosen_numbers(images: Images, words: Sequence[str]) -> list[int]:
+def chosen_numbers(images: Dataset, words: Sequence[str]) -> list[int]:
     """Parse positions in a data set; without any, take the first image of up to ten classes.
 
     Raises:
@@ -85,20 +86,20 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def files_as_data(subject: Subject, files: Sequence[Path]) -> MemoryImages:
+def files_as_data(trained: TrainedModel, files: Sequence[Path]) -> MemoryImages:
     """Read image files as those of an image folder are read; all labels are 0.
 
     Raises:
         UserError: if a file cannot be read, or the model does not take colour images.
     """
-    if subject.channels != 3:
+    if trained.channels != 3:
         raise UserError(
-            f"the model takes images of {subject.channels} channel, but files are read in "
+            f"the model takes images of {trained.channels} channel, but files are read in "
             "colour: use --data"
         )
-    views = [test_view(read_image(str(path)), subject.crops) for path in files]
+    views = [evaluation_view(read_image(str(path)), trained.crops) for path in files]
     labels = torch.zeros(len(views), dtype=torch.long)
-    return MemoryImages(torch.stack(views), ["?"], labels, STATISTICS, subject.crops)
+    return MemoryImages(torch.stack(views), ["?"], labels, STATISTICS, trained.crops)
 
 
 def report_heat_maps(
@@ -130,15 +131,15 @@ def report_heat_maps(
     Raises:
         UserError: if anything cannot be read, or there is no such layer, image or class.
     """
-    subject = load_trained(checkpoint)
-    classes = subject.classes or ()
-    found: Images
+    trained = load_trained(checkpoint)
+    classes = trained.classes or ()
+    found: Dataset
     if data is None:
         files = image_files([Path(word) for word in images])
-        found, numbers = files_as_data(subject, files), list(range(len(files)))
+        found, numbers = files_as_data(trained, files), list(range(len(files)))
         names, true = [path.name for path in files], None
     else:
-        found, _ = test_images(subject, data, split=split, objectnet=None)
+        found, _ = evaluation_images(trained, data, split=split)
         numbers = chosen_numbers(found, images)
         names, true = [f"{split} {number}" for number in numbers], found.labels[numbers]
     explained = true
@@ -151,9 +152,9 @@ def report_heat_maps(
         explained = torch.full((len(numbers),), classes.index(target))
     pixels = found.batch(numbers, seed=None)
     with join_processes(device) as processes:
-        standardise = Standardise(found, processes.device, channels_last=False)
-        inputs = standardise(pixels.to(processes.device))
-        heat = heat_maps(subject.model.to(processes.device), layer, inputs, explained)
+        normalize = Normalize(found, processes.device, channels_last=False)
+        inputs = normalize(pixels.to(processes.device))
+        heat = heat_maps(trained.model.to(processes.device), layer, inputs, explained)
     rows, labels = [], []
     for row, (name, probabilities) in enumerate(zip(names, heat.logits.softmax(1), strict=True)):
         best, shown = int(probabilities.argmax()), int(heat.classes[row])
@@ -172,8 +173,8 @@ def report_heat_maps(
         if target is not None:
             lines.append(f"maps for {target}")
         labels.append("\n".join(lines))
-    draw_heat_maps(pixels, heat, labels, f"{subject.name}, layer {heat.layer}", out)
-    return {"model": subject.name, "layer": heat.layer, "images": rows}
+    draw_heat_maps(pixels, heat, labels, f"{trained.name}, layer {heat.layer}", out)
+    return {"model": trained.name, "layer": heat.layer, "images": rows}
 
 
 def report_kernels(
@@ -203,19 +204,19 @@ def report_kernels(
     """
     if batch_size < 1:
         raise UserError(f"--batch-size is {batch_size}, but must be at least 1")
-    subject = load_trained(checkpoint)
-    layer, _ = find_layer(subject.model, layer, GATED)
-    images, _ = test_images(subject, data, split=split, objectnet=None)
+    trained = load_trained(checkpoint)
+    layer, _ = find_layer(trained.model, layer, GATED)
+    images, _ = evaluation_images(trained, data, split=split)
     with join_processes(device) as processes:
-        batches = standardised_batches(images, processes, batch_size=batch_size, workers=workers)
-        kernels, labels = record_kernels(subject.model.to(processes.device), layer, batches)
+        batches = normalized_batches(images, processes, batch_size=batch_size, workers=workers)
+        kernels, labels = record_kernels(trained.model.to(processes.device), layer, batches)
     found = class_distances(kernels, labels, images.classes, progress=True)
     shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     control = class_distances(kernels, shuffled, images.classes, progress=True)
-    title = f"{subject.name}, layer {layer}: modulated kernels of {len(labels)} images"
+    title = f"{trained.name}, layer {layer}: modulated kernels of {len(labels)} images"
     draw_distances(found, title, out)
     return {
-        "model": subject.name,
+        "model": trained.name,
         "layer": layer,
         "data": data,
         "split": split,

@@ -15,29 +15,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from fairseq_cgc.support.errors import UserError
-
-if TYPE_CHECKING:
-    from fairseq_cgc.video.data.dataset import Views
-
-#: --views: clips and crops.
-_VIEWS = {1: (1, 1), 10: (10, 1), 30: (10, 3)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    from fairseq_cgc.commands import image_options as command_line
-    from fairseq_cgc.video.data.dataset import CROPS
-    from fairseq_cgc.vision.data.sources import SPLITS
-    from fairseq_cgc.vision.training.evaluation import AVERAGES
+    from fairseq_cgc.commands.vision_commands import add_evaluation_options
+    from fairseq_cgc.video.settings import VideoEvaluationOptions
 
-    parser.add_argument(
-        "checkpoint", type=Path, help="last.pt or best.pt of fairseq-cgc train-video"
-    )
-    parser.add_argument("--data", required=True, metavar="PATH", help="as for train-video")
-    parser.add_argument("--split", choices=SPLITS, default="val", help="(%(default)s)")
+    add_evaluation_options(parser, VideoEvaluationOptions, command="train-video", nargs=None)
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="of videos (PATH/SPLIT_videofolder.txt)"
     )
@@ -45,88 +30,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", type=Path, metavar="FILE",
         help="names of the classes, one a line (PATH/category.txt if it is there)",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
-    views = parser.add_argument_group("views of a video")
-    views.add_argument(
-        "--views", type=int, choices=_VIEWS,
-        help="1: one clip; 10: ten clips; 30: ten clips with three crops (1)",
-    )  # fmt: skip
-    views.add_argument("--clips", type=int, metavar="N", help="along time (1)")
-    views.add_argument("--crops", type=int, choices=CROPS, help="of each clip (1)")
-    views.add_argument(
-        "--average", choices=AVERAGES, help="what is averaged (logits; softmax for P3D)"
-    )
-    command_line.add_evaluation_options(parser, batch_size=16, batches="views", noun="videos")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and write the result."""
-    from fairseq_cgc.commands import image_options as command_line
-    from fairseq_cgc.support.environment import describe_machine
-    from fairseq_cgc.support.files import write_json
+    from fairseq_cgc.commands.vision_commands import evaluate_and_write, given_evaluation
     from fairseq_cgc.video.data.sources import Source, open_evaluation
-    from fairseq_cgc.video.settings import VideoSettings
+    from fairseq_cgc.video.settings import VideoEvaluationOptions, VideoSettings
     from fairseq_cgc.vision.training.checkpoints import load_checkpoint
-    from fairseq_cgc.vision.training.distributed import join_processes
-    from fairseq_cgc.vision.training.evaluation import evaluate
-    from fairseq_cgc.vision.training.trained_model import check_channels, check_classes
+    from fairseq_cgc.vision.training.trained_model import TrainedModel
 
-    command_line.demand_positive(arguments, "batch_size")
-    views = _views(arguments)
-    path = arguments.checkpoint
+    options = given_evaluation(arguments, VideoEvaluationOptions)
+    path, split, seen = arguments.checkpoint, arguments.split, options.seen
     checkpoint = load_checkpoint(path, VideoSettings)
-    settings, classes = checkpoint.settings, checkpoint.classes
+    settings = checkpoint.settings
     assert isinstance(settings, VideoSettings)
+    trained = TrainedModel.of(checkpoint)
     source = Source(
         arguments.data,
-        **{arguments.split: arguments.list},
+        **{split: arguments.list},
         classes=arguments.classes,
-        skip_broken=arguments.skip_broken,
+        skip_broken=options.skip_broken,
     )
-    videos = open_evaluation(source, arguments.split, settings, classes, views)
-    check_classes(videos, arguments.data, outputs=len(classes), classes=classes)
-    check_channels(videos, arguments.data, checkpoint.channels)
-    average = arguments.average or ("softmax" if settings.model.startswith("p3d") else "logits")
-    output = arguments.output or path.with_name(
-        f"{path.stem}.{arguments.split}.{views.clips}x{views.crops}.json"
+    videos = open_evaluation(source, split, settings, checkpoint.classes, seen)
+    trained.check_data(videos, arguments.data)
+    average = options.average or ("softmax" if settings.model.startswith("p3d") else "logits")
+    evaluate_and_write(
+        *(path, trained, videos, arguments, options),
+        suffix=f"{split}.{seen.clips}x{seen.crops}",
+        split=split,
+        average=average,
+        views=f", {seen.clips} x {seen.crops} views",
+        clips=seen.clips,
+        crops=seen.crops,
     )
-    with join_processes(arguments.device) as processes:
-        model = checkpoint.create_model().to(processes.device)
-        scores = evaluate(
-            model,
-            videos,
-            processes,
-            batch_size=arguments.batch_size,
-            workers=arguments.workers,
-            precision=arguments.precision,
-            average=average,
-        )
-        if processes.is_main:
-            result = command_line.evaluation_result(
-                *(path, settings.model, model, arguments, arguments.split, scores, videos.noun),
-                left_out=len(videos) - scores.samples,
-                clips=views.clips,
-                crops=views.crops,
-                average=average,
-                machine=describe_machine(cpu=processes.device.type == "cpu"),
-            )
-            write_json(output, result)
-            print(
-                f"top-1 {scores.top1:.2f}%, top-5 {scores.top5:.2f}% of {scores.samples} videos, "
-                f"{views.clips} x {views.crops} views"
-            )
-            print(output)
-
-
-def _views(arguments: argparse.Namespace) -> Views:
-    """What ``--views``, or ``--clips`` and ``--crops``, say."""
-    from fairseq_cgc.video.data.dataset import Views
-
-    if arguments.views is not None:
-        if (arguments.clips, arguments.crops) != (None, None):
-            raise UserError("--views stands for --clips and --crops: give one or the others")
-        return Views(*_VIEWS[arguments.views])
-    clips = 1 if arguments.clips is None else arguments.clips
-    if clips < 1:
-        raise UserError(f"--clips is {clips}, but must be at least 1")
-    return Views(clips, arguments.crops or 1)

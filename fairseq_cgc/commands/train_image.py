@@ -6,17 +6,15 @@
     fairseq-cgc train-image --data FOLDERS --weights resnet50.pth --lr 0.01 --out OUT
     torchrun --nproc-per-node 8 -m fairseq_cgc train-image --data IMAGENET --out OUT
 
-Image folders are IMAGENET/train/CLASS/*.jpg and IMAGENET/val/CLASS/*.jpg. Options replace what
-the preset says; the values in parentheses are the presets'. The same command goes on after an
-interruption, to the same weights (on a CPU bit by bit). OUT gets last.pt, best.pt (highest top-1
-accuracy on val), train.jsonl with a line for every epoch, and settings.json.
+Image folders are IMAGENET/train/CLASS/*.jpg and IMAGENET/val/CLASS/*.jpg. Options replace the
+values of the preset, which are shown in parentheses. The same command resumes an interrupted
+training and ends in the same weights (on a CPU bit for bit). OUT gets last.pt, best.pt (highest
+top-1 accuracy on val), train.jsonl with a line for every epoch, and settings.json.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.support.errors import UserError
@@ -24,48 +22,35 @@ from fairseq_cgc.support.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    from fairseq_cgc.commands import image_options as command_line
+    from fairseq_cgc.commands.vision_commands import add_training_options
     from fairseq_cgc.vision.training.settings import Settings
 
+    add_training_options(
+        parser,
+        Settings,
+        data="image folders, CIFAR-10's binary files, or 'digits': those of scikit-learn",
+        weights="start from these, for example ImageNet's of the plain model (none)",
+    )
     parser.add_argument(
-        "--data", required=True, metavar="PATH",
-        help="image folders, CIFAR-10's binary files, or 'digits': those of scikit-learn",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder for the training")
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE",
-        help="start from these: of the plain model, ImageNet's for example (none)",
-    )  # fmt: skip
-    settings = command_line.add_settings(parser, Settings)
-    settings.add_argument(
-        "--cgc", action="append", metavar="KEY=VALUE",
+        "--cgc", action="append", default=[], metavar="KEY=VALUE",
         help="a switch of the gates, for example branches=in or stages=[res2,res3]; may be "
         "repeated (none)",
     )  # fmt: skip
-    command_line.add_run_options(parser, "image")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train."""
-    from fairseq_cgc.commands import image_options as command_line
-    from fairseq_cgc.support.steps import only_process_in
-    from fairseq_cgc.vision.data.sources import crops_of, open_data, preset_for
-    from fairseq_cgc.vision.training.distributed import join_processes
+    from fairseq_cgc.commands.vision_commands import given_settings, train
+    from fairseq_cgc.vision.data.sources import open_data, preset_for
     from fairseq_cgc.vision.training.settings import Settings
-    from fairseq_cgc.vision.training.trainer import Trainer
 
-    changes = command_line.changed_settings(arguments, Settings)
-    changes |= {"cgc": _switches(arguments.cgc)} if arguments.cgc else {}
-    settings = Settings.preset(arguments.preset or preset_for(arguments.data), changes)
-    run = command_line.run_options(arguments)
-    data = open_data(arguments.data, crops_of(settings), skip_broken=arguments.skip_broken)
-    with join_processes(arguments.device) as processes:
-        alone = only_process_in(arguments.out) if processes.is_main else nullcontext()
-        with alone:
-            trainer = Trainer(data, settings, arguments.out, run, processes, arguments.weights)
-            progress = trainer.run()
-        if processes.is_main:
-            print(command_line.trained(arguments.out, progress))
+    arguments.cgc = _switches(arguments.cgc) or None
+    settings = given_settings(arguments, Settings, preset_for)
+    train(
+        arguments,
+        settings,
+        open_data(arguments.data, settings.crops, skip_broken=bool(arguments.skip_broken)),
+    )
 
 
 def _switches(words: list[str]) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """The one exception for mistakes that the user can mend."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """A wrong option, file or checkpoint, told in one line.
@@ -8,3 +12,9 @@ class UserError(ValueError):
     example ``--encoder-kernel-size-list has 4 entries, but --encoder-layers is 7``.
     Command-line programs print it without a traceback and exit with status 1.
     """
+
+
+def some_names(names: Sequence[str], number: int = 3) -> str:
+    """The first of many names and how many more there are, for a message."""
+    more = f" and {len(names) - number} more" if len(names) > number else ""
+    return ", ".join(names[:number]) + more

@@ -1,4 +1,4 @@
-"""What decides the weights of a video model's training, with the paper's values as presets."""
+"""The options of trainings and evaluations of video models."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from fairseq_cgc.support.options import AT_LEAST_0, AT_LEAST_1, BELOW_1, setting
+from fairseq_cgc.core import UserError
+from fairseq_cgc.support.options import AT_LEAST_0, AT_LEAST_1, BELOW_1, Range, demand, setting
 from fairseq_cgc.video import create_model
+from fairseq_cgc.video.data.dataset import CROPS, Views
 from fairseq_cgc.video.data.sampling import SAMPLINGS, create_sampling
 from fairseq_cgc.video.registry import shift_distance_of
-from fairseq_cgc.vision.training.settings import TrainingSettings
+from fairseq_cgc.vision.training.evaluation import AVERAGES
+from fairseq_cgc.vision.training.settings import EvaluationOptions, TrainingSettings
 
 GROUPS = ("uniform", "tsm")
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
@@ -42,22 +45,18 @@ class VideoSettings(TrainingSettings):
     groups: str = setting("uniform", "tsm: other rates and decay for classifier, biases", GROUPS)
 
     def __post_init__(self) -> None:
-        """Raises :class:`UserError` for a value that is not allowed, naming the option."""
         super().__post_init__()
-        self._demand(
-            "template", _numbers_frames(self.template), "a name with the number, as img_{:05d}.jpg"
-        )
+        has_number = _numbers_frames(self.template)
+        demand(self, "template", has_number, "a name with the number, as img_{:05d}.jpg")
         create_sampling(self.sampling, self.num_frames)
 
     def effective(self) -> dict[str, Any]:
-        """See :class:`TrainingSettings`."""
         every = self.shift_every or shift_distance_of(self.model, self.backbone)
         return {**super().effective(), "shift_every": every}
 
     def create_model(
         self, num_classes: int, channels: int, *, weights: Path | None = None
     ) -> nn.Module:
-        """See :class:`TrainingSettings`."""
         return create_model(
             self.model,
             num_classes,
@@ -70,10 +69,10 @@ class VideoSettings(TrainingSettings):
         )
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """See :class:`TrainingSettings`; ``tsm``: as the code of TSM, for training from ImageNet.
+        """As in :class:`TrainingSettings`; ``tsm`` is how TSM trains from ImageNet's weights.
 
         Normalisations and biases do not decay. Biases learn at twice the rate, the classifier's
-        weight at five times, its bias at ten times.
+        weight at five times, its bias at ten times the rate.
         """
         if self.groups == "uniform":
             return super().parameter_groups(model)
@@ -100,8 +99,40 @@ class VideoSettings(TrainingSettings):
 
     @property
     def gradient_limit(self) -> float:
-        """See :class:`TrainingSettings`."""
         return self.clip_norm or math.inf
+
+
+#: --views: clips and crops.
+_VIEWS = {1: Views(1, 1), 10: Views(10, 1), 30: Views(10, 3)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEvaluationOptions(EvaluationOptions):
+    """How to run an evaluation of videos."""
+
+    batch_size: int = setting(16, "views at a time", range_=AT_LEAST_1)
+    views: int | None = setting(
+        None,
+        "views of a video: 1 is one clip, 10 are ten clips, 30 are ten clips with three crops (1)",
+        range_=Range("1, 10 or 30", lambda value: value in _VIEWS),
+    )
+    clips: int | None = setting(None, "clips of a video, along time (1)", range_=AT_LEAST_1)
+    crops: int | None = setting(
+        None, "crops of each clip, 1 or 3 (1)", range_=Range("1 or 3", lambda v: v in CROPS)
+    )
+    average: str | None = setting(
+        None, "what is averaged over the views (logits; softmax for P3D)", AVERAGES
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.views is not None and (self.clips, self.crops) != (None, None):
+            raise UserError("--views stands for --clips and --crops: give one or the others")
+
+    @property
+    def seen(self) -> Views:
+        """What is seen of each video."""
+        return Views(self.clips or 1, self.crops or 1) if self.views is None else _VIEWS[self.views]
 
 
 def _numbers_frames(template: str) -> bool:

@@ -9,13 +9,14 @@ from fairseq_cgc.analysis.image_reports import (
     chosen_numbers,
     files_as_data,
     image_files,
-    standardised_batches,
+    normalized_batches,
 )
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import Statistics
+from fairseq_cgc.vision.data.memory import MemoryImages
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes
-from fairseq_cgc.vision.training.trained_model import Subject
+from fairseq_cgc.vision.training.trained_model import TrainedModel
 
 
 def images(labels: list[int]) -> MemoryImages:
@@ -37,7 +38,7 @@ def test_a_number_outside_the_split_is_told(word):
 
 def test_every_image_comes_once_and_standardised():
     here = Processes(torch.device("cpu"))
-    found = list(standardised_batches(images([0, 1, 2, 0, 1]), here, batch_size=2, workers=0))
+    found = list(normalized_batches(images([0, 1, 2, 0, 1]), here, batch_size=2, workers=0))
     pixels, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     torch.testing.assert_close(pixels[:, 0, 0, 0], torch.arange(5.0))
     assert labels.tolist() == [0, 1, 2, 0, 1]
@@ -66,9 +67,9 @@ def test_missing_files_are_told(tmp_path):
 
 def test_files_are_cut_as_those_of_image_folders(tmp_path):
     write(tmp_path / "a.png")
-    subject = Subject(torch.nn.Identity(), "m", 2, 3, None, Crops(image_size=16, resize=18))
-    found = files_as_data(subject, [tmp_path / "a.png"])
+    trained = TrainedModel(torch.nn.Identity(), "m", 2, 3, None, Crops(image_size=16, resize=18))
+    found = files_as_data(trained, [tmp_path / "a.png"])
     assert found.images.shape == (1, 3, 16, 16) and found.images.min() == 255
-    grey = Subject(torch.nn.Identity(), "m", 2, 1, None, Crops())
+    grey = TrainedModel(torch.nn.Identity(), "m", 2, 1, None, Crops())
     with pytest.raises(UserError, match="takes images of 1 channel.*use --data"):
         files_as_data(grey, [tmp_path / "a.png"])

@@ -1,4 +1,4 @@
-"""Videos as folders of frames, read as they are needed."""
+"""Videos as folders of frames, listed in a file and read as they are needed."""
 
 from __future__ import annotations
 
@@ -13,29 +13,85 @@ from PIL import Image
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.data.lists import Video
 from fairseq_cgc.video.data.sampling import Sampling, multi_scale_box, three_boxes
-from fairseq_cgc.vision.data.dataset import MemorySamples, Samples
+from fairseq_cgc.vision.data.dataset import Dataset
 from fairseq_cgc.vision.data.folder import STATISTICS, read_image
-from fairseq_cgc.vision.data.transforms import (
-    Crops,
-    cut_box,
-    resize_shorter_side,
-    test_view,
-)
-from fairseq_cgc.vision.data.tree import demand_file
+from fairseq_cgc.vision.data.transforms import Crops, cut_box, evaluation_view, resize_shorter_side
+from fairseq_cgc.vision.data.tree import demand_file, read_text
 
 CROPS = (1, 3)
 
 
-class Videos(Samples):
-    """One split of a data set; a batch is uint8, B x T x C x H x W."""
+@dataclass(frozen=True)
+class Video:
+    """A line of a list file.
 
-    noun = "videos"
+    Attributes:
+        path: of the folder of frames.
+        frames: their number.
+        label: of the class, counted from 0.
+        where: list file and line, for messages.
+    """
+
+    path: str
+    frames: int
+    label: int
+    where: str
 
 
-class MemoryVideos(MemorySamples, Videos):
-    """Small clips of one size, N x T x C x H x W, all in memory."""
+def read_list(path: Path, classes: int | None = None) -> list[Video]:
+    """Read the lists of TSN's and TSM's tools, lines of ``path num_frames label``.
+
+    A path may contain spaces.
+
+    Args:
+        path: of the list file.
+        classes: their number; ``None`` allows any label.
+
+    Raises:
+        UserError: if the file cannot be read or is empty, or a line is of another form, naming
+            the line.
+    """
+    videos = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        words = line.rsplit(maxsplit=2)
+        if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[1:]):
+            raise UserError(f"{where} is {line[:80]!r}, but must be: path num_frames label")
+        video = Video(words[0].strip(), int(words[1]), int(words[2]), where)
+        if video.frames < 1:
+            raise UserError(f"{where}: {video.path} has no frames; leave it out")
+        if classes is not None and video.label >= classes:
+            raise UserError(
+                f"{where}: the label is {video.label}, but there are {classes} classes, "
+                "counted from 0"
+            )
+        videos.append(video)
+    if not videos:
+        raise UserError(f"{path} lists no videos")
+    return videos
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names of the classes, one a line, in the order of the labels.
+
+    Raises:
+        UserError: if the file cannot be read, has an empty line, or names no class.
+    """
+    names = [line.strip() for line in _lines(path)]
+    if not names:
+        raise UserError(f"{path} names no classes")
+    if "" in names:
+        raise UserError(f"{path}, line {names.index('') + 1} is empty, but must name a class")
+    return tuple(names)
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines(), which would also split at characters that a name may contain.
+    lines = read_text(path).split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 @dataclass(frozen=True)
@@ -43,7 +99,7 @@ class Views:
     """What an evaluation sees of each video.
 
     Attributes:
-        clips: along time, from the video's beginning to its end; one lies in the middle.
+        clips: spread evenly from the video's beginning to its end; a single one is in the middle.
         crops: of each clip: 1, the central square of ``image_size`` pixels, or 3, squares of
             ``resize`` pixels along the longer side.
     """
@@ -52,21 +108,21 @@ class Views:
     crops: int = 1
 
 
-class FrameVideos(Videos):
-    """Videos whose frames are image files: a clip of each.
+class FrameVideos(Dataset):
+    """Videos whose frames are image files; a batch is uint8, B x T x C x H x W.
 
     Args:
         root: to which the videos' paths are relative.
-        videos: of a list file.
+        videos: from a list file.
         classes: their names.
-        template: name of a frame's file, from its number, counted from 1.
+        template: name of a frame's file, formatted with its number, counted from 1.
         sampling: which frames to take.
         crops: how they are cut; ``padding`` is not used.
         views: of an evaluation.
-        skip_broken: as for :class:`Samples`.
+        skip_broken: as for :class:`Dataset`.
     """
 
-    in_memory = False
+    noun = "videos"
 
     def __init__(
         self,
@@ -114,16 +170,15 @@ class FrameVideos(Videos):
         clips = self.sampling.evaluation_clips(video.frames, self.seen.clips)
         frames = self._read(video, [number for clip in clips for number in clip])
         cut = {number: self._cut(frame) for number, frame in frames.items()}
-        of_clips = [torch.stack([cut[number] for number in clip], dim=1) for clip in clips]
-        return torch.cat(of_clips)
+        return torch.cat([torch.stack([cut[number] for number in clip], dim=1) for clip in clips])
 
     def _cut(self, frame: Image.Image) -> Tensor:
         """Crops x C x size x size."""
         if self.seen.crops == 1:
-            return test_view(frame, self.crops)[None]
-        resized = resize_shorter_side(frame, self.crops.resize)
-        boxes = three_boxes(*resized.size)
+            return evaluation_view(frame, self.crops)[None]
         side = self.crops.resize
+        resized = resize_shorter_side(frame, side)
+        boxes = three_boxes(*resized.size)
         return torch.stack([cut_box(resized, box, side, mirrored=False) for box in boxes])
 
     def _read(self, video: Video, numbers: Sequence[int]) -> dict[int, Image.Image]:

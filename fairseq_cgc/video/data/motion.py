@@ -1,9 +1,8 @@
-"""Generated clips whose class is told by the order of their frames alone.
+"""Generated clips whose class only the order of their frames tells.
 
-A shape moves to the left or to the right, or opens or closes. Every clip has a twin, its
-reversal, in the same split and with the opposite label. A model that averages over frames gives
-both the same answer, of which one is wrong: it gets 50 % at most, where it can tell moving from
-scaling, and chance is 25 %.
+A shape moves to the left or to the right, or opens or closes. The reversal of every clip is in the
+same split, with the opposite label. A model that averages over frames gives both the same answer,
+so it is right for half of them at most, if it can tell moving from scaling; chance is 25 %.
 """
 
 from __future__ import annotations
@@ -11,26 +10,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fairseq_cgc.video.data.dataset import MemoryVideos
-from fairseq_cgc.vision.data.dataset import Statistics
+from fairseq_cgc.vision.data.dataset import SPLITS, Data, Statistics
+from fairseq_cgc.vision.data.memory import MemoryImages
 from fairseq_cgc.vision.data.seeds import generator
 from fairseq_cgc.vision.data.transforms import Crops
 
 MOTION = "motion"
 CLASSES = ("right", "left", "opening", "closing")  # each beside its reversal
 SIZE = 24  # pixels, of a side
-_PAIRS = {"train": 480, "val": 120}  # of a clip and its reversal
-_TRAVEL = (6.0, 12.0)  # pixels, of a moving centre from the first frame to the last
-_GROWTH = (3.0, 5.0)  # pixels, of an opening shape's radius
-_NOISE = 0.1  # standard deviation, where the shape is up to 1
-# Of the training clips, of pixels from 0 to 1; 8 frames or 16 hardly differ.
+_PAIRS = {"train": 480, "val": 120}  # a clip and its reversal
+_TRAVEL = (6.0, 12.0)  # pixels that a moving centre travels from the first frame to the last
+_GROWTH = (3.0, 5.0)  # pixels by which the radius of an opening shape grows
+_NOISE = 0.1  # standard deviation; the shape's brightness is up to 1
+# Of the training clips; 8 frames or 16 hardly differ.
 _STATISTICS = Statistics((0.116,), (0.230,))
 
 
-def open_motion(num_frames: int, crops: Crops) -> tuple[MemoryVideos, MemoryVideos]:
+class MemoryVideos(MemoryImages):
+    """Clips of one size, uint8, N x T x C x H x W."""
+
+    noun = "videos"
+
+
+def open_motion(num_frames: int, crops: Crops) -> Data:
     """960 training and 240 validation clips of T x 1 x 24 x 24, the same at every call."""
-    train, val = (_open(split, num_frames, crops) for split in ("train", "val"))
-    return train, val
+    return Data(*(_open(split, num_frames, crops) for split in SPLITS))
 
 
 def _open(split: str, num_frames: int, crops: Crops) -> MemoryVideos:
@@ -38,12 +42,12 @@ def _open(split: str, num_frames: int, crops: Crops) -> MemoryVideos:
     clips = _clips(pairs, num_frames, generator(MOTION, split))
     labels = torch.arange(pairs) % 2 * 2  # right, opening
     both = torch.stack([clips, clips.flip(1)], dim=1).flatten(0, 1)
-    of_both = torch.stack([labels, labels + 1], dim=1).flatten()
-    return MemoryVideos(both, CLASSES, of_both, _STATISTICS, crops)
+    both_labels = torch.stack([labels, labels + 1], dim=1).flatten()
+    return MemoryVideos(both, CLASSES, both_labels, _STATISTICS, crops)
 
 
 def _clips(number: int, num_frames: int, draw: torch.Generator) -> Tensor:
-    """Uint8, N x T x 1 x H x W: the even ones move to the right, the odd ones open."""
+    """Uint8, N x T x 1 x H x W; the even clips move to the right, the odd ones open."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(number, 1, generator=draw)
@@ -58,7 +62,7 @@ def _clips(number: int, num_frames: int, draw: torch.Generator) -> Tensor:
     grid = torch.arange(SIZE, dtype=torch.float32)
     dx = (grid[None, None, None, :] - x[..., None, None]).abs()
     dy = (grid[None, None, :, None] - y[..., None, None]).abs()
-    # A disc, a square and a rhombus, by turns: how far a pixel is from the centre of each.
+    # The distance of each pixel from the centre of a disc, a square and a rhombus, in turn.
     distances = torch.stack([(dx**2 + dy**2).sqrt(), torch.maximum(dx, dy), dx + dy])
     distance = distances[torch.arange(number) // 2 % 3, torch.arange(number)]
     shape = (radius[..., None, None] - distance + 0.5).clamp(0, 1)  # with soft edges

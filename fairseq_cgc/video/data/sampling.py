@@ -1,7 +1,7 @@
 """Which frames of a video make up a clip.
 
-Frames are counted from 0. The formulas are those of TSN (Wang et al., ECCV 2016) and TSM (Lin et
-al., ICCV 2019) as their published code has them.
+Frames are counted from 0. The formulas are those of the published code of TSN (Wang et al., ECCV
+2016) and TSM (Lin et al., ICCV 2019).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Sampling(ABC):
 
 
 class Segments(Sampling):
-    """A frame from each of as many equal segments (TSN).
+    """One frame from each of ``num_frames`` equal segments (TSN).
 
-    Training takes a random frame of each segment, and of a video shorter than ``num_frames``
-    the first one throughout, as TSN's and TSM's code does. Evaluation takes the middles; several
-    clips take places that divide the segments evenly, of which two are those of TSM's
-    evaluation with two clips. There frames of short videos are repeated in their order.
+    Training takes a random frame of each segment; of a video shorter than ``num_frames`` it
+    repeats the first frame, as TSN's and TSM's code does. Evaluation takes the middle frames.
+    Several clips divide the segments evenly (two as in TSM's evaluation with two clips); the
+    frames of short videos are then repeated in order.
     """
 
     def training_clip(self, length: int, draw: random.Random) -> list[int]:
@@ -54,9 +54,9 @@ class Segments(Sampling):
 
 
 class Window(Sampling):
-    """Frames at equal distances within a window that lies anywhere in the video.
+    """Frames at equal distances in a window anywhere in the video.
 
-    A shorter video starts again at its end.
+    A video shorter than the window is repeated.
 
     Args:
         num_frames: of the clip.
@@ -83,11 +83,7 @@ class Window(Sampling):
 
 
 class Dense(Window):
-    """A window of 64 frames, TSM's ``dense_sample``.
-
-    Raises:
-        UserError: for more frames than that.
-    """
+    """A window of 64 frames, TSM's ``dense_sample``; :class:`UserError` for more frames."""
 
     def __init__(self, num_frames: int) -> None:
         if num_frames > DENSE_SPAN:
@@ -98,7 +94,7 @@ class Dense(Window):
         super().__init__(num_frames, DENSE_SPAN)
 
     def _random_start(self, last: int, draw: random.Random) -> int:
-        return draw.randrange(last) if last else 0  # TSM's never begins in the very last place
+        return draw.randrange(last) if last else 0  # as TSM, which never starts in the last place
 
 
 def create_sampling(name: str, num_frames: int) -> Sampling:
@@ -114,8 +110,8 @@ def create_sampling(name: str, num_frames: int) -> Sampling:
 
 _SCALES = (1, 0.875, 0.75, 0.66)
 _MAX_DISTORTION = 1  # steps between the scales of width and height
-_SNAP = 3  # pixels; a side that is nearer to the output's is made equal to it
-# Corners, centre, middles of the sides and between: in quarters of the room that a box has.
+_SNAP = 3  # pixels; a side that differs less from the output's becomes equal to it
+# In quarters of the free space: corners, centre, middles of the sides, and between these.
 _PLACES = (
     *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
     *((0, 2), (4, 2), (2, 4), (2, 0)),
@@ -127,15 +123,14 @@ Box = tuple[int, int, int, int]
 
 
 def multi_scale_box(width: int, height: int, size: int, draw: random.Random) -> Box:
-    """TSN's corner cropping with jittered scales, with the 13 places of its later code and TSM's.
+    """TSN's corner cropping with scale jittering, with the 13 places of TSM's code.
 
-    Width and height are shares of the shorter side, from 1 to 0.66, that differ by one step at
-    most.
+    Width and height are 1 to 0.66 times the shorter side and differ by one step at most.
 
     Args:
         width, height: of the frames.
         size: to which the box will be resized.
-        draw: the random numbers.
+        draw: source of random numbers.
     """
     shorter = min(width, height)
     sides = [int(shorter * scale) for scale in _SCALES]
@@ -155,7 +150,7 @@ def three_boxes(width: int, height: int) -> list[Box]:
     """The largest squares at both ends and in the middle of the longer side.
 
     These are the three full-resolution crops of TSM's evaluation, whose steps are whole quarters
-    of the room. Of upright frames that code takes the middle three times.
+    of the free space. Of upright frames TSM's code takes the middle square three times.
     """
     side = min(width, height)
     step_x, step_y = (width - side) // 4, (height - side) // 4

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.data.dataset import FrameVideos, Videos, Views
-from fairseq_cgc.video.data.lists import read_classes, read_list
+from fairseq_cgc.video.data.dataset import FrameVideos, Views, read_classes, read_list
 from fairseq_cgc.video.data.motion import MOTION, open_motion
 from fairseq_cgc.video.data.sampling import create_sampling
 from fairseq_cgc.video.settings import VideoSettings
-from fairseq_cgc.vision.data.sources import Data, crops_of
+from fairseq_cgc.vision.data.dataset import Data, Dataset
 from fairseq_cgc.vision.data.tree import is_folder
-
-CLASSES_FILE = "category.txt"
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,8 @@ class Source:
     Attributes:
         data: ``motion``, or the folder to which the lists' paths are relative.
         train, val: list files; ``None`` for ``{split}_videofolder.txt`` in that folder.
-        classes: file of their names; ``None`` for ``category.txt`` in that folder, if it is there.
-        skip_broken: as in :class:`FrameVideos`.
+        classes: file of class names; ``None`` for ``category.txt`` in that folder, if it is there.
+        skip_broken: as for :class:`Dataset`.
     """
 
     data: str
@@ -40,14 +37,14 @@ class Source:
         return getattr(self, split) or Path(self.data) / f"{split}_videofolder.txt"
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes, where there is a file of them.
+        """The names in the file of classes, if there is one.
 
         Raises:
             UserError: if it cannot be read.
         """
         if self.classes is not None:
             return read_classes(self.classes)
-        usual = Path(self.data) / CLASSES_FILE
+        usual = Path(self.data) / "category.txt"
         return read_classes(usual) if os.path.lexists(usual) else None
 
 
@@ -55,7 +52,7 @@ def preset_for(source: str) -> str:
     """The name of the preset that fits ``--data SOURCE``.
 
     Raises:
-        UserError: for frames, whose names and directions nobody can guess.
+        UserError: for frames, whose file names and directions cannot be guessed.
     """
     if source == MOTION:
         return "motion"
@@ -63,17 +60,17 @@ def preset_for(source: str) -> str:
     raise UserError(f"--data {source} needs --preset, one of {', '.join(others)}")
 
 
-def open_training(source: Source, settings: VideoSettings) -> Data[Videos]:
-    """Training and validation videos; of the latter one view each.
+def open_training(source: Source, settings: VideoSettings) -> Data:
+    """Training and validation videos, the latter with one view each.
 
-    Without a file of names, classes are called by their numbers, up to the largest label of the
+    Without a file of names, classes are named by their numbers, up to the largest label in the
     training list.
 
     Raises:
         UserError: if the folder, a list or the names are missing or wrong.
     """
     if source.data == MOTION:
-        return Data(*open_motion(settings.num_frames, crops_of(settings)))
+        return open_motion(settings.num_frames, settings.crops)
     _demand_folder(source)
     names = source.class_names()
     if names is None:
@@ -84,19 +81,15 @@ def open_training(source: Source, settings: VideoSettings) -> Data[Videos]:
 
 
 def open_evaluation(
-    source: Source,
-    split: str,
-    settings: VideoSettings,
-    classes: tuple[str, ...],
-    views: Views,
-) -> Videos:
-    """The videos to evaluate a model on.
+    source: Source, split: str, settings: VideoSettings, classes: tuple[str, ...], views: Views
+) -> Dataset:
+    """The videos on which to evaluate a model.
 
     Args:
         source: of the videos.
         split: ``train`` or ``val``.
         settings: of the model's training.
-        classes: of the model, for lists without a file of names.
+        classes: of the model, used where there is no file of names.
         views: of each video.
 
     Raises:
@@ -105,7 +98,7 @@ def open_evaluation(
     if source.data == MOTION:
         if views != Views():
             raise UserError("--data motion has clips, not videos: they have one view each")
-        return Data(*open_motion(settings.num_frames, crops_of(settings))).split(split)
+        return open_motion(settings.num_frames, settings.crops).split(split)
     _demand_folder(source)
     return _frames(source, split, source.class_names() or classes, settings, views)
 
@@ -124,7 +117,7 @@ def _frames(
         classes,
         template=settings.template,
         sampling=create_sampling(settings.sampling, settings.num_frames),
-        crops=crops_of(settings),
+        crops=settings.crops,
         views=views,
         skip_broken=source.skip_broken,
     )

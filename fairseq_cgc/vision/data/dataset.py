@@ -1,25 +1,24 @@
-"""What every data set gives: batches of 8-bit images or clips, and their labels."""
+"""Data sets: batches of 8-bit images or clips, and their labels."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.seeds import derive_seed
-from fairseq_cgc.vision.data.transforms import Crops, random_shifts
+from fairseq_cgc.vision.data.transforms import Crops
+
+SPLITS = ("train", "val")
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of each channel, of pixels from 0 to 1."""
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel, for pixels from 0 to 1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -29,10 +28,10 @@ class Batch(NamedTuple):
     """Some samples.
 
     Attributes:
-        pixels: uint8, B x C x H x W, or B x T x C x H x W for clips; where a sample has several
-            views, they stand side by side, and there are B * views of them.
+        pixels: uint8, B x C x H x W, or B x T x C x H x W for clips. With several views of each
+            sample there are B * views of them, the views of a sample side by side.
         labels: B, int64.
-        broken: what could not be read and was replaced or left out.
+        broken: why samples could not be read; they were replaced or left out.
     """
 
     pixels: Tensor
@@ -40,24 +39,25 @@ class Batch(NamedTuple):
     broken: tuple[str, ...] = ()
 
 
-class Samples(ABC):
+class Dataset(ABC):
     """One split of a data set.
 
     Attributes:
         noun: what the samples are, in the plural.
         classes: their names; a label is a position in this list.
         labels: N, int64.
-        statistics: with which models' inputs are standardised.
-        in_memory: batches are made at once; worker processes would only cost time.
-        views: of each sample in an evaluation.
-        skip_broken: whether training takes the next sample instead of one that cannot be read,
-            and an evaluation leaves it out.
+        statistics: the channels' statistics, by which inputs are normalised.
+        crops: how samples are cut.
+        in_memory: batches take no time to read, so worker processes would only cost time.
+        views: how many views of a sample an evaluation takes.
+        skip_broken: a sample that cannot be read is replaced by the next one in training, and
+            left out of an evaluation.
     """
 
     noun: ClassVar[str]
-    in_memory: bool
-    views: int = 1
-    skip_broken: bool = False
+    in_memory = False
+    views = 1
+    skip_broken = False
 
     def __init__(
         self, classes: Sequence[str], labels: Tensor, statistics: Statistics, crops: Crops
@@ -69,7 +69,7 @@ class Samples(ABC):
 
     @property
     def channels(self) -> int:
-        """Of an image: 1 or 3."""
+        """1 (grey) or 3."""
         return len(self.statistics.mean)
 
     def __len__(self) -> int:
@@ -102,12 +102,12 @@ class Samples(ABC):
         return Batch(together, torch.tensor(labels, dtype=torch.long), tuple(broken))
 
     def batch(self, indices: Sequence[int], *, seed: int | None) -> Tensor:
-        """Some samples, as in :class:`Batch`.
+        """The pixels of some samples, as in :class:`Batch`.
 
         Args:
-            indices: which.
-            seed: augments them, each depending on ``seed`` and its index alone; ``None``: as
-                for an evaluation, with all views.
+            indices: of the samples.
+            seed: for the augmentation, which depends on the seed and the sample's index alone;
+                ``None`` for an evaluation: no augmentation, all views.
 
         Raises:
             UserError: for a sample that cannot be read, with the file's name.
@@ -118,48 +118,34 @@ class Samples(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 by which a changed data set is noticed."""
+        """Hexadecimal SHA-256 that tells a changed data set."""
 
     @abstractmethod
     def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor: ...
 
 
-class MemorySamples(Samples):
-    """Small images or clips of one size, all in memory: random shifts and flips.
+class Data(NamedTuple):
+    """Both splits of a data set.
 
-    Args:
-        images: uint8, N x C x H x W, or N x T x C x H x W.
-        classes, labels, statistics, crops: as for :class:`Samples`.
+    Attributes:
+        train: augmented.
+        val: validation or test samples, whichever the data set has.
     """
 
-    in_memory = True
+    train: Dataset
+    val: Dataset
 
-    def __init__(
-        self,
-        images: Tensor,
-        classes: Sequence[str],
-        labels: Tensor,
-        statistics: Statistics,
-        crops: Crops,
-    ) -> None:
-        super().__init__(classes, labels, statistics, crops)
-        self.images = images
+    def split(self, name: str) -> Dataset:
+        """One of ``SPLITS``."""
+        return self.train if name == "train" else self.val
 
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.labels.numpy().tobytes())
-        digest.update(self.images.numpy().tobytes())
-        return digest.hexdigest()
-
-    def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor:
-        images = self.images[list(indices)]
-        return images if draws is None else random_shifts(images, self.crops, draws)
-
-
-class Images(Samples):
-    """One split of a data set; a batch is uint8, B x C x H x W."""
-
-    noun = "images"
-
-
-class MemoryImages(MemorySamples, Images):
-    """Small images of one size, N x C x H x W, all in memory."""
+    def record(self) -> dict[str, Any]:
+        """What identifies the data of a training, which cannot be resumed with other data."""
+        return {
+            "classes": list(self.train.classes),
+            "channels": self.train.channels,
+            f"train {self.train.noun}": len(self.train),
+            "train (SHA-256)": self.train.fingerprint(),
+            f"val {self.val.noun}": len(self.val),
+            "val (SHA-256)": self.val.fingerprint(),
+        }

@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import Images, Statistics
-from fairseq_cgc.vision.data.transforms import Crops, test_view, training_view
+from fairseq_cgc.vision.data.dataset import Dataset, Statistics
+from fairseq_cgc.vision.data.transforms import Crops, evaluation_view, training_view
 from fairseq_cgc.vision.data.tree import SUFFIXES, entries, find_images, is_folder
 
 logger = logging.getLogger(__name__)
@@ -26,25 +26,24 @@ STATISTICS = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _MORE_THAN_8_BITS = ("I", "F")
 
 
-class FolderImages(Images):
+class FolderImages(Dataset):
     """The images below ``root/CLASS/`` for every class, as :func:`find_images` finds them.
 
-    Classes and images may be links. What looks like an image and cannot be one is left out with
-    a warning.
+    Classes and images may be links. Broken links and the like are left out with a warning.
 
     Args:
         root: the folder of class folders.
         crops: how images are cut.
-        classes: folders to read, in the order of the labels; all of them in the order of their
-            names if left out.
-        skip_broken: as for :class:`Samples`.
+        classes: names of the folders to read, in the order of the labels; all of them, sorted,
+            by default.
+        skip_broken: as for :class:`Dataset`.
 
     Raises:
-        UserError: if there are no class folders, or one of them is missing, empty, not to be
-            read, or a link to another one.
+        UserError: if there are no class folders, or one of them is missing, empty, not readable,
+            or a link to another one.
     """
 
-    in_memory = False
+    noun = "images"
 
     def __init__(
         self,
@@ -66,8 +65,8 @@ class FolderImages(Images):
             left_out += others
         if left_out:
             logger.warning(
-                "%s: %d left out, as links lead nowhere, in a circle or to another class, or what "
-                "is named like an image is no file; the first is %s",
+                "%s: %d left out: links that lead nowhere, in a circle or to another class, or "
+                "what is named like an image but is no file; the first is %s",
                 *(root, len(left_out), left_out[0]),
             )
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(list(map(len, files))))
@@ -83,54 +82,36 @@ class FolderImages(Images):
     def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor:
         images = (read_image(self.files[i], border=self.crops.border) for i in indices)
         if draws is None:
-            return torch.stack([test_view(image, self.crops) for image in images])
+            return torch.stack([evaluation_view(image, self.crops) for image in images])
         views = zip(images, draws, strict=True)
         return torch.stack([training_view(image, self.crops, draw) for image, draw in views])
 
 
 def class_folders(root: Path) -> list[str]:
-    """The names of the folders in ``root``, sorted, but for hidden ones.
+    """The names of the folders in ``root``, sorted, without hidden ones.
 
-    A link to a folder is one too, but for a link to ``root`` or to what encloses it.
+    A link to a folder counts, but not one to ``root`` itself or to a folder around it.
 
     Raises:
         UserError: if there are none, or ``root`` cannot be read.
     """
-    real = os.path.realpath(root)
+    real = Path(os.path.realpath(root))
     names = [
         entry.name
         for entry in entries(root)
         if is_folder(entry.path)
-        and not (entry.is_symlink() and Path(real).is_relative_to(os.path.realpath(entry.path)))
+        and not (entry.is_symlink() and real.is_relative_to(os.path.realpath(entry.path)))
     ]
     if not names:
         raise UserError(f"{root} holds no folders; each class must have one, with its images")
     return names
 
 
-def same_classes(train: Sequence[str], val: Sequence[str], root: Path) -> None:
-    """Check that two splits have the same class folders.
-
-    Raises:
-        UserError: naming those that only one of them has.
-    """
-    for here, there, names in (
-        ("train", "val", sorted({*train} - {*val})),
-        ("val", "train", sorted({*val} - {*train})),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise UserError(
-                f"{root}: {here} and {there} must have the same class folders, but {there} has "
-                f"no {', '.join(names[:3])}{more}"
-            )
-
-
 def read_image(path: str, *, border: int = 0) -> Image.Image:
     """Decode a file to 8-bit RGB: grey, palette and CMYK images are converted.
 
     An orientation in EXIF data is not applied, and transparency is dropped. That is how the
-    usual loaders read ImageNet, so that published weights see what they were trained on.
+    usual loaders read ImageNet, so published weights see what they were trained on.
 
     Args:
         path: of the file.
@@ -141,14 +122,13 @@ def read_image(path: str, *, border: int = 0) -> Image.Image:
             is not larger than its border.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata; and ImageNet has large images
-            with Image.open(path) as image:
-                if image.mode.startswith(_MORE_THAN_8_BITS):
-                    raise UserError(
-                        f"{path} has more than 8 bits a channel (mode {image.mode}): convert it"
-                    )
-                rgb = image.convert("RGB")
+        # Warnings are of odd metadata, and of large images, which ImageNet has.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if image.mode.startswith(_MORE_THAN_8_BITS):
+                raise UserError(
+                    f"{path} has more than 8 bits a channel (mode {image.mode}): convert it"
+                )
+            rgb = image.convert("RGB")
     except UnidentifiedImageError:
         raise UserError(f"{path}: not an image, or one of an unknown kind") from None
     except UserError:

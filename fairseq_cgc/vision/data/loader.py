@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import Batch, Samples
+from fairseq_cgc.vision.data.dataset import Batch, Dataset
 from fairseq_cgc.vision.data.seeds import generator
 from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.settings import TrainingSettings
@@ -19,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def batch_sizes(samples: int, settings: TrainingSettings, processes: int) -> list[int]:
-    """The batches of an epoch, in samples over all processes; only the last may be smaller.
+    """The sizes of an epoch's batches, over all processes; only the last may be smaller.
 
-    The last one is cut to a multiple of the parts that batches are divided into, and left out
-    with fewer than two samples a part, of which no batch statistics could be taken.
+    The last batch is cut to a multiple of the parts that batches are divided into. It is left out
+    if a part had fewer than two samples, which have no batch statistics.
 
     Raises:
         UserError: if ``batch_size`` is no multiple of the parts, or larger than the data set.
@@ -47,8 +48,8 @@ def training_batches(
 ) -> list[list[int]]:
     """This process's share of every batch of an epoch.
 
-    The order depends on the seed and the epoch alone: however many processes there are, together
-    they see the same batches.
+    The order depends on the seed and the epoch alone: any number of processes sees the same
+    batches together.
     """
     order = torch.randperm(samples, generator=generator(settings.seed, "order", epoch)).tolist()
     batches, start = [], 0
@@ -61,13 +62,13 @@ def training_batches(
 
 
 def evaluation_batches(samples: int, batch_size: int, processes: Processes) -> list[list[int]]:
-    """This process's samples in batches; every sample is in one process's batches only."""
+    """This process's samples in batches; every sample belongs to one process."""
     own = range(processes.rank, samples, processes.size)
     return [list(own[i : i + batch_size]) for i in range(0, len(own), batch_size)]
 
 
 def load_batches(
-    samples: Samples,
+    dataset: Dataset,
     batches: Sequence[list[int]],
     *,
     seed: int | None,
@@ -78,24 +79,24 @@ def load_batches(
     """Yield the pixels and labels of :class:`Batch` on ``device``.
 
     Args:
-        samples: the data set.
+        dataset: to read from.
         batches: of indices.
-        seed: of the augmentation; ``None`` for an evaluation.
-        workers: processes that read ahead; 0 reads in this one. They have no influence on
-            what is read.
-        broken: gets what the data set says it has replaced or left out.
+        seed: for the augmentation; ``None`` for an evaluation.
+        workers: processes that read ahead; 0 reads in this one. What is read does not depend on
+            them.
+        device: where the batches go.
+        broken: gets a message for every sample that was replaced or left out.
 
     Raises:
         UserError: for a sample that cannot be read, or fewer than 0 workers.
     """
     if workers < 0:
         raise UserError(f"--workers is {workers}, but must be at least 0")
-    # Without batch_size the loader hands each element of the sampler to the data set, as it is.
     loader: DataLoader[Batch | str] = DataLoader(
-        _Batches(samples, seed),
-        sampler=batches,
-        batch_size=None,
-        num_workers=0 if samples.in_memory else min(workers, len(batches)),
+        batches,  # type: ignore[arg-type]  # any sequence will do
+        batch_size=None,  # each element is a batch already
+        collate_fn=partial(_read, dataset, seed),
+        num_workers=0 if dataset.in_memory else min(workers, len(batches)),
         pin_memory=device.type == "cuda",
     )
     for batch in loader:
@@ -112,40 +113,30 @@ def load_batches(
         )
 
 
-class Standardise:
-    """8-bit samples to what a model takes: zero mean and unit variance for each channel.
+def _read(dataset: Dataset, seed: int | None, indices: list[int]) -> Batch | str:
+    """A batch, or the message of its error, which from a worker would come with a traceback."""
+    try:
+        return dataset.load(indices, seed=seed)
+    except UserError as error:
+        return str(error)
+
+
+class Normalize:
+    """8-bit samples to a model's input: zero mean and unit variance in each channel.
 
     Args:
-        samples: whose statistics to use.
+        dataset: whose statistics to use.
         device: of the batches.
-        channels_last: the memory layout to give, to every frame of a clip.
+        channels_last: whether the inputs, or every frame of a clip, get that memory layout.
     """
 
-    def __init__(self, samples: Samples, device: torch.device, *, channels_last: bool) -> None:
-        mean, std = (
+    def __init__(self, dataset: Dataset, device: torch.device, *, channels_last: bool) -> None:
+        self.mean, self.std = (
             torch.tensor(values, device=device)[:, None, None] * 255
-            for values in (samples.statistics.mean, samples.statistics.std)
+            for values in dataset.statistics
         )
-        self.mean, self.std = mean, std
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, pixels: Tensor) -> Tensor:
         inputs = (pixels - self.mean) / self.std
         return inputs.flatten(0, -4).contiguous(memory_format=self.layout).view(pixels.shape)
-
-
-class _Batches(Dataset[Batch | str]):
-    """Whole batches by their list of indices; a message instead of one that cannot be read.
-
-    An exception would come out of a worker process with its traceback as the message.
-    """
-
-    def __init__(self, samples: Samples, seed: int | None) -> None:
-        self.samples = samples
-        self.seed = seed
-
-    def __getitem__(self, indices: list[int]) -> Batch | str:
-        try:
-            return self.samples.load(indices, seed=self.seed)
-        except UserError as error:
-            return str(error)

@@ -1,8 +1,8 @@
-"""Random numbers that depend on a training's place, never on its past.
+"""Random numbers that depend on the place in a training, never on what was drawn before.
 
 Every draw comes from a generator seeded with (seed, purpose, epoch, ...). So a resumed training
-draws what an uninterrupted one would, without any generator's state in the checkpoint, and the
-augmentation of an image does not depend on the number of worker processes or of GPUs.
+draws what an uninterrupted one would draw, without a generator's state in the checkpoint, and the
+augmentation of an image does not depend on the number of worker processes or GPUs.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Crops:
-    """How images are cut; see the fields of the same names in :class:`Settings`.
+    """How images are cut: the fields of the same names in :class:`TrainingSettings`.
 
     Attributes:
-        border: pixels cut off every side of a file's image before anything else.
+        border: pixels cut off every side of an image file before anything else.
     """
 
     image_size: int = 224
@@ -36,8 +36,8 @@ class Crops:
 def random_box(width: int, height: int, draw: random.Random) -> tuple[int, int, int, int]:
     """Left, top, width and height of a "random resized crop" (Szegedy et al., CVPR 2015).
 
-    Its area is 8 to 100 % of the image's, its ratio of sides 3/4 to 4/3. A very long image may
-    have no room for any of ten such boxes: then it is the largest central one whose ratio fits.
+    Its area is 8 to 100 % of the image's, its ratio of width to height 3/4 to 4/3. If none of ten
+    such boxes fits into a very long image, the largest central box of an allowed ratio is taken.
     """
     for _ in range(_ATTEMPTS):
         area = width * height * draw.uniform(*_AREA)
@@ -69,18 +69,15 @@ def cut_box(
     return as_tensor(cut)
 
 
-def test_view(image: Image.Image, crops: Crops) -> Tensor:
-    """The shorter side resized, then the central square: uint8, C x size x size."""
+def evaluation_view(image: Image.Image, crops: Crops) -> Tensor:
+    """The central square after resizing the shorter side: uint8, C x size x size."""
     resized = resize_shorter_side(image, crops.resize)
     left, top = (round((side - crops.image_size) / 2) for side in resized.size)
     return as_tensor(resized.crop((left, top, left + crops.image_size, top + crops.image_size)))
 
 
-test_view.__test__ = False  # type: ignore[attr-defined]  # for pytest, which goes by the name
-
-
 def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
-    """The same picture with ``length`` pixels along its shorter side."""
+    """The whole image, with ``length`` pixels along its shorter side."""
     width, height = image.size
     short = min(width, height)
     sides = (length * width // short, length * height // short)
@@ -93,10 +90,10 @@ def as_tensor(image: Image.Image) -> Tensor:
 
 
 def random_shifts(images: Tensor, crops: Crops, draws: Sequence[random.Random]) -> Tensor:
-    """Every image padded with black, cut back to its size at random, mirrored or not.
+    """Random crops of images padded with black, mirrored or not.
 
     Args:
-        images: uint8, B x C x H x W, or B x T x C x H x W, the frames of a clip all alike.
+        images: uint8, B x C x H x W, or B x T x C x H x W: the frames of a clip move together.
         crops: ``padding`` and ``flip`` are used.
         draws: B generators.
     """
@@ -121,8 +118,8 @@ def mixup(
         images: float, B x C x H x W, or clips.
         labels: B, class numbers.
         classes: their number.
-        share: of the image itself; its partner has the rest.
-        partners: B, positions in the batch.
+        share: weight of the image itself; the partner has the rest.
+        partners: B, the partners' positions in the batch.
 
     Returns:
         Blended images, and their targets as probabilities, B x classes.

@@ -1,7 +1,7 @@
-"""Files and folders of data sets, whatever else a tree of them holds.
+"""Files and folders of data sets.
 
-Links are followed, as data sets are often put together from them. Nothing but a regular file is
-ever opened: to open a fifo or a device may wait for ever.
+Links are followed, because data sets are often put together from them. Only regular files are
+opened: opening a fifo or a device may block for ever.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".
 
 
 def find_images(folder: str | Path, closed: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """The images in a folder and in the folders below it; hidden ones are left out.
+    """The images in a folder and in the folders below it, without hidden ones.
 
-    No folder is read twice. A link to a folder is followed, but for a loop: to a folder that
-    encloses this one, or the link itself.
+    No folder is read twice. Links to folders are followed unless they form a loop, that is, lead
+    to a folder around the link.
 
     Args:
         folder: where to look.
-        closed: real paths of folders that no link leads to either.
+        closed: real paths of folders that links must not lead to either.
 
     Returns:
-        The images, sorted, and what looks like one and is none: loops, broken links, fifos,
-        sockets, devices.
+        The images, sorted, and what was left out: loops, and names of images that are broken
+        links, fifos, sockets or devices.
 
     Raises:
         UserError: naming a folder that cannot be read.
@@ -77,7 +77,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, but for hidden files.
+    """What a folder holds, sorted by name, without hidden files.
 
     Raises:
         UserError: if it cannot be read.
@@ -91,14 +91,10 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def demand_file(path: str | Path) -> None:
-    """Check that a path leads to a regular file.
-
-    Raises:
-        UserError: saying why it does not.
-    """
+    """Raise :class:`UserError`, with the reason, unless a path leads to a regular file."""
     try:
         regular = stat.S_ISREG(Path(path).stat().st_mode)
-    except (OSError, ValueError) as error:  # the latter of a path with a null character
+    except (OSError, ValueError) as error:  # ValueError: a null character
         broken = isinstance(error, FileNotFoundError) and Path(path).is_symlink()
         problem = "a broken link" if broken else getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({problem})") from error

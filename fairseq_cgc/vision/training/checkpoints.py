@@ -1,32 +1,39 @@
-"""Checkpoints of a training: tensors and plain values, written whole, read without running code."""
+"""What a training leaves in its folder: checkpoints, and the record of its settings.
+
+Checkpoints hold tensors and plain values, are written whole, and are read without running code.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.files import read_safely, save_tensors
+from fairseq_cgc.support.files import read_safely, save_tensors, write_json
+from fairseq_cgc.support.settings_record import demand_record, differences, read_record, refusal
 from fairseq_cgc.vision.training.settings import Settings, TrainingSettings
 
 LAST = "last.pt"
 BEST = "best.pt"
+RECORD = "settings.json"
 
 
 @dataclass
 class Progress:
-    """Where a training is.
+    """How far a training has come.
 
     Attributes:
-        epoch: how many are complete.
-        update: how many updates of the next one are made.
+        epoch: complete epochs.
+        update: updates made in the next epoch.
         loss, correct, samples: sums over those updates.
-        seconds: spent in updates of that epoch.
-        best_epoch: with the highest top-1 accuracy on the validation samples, counted from 1;
-            0 before the first one.
+        seconds: spent in those updates.
+        best_epoch: the epoch, counted from 1, with the highest top-1 accuracy on the validation
+            samples; 0 before the first one.
         best_top1: that accuracy, in percent.
     """
 
@@ -42,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to go on, and an evaluation to begin.
+    """All that is needed to resume a training or to evaluate its model.
 
     Attributes:
         settings: of the training.
@@ -66,14 +73,10 @@ class Checkpoint:
         Raises:
             UserError: if it cannot be written.
         """
-        content = {
+        content = vars(self) | {
             "script": _script(self.settings),
             "settings": self.settings.as_dict(),
             "classes": list(self.classes),
-            "channels": self.channels,
-            "model": self.model,
-            "optimizer": self.optimizer,
-            "scaler": self.scaler,
             "progress": asdict(self.progress),
         }
         save_tensors(path, content)
@@ -96,7 +99,7 @@ class Checkpoint:
 
 
 def _script(kind: TrainingSettings | type[TrainingSettings]) -> str:
-    """What a file says of the training: the script that is a command today."""
+    """The kind of training as files name it: by the script that the command once was."""
     return f"scripts/{kind.command.replace('-', '_')}.py"
 
 
@@ -113,20 +116,19 @@ def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Chec
     """
     content = read_safely(path)
     try:
-        # The first checkpoints were all of images, and counted them under that name.
+        # The first checkpoints were all of images: they name no script and count "images".
         if content.get("script", _script(Settings)) != _script(kind):
             raise KeyError("script")
         progress = dict(content["progress"])
         progress.setdefault("samples", progress.pop("images", 0))
-        return Checkpoint(
-            settings=kind.from_dict({**kind.earlier, **content["settings"]}),
-            classes=tuple(content["classes"]),
-            channels=int(content["channels"]),
-            model=content["model"],
-            optimizer=content["optimizer"],
-            scaler=content["scaler"],
-            progress=Progress(**progress),
-        )
+        values = {
+            **{part.name: content[part.name] for part in fields(Checkpoint)},
+            "settings": kind.from_dict({**kind.earlier, **content["settings"]}),
+            "classes": tuple(content["classes"]),
+            "channels": int(content["channels"]),
+            "progress": Progress(**progress),
+        }
+        return Checkpoint(**values)
     except (KeyError, TypeError, AttributeError):
         raise UserError(
             f"{path} is not a checkpoint of fairseq-cgc {kind.command} (a file of weights "
@@ -134,3 +136,35 @@ def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Chec
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def keep_record(
+    folder: Path, record: Mapping[str, Any], earlier: Mapping[str, Any] | None = None
+) -> None:
+    """Record the settings of a training in ``folder``; refuse to resume it with other ones.
+
+    An earlier record without checkpoints is replaced, as there is nothing to resume.
+
+    Args:
+        folder: of the training; it must exist.
+        record: JSON values.
+        earlier: values that earlier records do not have.
+
+    Raises:
+        UserError: naming the first value that differs, if the folder has another training.
+    """
+    path = folder / RECORD
+    if not any(folder.glob("*.pt")):
+        write_json(path, record)
+        return
+    demand_record(path, "another --out")
+    found = {**(earlier or {}), **read_record(path)}
+    now = json.loads(json.dumps(record))  # in which a tuple is a list
+    for name in differences(found, now):
+        values = (_shorten(found.get(name)), _shorten(now.get(name)))
+        raise refusal(folder, f"trained with {name}", *values, instead="another --out")
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}..."

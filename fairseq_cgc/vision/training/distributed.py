@@ -1,4 +1,4 @@
-"""The processes of one training: alone, or started by torchrun."""
+"""The processes of one training: a single one, or those that torchrun started."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from fairseq_cgc.core import UserError
-
-DEVICES = ("auto", "cpu", "cuda")
+from fairseq_cgc.vision.training.settings import DEVICES
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among ``size``; rank 0 is the main one, which writes files and speaks."""
+    """This process among ``size``; rank 0 is the main one, which writes files and messages."""
 
     device: torch.device
     rank: int = 0
@@ -30,33 +29,33 @@ class Processes:
         return self.rank == 0
 
     def total(self, numbers: Tensor) -> Tensor:
-        """The sum of every process's numbers; all processes must call it."""
+        """The sum over all processes, each of which must call it."""
         numbers = numbers.clone()
         if self.size > 1:
             distributed.all_reduce(numbers)
         return numbers
 
     def take_buffers_of_main(self, model: nn.Module) -> None:
-        """Make the running statistics of all processes equal; all must call it."""
+        """Copy the main process's running statistics to all processes, each of which must call."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.size > 1:
             distributed.barrier()
 
 
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Join those that torchrun has started, if it has, one GPU for each (NCCL) or none (Gloo).
+    """Join the processes of torchrun, if there are any: on a GPU each (NCCL), or on CPUs (Gloo).
 
     Args:
         device: one of ``DEVICES``; ``auto`` is a GPU where there is one.
 
     Raises:
-        UserError: if a GPU is asked for and there are none, or fewer than processes.
+        UserError: if a GPU is asked for and there is none, or there are fewer than processes.
     """
     if device not in DEVICES:
         raise UserError(f"--device is {device!r}, but must be one of {', '.join(DEVICES)}")
@@ -71,9 +70,9 @@ def join_processes(device: str) -> Iterator[Processes]:
             f"torchrun has started more than {gpus} processes here, but there are {gpus} GPUs; "
             f"--nproc-per-node can be {gpus} at most"
         )
-    if use_gpu:
-        torch.cuda.set_device(local)
     place = torch.device("cuda", local) if use_gpu else torch.device("cpu")
+    if use_gpu:
+        torch.cuda.set_device(place)
     if size == 1:
         yield Processes(place)
         return
@@ -90,13 +89,13 @@ def progress_bar(
     """A bar that counts samples and their speed, drawn by the main process alone.
 
     Args:
-        name: shown before it.
-        samples: at its end.
+        name: shown before the bar.
+        samples: how many there are.
         processes: that work on them.
         noun: what the samples are.
-        done: samples that were counted before it.
+        done: samples that were counted before.
     """
-    # A line a second is for eyes; a file gets one every half minute, and none of a short epoch.
+    # A terminal is updated all the time, a log file every half minute.
     watched = sys.stderr.isatty()
     return tqdm(
         total=samples,

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import Samples
-from fairseq_cgc.vision.data.loader import Standardise
+from fairseq_cgc.vision.data.dataset import Dataset
+from fairseq_cgc.vision.data.loader import Normalize
 from fairseq_cgc.vision.data.seeds import derive_seed, generator
 from fairseq_cgc.vision.data.transforms import mixup
 from fairseq_cgc.vision.training.checkpoints import Checkpoint
@@ -24,11 +24,11 @@ from fairseq_cgc.vision.training.settings import TrainingSettings
 
 
 def learning_rate(settings: TrainingSettings, update: int, updates_per_epoch: int) -> float:
-    """The rate of one update.
+    """The learning rate of one update.
 
-    Warm-up rises linearly by update and reaches ``lr`` with its last one. Cosine falls by
-    update, over those after the warm-up, as in He et al. (CVPR 2019), section 3.1 and 5.1; step
-    falls where an epoch begins, counted with those of the warm-up.
+    The warm-up rises linearly and reaches ``lr`` with its last update. Cosine falls with every
+    update after the warm-up, as in He et al. (CVPR 2019), sections 3.1 and 5.1. Step falls at the
+    beginning of epochs, those of the warm-up included in the count.
 
     Args:
         settings: of the training.
@@ -49,36 +49,36 @@ class Learner:
     """A model and its optimiser.
 
     Args:
-        samples: of the training.
-        settings: with the samples, all that decides the weights.
+        dataset: of the training.
+        settings: with the data, all that decides the weights.
         updates: in an epoch.
-        processes: those that learn together; all make a ``Learner``.
+        processes: those that train together; each makes a ``Learner``.
         weights: a checkpoint to start from.
 
     Attributes:
         model: on its device.
         rate: the learning rate of the last update.
-        sums: of this process: of the losses, and of the hits, since they were set to zero.
+        sums: this process's sums of losses and of hits since they were last set to zero.
 
     Raises:
-        UserError: if the settings do not fit the samples, the processes or the weights.
+        UserError: if the settings do not fit the data, the processes or the weights.
     """
 
     def __init__(
         self,
-        samples: Samples,
+        dataset: Dataset,
         settings: TrainingSettings,
         updates: int,
         processes: Processes,
         weights: Path | None = None,
     ) -> None:
         self.settings, self.updates, self.processes = settings, updates, processes
-        self.classes = len(samples.classes)
+        self.classes = len(dataset.classes)
         device = processes.device
         if settings.sync_batch_norm and (processes.size == 1 or device.type != "cuda"):
             raise UserError("--sync-batch-norm needs several processes with a GPU each (torchrun)")
         torch.manual_seed(derive_seed(settings.seed, "initial values"))
-        model = settings.create_model(self.classes, samples.channels, weights=weights)
+        model = settings.create_model(self.classes, dataset.channels, weights=weights)
         if settings.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if settings.channels_last:
@@ -95,16 +95,16 @@ class Learner:
         if processes.size > 1:
             gpu = [device.index] if device.type == "cuda" else None
             self.network = DistributedDataParallel(self.model, device_ids=gpu)
-        self.standardise = Standardise(samples, device, channels_last=settings.channels_last)
+        self.normalize = Normalize(dataset, device, channels_last=settings.channels_last)
         self.rate = 0.0
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from where a checkpoint was saved."""
+        """Resume from a checkpoint."""
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.scaler.load_state_dict(checkpoint.scaler)
-        if self.processes.is_main:  # the sums are of all processes together
+        if self.processes.is_main:  # the saved sums are over all processes
             progress = checkpoint.progress
             self.sums += self.sums.new_tensor([progress.loss, progress.correct])
 
@@ -113,16 +113,16 @@ class Learner:
 
         Args:
             pixels, labels: as in :class:`Batch`, on the device.
-            epoch, update: the place of this update, both counted from 0.
+            epoch, update: both counted from 0, the update within its epoch.
         """
         settings, processes = self.settings, self.processes
         place = (epoch, update, processes.rank)
-        # For layers that draw, dropout for example: resumed, they draw the same.
+        # Dropout and other layers that draw draw the same in a resumed training.
         torch.manual_seed(derive_seed(settings.seed, "layers", *place))
         self.rate = learning_rate(settings, epoch * self.updates + update, self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group.get("lr_factor", 1.0)
-        inputs, targets = self.standardise(pixels), labels
+        inputs, targets = self.normalize(pixels), labels
         if settings.mixup:
             draw = random.Random(derive_seed(settings.seed, "mixup", *place))
             order = torch.randperm(len(labels), generator=generator(settings.seed, "pair", *place))
@@ -137,7 +137,7 @@ class Learner:
         parts = settings.accumulate
         chunks = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
         for number, (part, target) in enumerate(chunks, start=1):
-            with self._gradients_synchronised(number == parts):
+            with self._exchange_gradients(number == parts):
                 with autocast(processes.device, settings.precision):
                     logits = self.network(part)
                 logits = logits.float()
@@ -152,15 +152,15 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def _gradients_synchronised(self, yes: bool) -> contextlib.AbstractContextManager[None]:
-        """Processes exchange gradients once an update, whatever the number of parts."""
-        if yes or not isinstance(self.network, DistributedDataParallel):
+    def _exchange_gradients(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Processes exchange gradients once an update, with its last part."""
+        if is_last or not isinstance(self.network, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.network.no_sync()
 
 
 def _hits(logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of the shares that the highest outputs have in the targets: 0 or 1 without mixup."""
+    """How many predictions are right; with mixup, the sum of their shares in the targets."""
     highest = logits.argmax(1, keepdim=True)
     if target.dim() == 1:
         return (highest.squeeze(1) == target).sum()

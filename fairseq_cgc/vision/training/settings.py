@@ -1,8 +1,9 @@
-"""What decides the weights of a training: for whatever is trained, and for image models."""
+"""The options of trainings and evaluations: what decides the weights, and what does not."""
 
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,28 +21,35 @@ from fairseq_cgc.support.options import (
     AT_LEAST_1,
     BELOW_1,
     Option,
+    Range,
     check_values,
     demand,
     option_of,
     options_of,
     setting,
 )
+from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.registry import create_model
-from fairseq_cgc.vision.resnet import ResNet
 
-SCHEDULES = ("step", "cosine")
+DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
+SCHEDULES = ("step", "cosine")
+# With much larger ones random.betavariate does not return.
+_MIXUP = Range("from 0 to 1000", lambda value: 0 <= value <= 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(ABC):
-    """Every field is an option of ``command``; ``help`` tells what it means.
+    """Everything that decides the weights; every field is an option of ``command``.
 
     Attributes:
         command: of ``fairseq-cgc`` that trains with them.
         noun: what it trains on, in the plural.
         presets_file: YAML, preset name to values.
-        earlier: values of settings that earlier checkpoints do not name.
+        earlier: values of settings that earlier checkpoints do not have.
+
+    Raises:
+        UserError: for a value that is not allowed, naming the option.
     """
 
     command: ClassVar[str]
@@ -50,18 +58,18 @@ class TrainingSettings(ABC):
     earlier: ClassVar[Mapping[str, Any]] = {}
 
     model: str
-    epochs: int = setting(100, "times that every training sample is seen", range_=AT_LEAST_1)
+    epochs: int = setting(100, "passes over the training samples", range_=AT_LEAST_1)
     batch_size: int = setting(256, "samples in an update, over all processes", range_=AT_LEAST_1)
     lr: float = setting(0.1, "learning rate", range_=ABOVE_0)
-    momentum: float = setting(0.9, "of SGD", range_=AT_LEAST_0)
+    momentum: float = setting(0.9, "of SGD", range_=BELOW_1)
     weight_decay: float = setting(1e-4, "of all parameters", range_=AT_LEAST_0)
     schedule: str = setting("step", "of the learning rate", SCHEDULES)
-    milestones: tuple[int, ...] = setting((), "epochs after which step lowers the rate")
-    decay: float = setting(0.1, "factor by which step lowers it", range_=ABOVE_0)
+    milestones: tuple[int, ...] = setting((), "epochs after which step lowers the learning rate")
+    decay: float = setting(0.1, "factor by which step multiplies it", range_=ABOVE_0)
     warmup_epochs: int = setting(0, "epochs of linear warm-up", range_=AT_LEAST_0)
-    mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0: none", range_=AT_LEAST_0)
+    mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0: no mixup", range_=_MIXUP)
     label_smoothing: float = setting(
-        0.0, "share of the target that all classes divide", range_=BELOW_1
+        0.0, "share of the target that is spread over all classes", range_=BELOW_1
     )
     image_size: int = setting(224, "side of the crops of image files", range_=AT_LEAST_1)
     resize: int = setting(256, "shorter side before the central crop of image files")
@@ -71,32 +79,31 @@ class TrainingSettings(ABC):
     flip: bool = setting(True, "mirror half of the training samples")
     precision: str = setting("float32", "of convolutions and products", PRECISIONS)
     accumulate: int = setting(
-        1, "parts of a process's batch, one after the other: less memory", range_=AT_LEAST_1
+        1, "parts in which a process computes its batch, to save memory", range_=AT_LEAST_1
     )
     sync_batch_norm: bool = setting(False, "batch statistics over all GPUs, gates included")
     channels_last: bool = setting(False, "memory layout with adjacent channels")
     seed: int = setting(1, "of initial values, order and augmentation", range_=AT_LEAST_0)
 
     def __post_init__(self) -> None:
-        """Raises :class:`UserError` for a value that is not allowed, naming the option."""
         for option in fields(self):
             value = getattr(self, option.name)
             if isinstance(value, float):
-                self._demand(option.name, math.isfinite(value), "a finite number")
+                demand(self, option.name, math.isfinite(value), "a finite number")
         check_values(self)
-        self._demand("resize", self.resize >= self.image_size, "at least --image-size")
+        demand(self, "resize", self.resize >= self.image_size, "at least --image-size")
         rising = list(self.milestones) == sorted({m for m in self.milestones if m > 0})
-        self._demand("milestones", rising, "rising and more than 0")
-        steps = self.schedule == "step" or not self.milestones
-        self._demand("milestones", steps, "left out with --schedule cosine")
-        shorter = self.warmup_epochs < self.epochs
-        self._demand("warmup_epochs", shorter, f"less than --epochs, which is {self.epochs}")
+        demand(self, "milestones", rising, "rising and more than 0")
+        has_steps = self.schedule == "step" or not self.milestones
+        demand(self, "milestones", has_steps, "left out with --schedule cosine")
+        is_shorter = self.warmup_epochs < self.epochs
+        demand(self, "warmup_epochs", is_shorter, f"less than --epochs, which is {self.epochs}")
 
     @abstractmethod
     def create_model(
         self, num_classes: int, channels: int, *, weights: Path | None = None
     ) -> nn.Module:
-        """A new model of the kind that is trained.
+        """A new model.
 
         Args:
             num_classes: how many outputs it has.
@@ -116,11 +123,16 @@ class TrainingSettings(ABC):
 
     @property
     def gradient_limit(self) -> float:
-        """The largest norm that a gradient keeps."""
+        """The largest norm of a gradient; larger ones are scaled down to it."""
         return math.inf
 
+    @property
+    def crops(self) -> Crops:
+        """How the samples are cut."""
+        return Crops(self.image_size, self.resize, self.padding, self.flip)
+
     def warnings(self) -> list[str]:
-        """What is allowed, but hardly meant, a line each."""
+        """Doubtful, though allowed, combinations of values, a line each."""
         beyond = [str(m) for m in self.milestones if m >= self.epochs]
         if not beyond:
             return []
@@ -129,14 +141,12 @@ class TrainingSettings(ABC):
             "do not lower the learning rate: give others, or --schedule cosine"
         ]
 
-    _demand = demand
-
     def as_dict(self) -> dict[str, Any]:
         """Values that JSON and a checkpoint can hold."""
         return {**asdict(self), "milestones": list(self.milestones)}
 
     def effective(self) -> dict[str, Any]:
-        """:meth:`as_dict` with what a value like 0, "as usual", comes to: for comparisons."""
+        """:meth:`as_dict` with defaults that depend on others filled in, for comparisons."""
         return self.as_dict()
 
     @classmethod
@@ -146,17 +156,17 @@ class TrainingSettings(ABC):
         Raises:
             UserError: for an unknown name, or a value of the wrong type or size.
         """
-        types = cls._types()
+        hints = get_type_hints(cls)
+        types = {f.name: hints[f.name] for f in fields(cls)}
         taken: dict[str, Any] = {}
         for name, value in values.items():
             if name not in types:
                 raise UserError(f"unknown setting {name!r}; allowed are {', '.join(types)}")
             if isinstance(value, list):
                 value = tuple(value)
-            if types[name] is float and isinstance(value, int) and not isinstance(value, bool):
+            if types[name] is float and type(value) is int:
                 value = float(value)
-            plain = types[name] in (str, int, float, bool)
-            if plain and type(value) is not types[name]:
+            if types[name] in (str, int, float, bool) and type(value) is not types[name]:
                 raise UserError(
                     f"{option_of(name)} is {value!r}, but must be of type {types[name].__name__}"
                 )
@@ -166,14 +176,14 @@ class TrainingSettings(ABC):
     @classmethod
     def presets(cls) -> dict[str, Self]:
         """Name to settings."""
-        read = _read_presets(cls.presets_file)
+        read = _read_yaml(cls.presets_file)
         return {name: cls.from_dict(values) for name, values in read.items()}
 
     @classmethod
     def preset(cls, name: str, changes: Mapping[str, Any]) -> Self:
         """A preset with some fields changed.
 
-        Cosine has no milestones: those of the preset are dropped where ``changes`` asks for it.
+        A change to the cosine schedule also drops the preset's milestones.
 
         Raises:
             UserError: if there is no such preset, or a changed value is not allowed.
@@ -189,16 +199,10 @@ class TrainingSettings(ABC):
     @classmethod
     def option_fields(cls) -> list[Option]:
         """The options, with the presets' values in their help texts."""
-        return options_of(cls, cls._values)
+        return options_of(cls, cls._preset_values)
 
     @classmethod
-    def _types(cls) -> dict[str, Any]:
-        hints = get_type_hints(cls)
-        return {f.name: hints[f.name] for f in fields(cls)}
-
-    @classmethod
-    def _values(cls, name: str) -> str:
-        """Those of one field in the presets, for a help text."""
+    def _preset_values(cls, name: str) -> str:
         values: dict[str, list[str]] = {}
         for preset_name, settings in cls.presets().items():
             value = getattr(settings, name)
@@ -210,7 +214,7 @@ class TrainingSettings(ABC):
 
 
 @cache
-def _read_presets(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -228,16 +232,54 @@ class Settings(TrainingSettings):
 
     def create_model(
         self, num_classes: int, channels: int, *, weights: Path | None = None
-    ) -> ResNet:
-        """See :class:`TrainingSettings`."""
-        return create_model(
-            self.model,
-            num_classes,
-            in_channels=channels,
-            cgc=self.cgc or None,
-            weights=weights,
-        )
+    ) -> nn.Module:
+        cgc = self.cgc or None
+        return create_model(self.model, num_classes, in_channels=channels, cgc=cgc, weights=weights)
 
     def as_dict(self) -> dict[str, Any]:
-        """See :class:`TrainingSettings`."""
         return {**super().as_dict(), "cgc": dict(self.cgc)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputingOptions:
+    """How to compute, and what to do about broken files.
+
+    Raises:
+        UserError: for a value that is not allowed, naming the option.
+    """
+
+    device: str = setting("auto", "auto is a GPU where there is one", DEVICES)
+    workers: int = setting(
+        min(8, os.cpu_count() or 1),
+        "processes that read image files, for each GPU",
+        range_=AT_LEAST_0,
+    )
+    skip_broken: bool = setting(
+        False,
+        "leave out what cannot be read, and count it; training takes the next one instead (off: "
+        "an error that names the file)",
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ComputingOptions):
+    """How to run a training."""
+
+    save_updates: int = setting(
+        0, "write last.pt every N updates within an epoch too; 0: only after it", range_=AT_LEAST_0
+    )
+    keep_epochs: int = setting(
+        0, "keep the checkpoint of every N-th epoch; 0: of none", range_=AT_LEAST_0
+    )
+    tensorboard: bool = setting(False, "write curves to OUT/tensorboard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(ComputingOptions):
+    """How to run an evaluation."""
+
+    precision: str = setting("float32", "of convolutions and products", PRECISIONS)
+    batch_size: int = setting(128, "images at a time", range_=AT_LEAST_1)

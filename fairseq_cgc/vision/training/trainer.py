@@ -1,67 +1,50 @@
-"""Train a model to its end: resumable, never with other settings."""
+"""Train a model to the end, resumably, and never with changed settings."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.options import AT_LEAST_0, check_values, option_of, setting
-from fairseq_cgc.vision.data.dataset import Samples
+from fairseq_cgc.support.options import option_of
+from fairseq_cgc.vision.data.dataset import Data
 from fairseq_cgc.vision.data.loader import batch_sizes, load_batches, training_batches
 from fairseq_cgc.vision.data.seeds import derive_seed
-from fairseq_cgc.vision.data.sources import Data
 from fairseq_cgc.vision.training.checkpoints import (
     BEST,
     LAST,
     Checkpoint,
     Progress,
+    keep_record,
     load_checkpoint,
 )
 from fairseq_cgc.vision.training.distributed import Processes, progress_bar
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.record import keep_record
-from fairseq_cgc.vision.training.settings import TrainingSettings
+from fairseq_cgc.vision.training.settings import RunOptions, TrainingSettings
 from fairseq_cgc.vision.training_log import Log
 
 logger = logging.getLogger(__name__)
 
-_REFRESH = 0.5  # seconds between two looks at the loss; each waits for the GPU
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What has no influence on the weights."""
-
-    workers: int = setting(4, "processes that read image files, for each GPU", range_=AT_LEAST_0)
-    save_updates: int = setting(
-        0, "write last.pt every N updates within an epoch too; 0: only after it", range_=AT_LEAST_0
-    )
-    keep_epochs: int = setting(
-        0, "keep a checkpoint of every N-th epoch; 0: of none", range_=AT_LEAST_0
-    )
-    tensorboard: bool = setting(False, "write curves to OUT/tensorboard")
-
-    def __post_init__(self) -> None:
-        check_values(self)
+_REFRESH = 0.5  # seconds between two looks at the loss, each of which waits for the GPU
 
 
 class Trainer:
     """One training in one folder.
 
     Args:
-        data: what to learn and what to measure it on.
+        data: to train and to validate on.
         settings: with the data and the number of processes, all that decides the weights.
         folder: for checkpoints, the log and the record of the settings; it must exist.
-        run: everything else.
-        processes: those that train together; all make a ``Trainer``.
+        run: options without influence on the weights.
+        processes: those that train together; each makes a ``Trainer``.
         weights: a checkpoint to start from.
 
     Raises:
@@ -70,7 +53,7 @@ class Trainer:
 
     def __init__(
         self,
-        data: Data[Samples],
+        data: Data,
         settings: TrainingSettings,
         folder: Path,
         run: RunOptions,
@@ -79,8 +62,8 @@ class Trainer:
     ) -> None:
         self.data, self.settings, self.folder = data, settings, folder
         self.run_options, self.processes = run, processes
-        self.updates = len(batch_sizes(len(data.train), settings, processes.size))
-        self.learner = Learner(data.train, settings, self.updates, processes, weights)
+        self.sizes = batch_sizes(len(data.train), settings, processes.size)
+        self.learner = Learner(data.train, settings, len(self.sizes), processes, weights)
         if processes.is_main:
             earlier = {option_of(name): value for name, value in settings.earlier.items()}
             keep_record(folder, self._record(weights), earlier)
@@ -90,12 +73,10 @@ class Trainer:
             checkpoint = load_checkpoint(folder / LAST, type(settings))
             self.learner.load(checkpoint)
             self.progress = checkpoint.progress
-        self.broken: list[str] = []  # what this process has replaced
-        self.log = (
-            Log(folder, epochs=self.progress.epoch, tensorboard=run.tensorboard)
-            if processes.is_main
-            else None
-        )
+        self.broken: list[str] = []  # the samples that this process has replaced
+        self.log: Log | None = None
+        if processes.is_main:
+            self.log = Log(folder, epochs=self.progress.epoch, tensorboard=run.tensorboard)
 
     def run(self) -> Progress:
         """Train all epochs that are left.
@@ -125,7 +106,7 @@ class Trainer:
         replaced = self.processes.total(self.learner.sums.new_tensor(len(self.broken)))
         if replaced and self.processes.is_main:
             logger.warning(
-                "%d times another of the %s was taken for a broken one", replaced, settings.noun
+                "replaced %d unreadable %s by the next readable ones", replaced, settings.noun
             )
         if self.log is not None:
             self.log.close()
@@ -141,11 +122,11 @@ class Trainer:
             "%s, %s parameters; %d training and %d validation %s; %d updates an epoch",
             self.settings.model,
             f"{sum(p.numel() for p in self.learner.model.parameters()):,}",
-            *(len(self.data.train), len(self.data.val), self.data.train.noun, self.updates),
+            *(len(self.data.train), len(self.data.val), self.data.train.noun, len(self.sizes)),
         )
         if self.progress != Progress():
             logger.info(
-                "%s: going on after epoch %d, update %d of the next",
+                "%s: resuming after epoch %d and %d updates of the next",
                 *(self.folder, self.progress.epoch, self.progress.update),
             )
 
@@ -158,7 +139,6 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         progress, data = self.progress, self.data.train
-        sizes = batch_sizes(len(data), self.settings, self.processes.size)
         batches = training_batches(len(data), self.settings, progress.epoch, self.processes)
         loader = load_batches(
             data,
@@ -171,13 +151,18 @@ class Trainer:
         self.learner.network.train()
         started = looked = time.monotonic()
         earlier = progress.seconds
-        name = f"epoch {progress.epoch + 1}/{self.settings.epochs}"
-        with progress_bar(
-            name, sum(sizes), self.processes, noun=data.noun, done=progress.samples
-        ) as bar:
+        bar = progress_bar(
+            f"epoch {progress.epoch + 1}/{self.settings.epochs}",
+            sum(self.sizes),
+            self.processes,
+            noun=data.noun,
+            done=progress.samples,
+        )
+        with bar:
             for pixels, labels in loader:
                 self.learner.update(pixels, labels, epoch=progress.epoch, update=progress.update)
-                progress.samples += sizes[progress.update]
+                size = self.sizes[progress.update]
+                progress.samples += size
                 progress.update += 1
                 now = time.monotonic()
                 progress.seconds = earlier + now - started
@@ -187,57 +172,58 @@ class Trainer:
                     self._check(loss)
                     bar.set_postfix_str(f"loss {loss:.3f}, acc {100 * correct:.1f}%", refresh=False)
                     looked = now
-                bar.update(sizes[progress.update - 1])
+                bar.update(size)
                 every = self.run_options.save_updates
-                if every and progress.update % every == 0 and progress.update < self.updates:
+                if every and progress.update % every == 0 and progress.update < len(self.sizes):
                     self._save(LAST)
 
     def _finish_epoch(self, scores: Scores) -> None:
         progress, noun = self.progress, self.data.train.noun
+        epoch = progress.epoch + 1
         loss, correct = (self.processes.total(self.learner.sums) / progress.samples).tolist()
         self._check(loss)
         self.learner.sums.zero_()
         speed = round(progress.samples / progress.seconds, 1)
-        line = {
-            "epoch": progress.epoch + 1,
-            "updates": (progress.epoch + 1) * self.updates,
-            "lr": self.learner.rate,
-            "train_loss": loss,
-            "train_top1": 100 * correct,
-            "val_loss": scores.loss,
-            "val_top1": scores.top1,
-            "val_top5": scores.top5,
-            "seconds": round(progress.seconds, 3),
-            f"{noun}_per_second": speed,
-        }
-        best = progress.best_epoch == 0 or scores.top1 > progress.best_top1
+        is_best = progress.best_epoch == 0 or scores.top1 > progress.best_top1
         self.progress = Progress(
-            epoch=progress.epoch + 1,
-            best_epoch=progress.epoch + 1 if best else progress.best_epoch,
-            best_top1=scores.top1 if best else progress.best_top1,
+            epoch=epoch,
+            best_epoch=epoch if is_best else progress.best_epoch,
+            best_top1=scores.top1 if is_best else progress.best_top1,
         )
         if self.log is not None:
             logger.info(
                 "epoch %d/%d: loss %.4f, train %.2f%%, val %.2f%% (top 5 %.2f%%), %.0f %s/s",
-                *(self.progress.epoch, self.settings.epochs, loss, 100 * correct),
+                *(epoch, self.settings.epochs, loss, 100 * correct),
                 *(scores.top1, scores.top5, speed, noun),
             )
-            self.log.write(line)
-        # LAST comes last: killed before it, the epoch is trained again, and all are written again.
+            self.log.write(
+                {
+                    "epoch": epoch,
+                    "updates": epoch * len(self.sizes),
+                    "lr": self.learner.rate,
+                    "train_loss": loss,
+                    "train_top1": 100 * correct,
+                    "val_loss": scores.loss,
+                    "val_top1": scores.top1,
+                    "val_top5": scores.top5,
+                    "seconds": round(progress.seconds, 3),
+                    f"{noun}_per_second": speed,
+                }
+            )
+        # LAST comes last: a training killed before it trains the epoch again and writes all again.
         every = self.run_options.keep_epochs
-        if every and self.progress.epoch % every == 0:
-            self._save(f"epoch_{self.progress.epoch:04d}.pt")
-        if best:
+        if every and epoch % every == 0:
+            self._save(f"epoch_{epoch:04d}.pt")
+        if is_best:
             self._save(BEST)
         self._save(LAST)
 
     def _save(self, name: str) -> None:
-        """All processes must call it."""
+        """Write a checkpoint; all processes must call it."""
         loss, correct = self.processes.total(self.learner.sums).tolist()
         self._check(loss)
         if not self.processes.is_main:
             return
-        state = asdict(self.progress) | {"loss": loss, "correct": correct}
         Checkpoint(
             settings=self.settings,
             classes=self.data.train.classes,
@@ -245,15 +231,15 @@ class Trainer:
             model=self.learner.model.state_dict(),
             optimizer=self.learner.optimizer.state_dict(),
             scaler=self.learner.scaler.state_dict(),
-            progress=Progress(**state),
+            progress=replace(self.progress, loss=loss, correct=correct),
         ).save(self.folder / name)
 
     def _check(self, loss: float) -> None:
-        if not torch.tensor(loss).isfinite():
+        if not math.isfinite(loss):
             settings, progress = self.settings, self.progress
             raise UserError(
                 f"the loss is {loss} in epoch {progress.epoch + 1}, at update {progress.update} of "
-                f"{self.updates}: try a smaller --lr (now {settings.lr:g}), --warmup-epochs"
+                f"{len(self.sizes)}: try a smaller --lr (now {settings.lr:g}), --warmup-epochs"
                 + ("" if settings.precision == "float32" else ", or --precision float32")
-                + "; the training that is there stays as it was"
+                + "; the last checkpoint is unchanged"
             )

@@ -14,11 +14,12 @@ from fairseq_cgc.video import settings as settings_module
 from fairseq_cgc.video.data import motion
 from fairseq_cgc.video.data.sources import Source, open_training
 from fairseq_cgc.video.settings import VideoSettings
-from fairseq_cgc.vision.data.loader import Standardise
+from fairseq_cgc.vision.data.loader import Normalize
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
+from fairseq_cgc.vision.training.settings import RunOptions
+from fairseq_cgc.vision.training.trainer import Trainer
 from fairseq_cgc.vision.training_log import read_log
 
 ALONE = Processes(torch.device("cpu"))
@@ -91,7 +92,7 @@ def test_updates_have_groups_and_a_limit(tmp_path, monkeypatch):
     pixels, labels = data.train.images[:8], data.train.labels[:8]
     twin = MeanAndLinear(4)
     twin.load_state_dict(before)
-    inputs = Standardise(data.train, ALONE.device, channels_last=False)(pixels)
+    inputs = Normalize(data.train, ALONE.device, channels_last=False)(pixels)
     nn.functional.cross_entropy(twin(inputs), labels).backward()
     norm = sum(p.grad.square().sum() for p in twin.parameters()).sqrt()
     assert norm > 0.5
@@ -105,11 +106,11 @@ def test_updates_have_groups_and_a_limit(tmp_path, monkeypatch):
         )
 
 
-def test_standardised_clips_may_have_adjacent_channels():
+def test_normalized_clips_may_have_adjacent_channels():
     clips = open_training(Source("motion"), tiny_settings()).val
     pixels = torch.randint(0, 256, (2, 3, 4, 5, 6), dtype=torch.uint8)
     plain, adjacent = (
-        Standardise(clips, ALONE.device, channels_last=layout)(pixels) for layout in (False, True)
+        Normalize(clips, ALONE.device, channels_last=layout)(pixels) for layout in (False, True)
     )
     assert torch.equal(plain, adjacent) and plain.is_contiguous()
     assert adjacent.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from fairseq_cgc.video import create_model
-from fairseq_cgc.video.data.dataset import MemoryVideos
-from fairseq_cgc.video.data.motion import CLASSES, open_motion
+from fairseq_cgc.video.data.motion import CLASSES, MemoryVideos, open_motion
 from fairseq_cgc.vision.data.transforms import Crops
 
 CROPS = Crops(padding=2, flip=False)

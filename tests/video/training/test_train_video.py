@@ -111,7 +111,7 @@ def test_broken_videos_end_a_training_or_are_counted(tmp_path, frames, caplog):
     with caplog.at_level("INFO", "fairseq_cgc"):
         call("train-video", "--data", frames, "--out", out, *FRAMES, "--batch-size", 6,
              "--skip-broken")  # fmt: skip
-    assert "2 times another of the videos was taken for a broken one" in caplog.text
+    assert "replaced 2 unreadable videos by the next readable ones" in caplog.text
     assert f"{broken}: not an image" in caplog.text and "1 of 3 videos left out" in caplog.text
     with pytest.raises(UserError, match="img_00002.png: there is no such frame"):
         call("evaluate-video", out / "last.pt", "--data", frames)

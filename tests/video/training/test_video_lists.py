@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.data.lists import read_classes, read_list
+from fairseq_cgc.video.data.dataset import read_classes, read_list
 
 
 def test_lines_are_read(tmp_path):

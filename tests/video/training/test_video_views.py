@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.video.data.dataset import Videos
-from fairseq_cgc.vision.data.dataset import Batch, Statistics
+from fairseq_cgc.vision.data.dataset import Batch, Dataset, Statistics
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
@@ -20,9 +19,10 @@ from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 ALONE = Processes(torch.device("cpu"))
 
 
-class Numbered(Videos):
+class Numbered(Dataset):
     """Videos of one pixel, its view's number; those in ``missing`` cannot be read."""
 
+    noun = "videos"
     in_memory = True
 
     def __init__(self, labels: Sequence[int], views: int, missing: Sequence[int] = ()) -> None:

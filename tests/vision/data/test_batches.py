@@ -6,7 +6,7 @@ import torch
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.loader import (
-    Standardise,
+    Normalize,
     batch_sizes,
     evaluation_batches,
     load_batches,
@@ -90,11 +90,11 @@ def test_a_broken_image_is_one_line(workers, tmp_path):
     assert str(caught.value) == f"{path}: not an image, or one of an unknown kind"
 
 
-def test_standardise():
+def test_normalize():
     images = tiny_images.memory_images(6)  # mean 0.4, deviation 0.2
     pixels = torch.tensor([0, 102, 255], dtype=torch.uint8).view(3, 1, 1, 1)
-    got = Standardise(images, CPU, channels_last=False)(pixels).flatten()
+    got = Normalize(images, CPU, channels_last=False)(pixels).flatten()
     torch.testing.assert_close(got, torch.tensor([-2.0, 0.0, 3.0]))
     wide = torch.zeros(2, 1, 6, 6, dtype=torch.uint8).expand(2, 3, 6, 6)
-    inputs = Standardise(images, CPU, channels_last=True)(wide)
+    inputs = Normalize(images, CPU, channels_last=True)(wide)
     assert inputs.is_contiguous(memory_format=torch.channels_last)

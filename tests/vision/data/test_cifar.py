@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.cifar import TEST_FILE, TRAIN_FILES, find_cifar, open_cifar
+from fairseq_cgc.vision.data.memory import (
+    CIFAR_TEST_FILE,
+    CIFAR_TRAIN_FILES,
+    find_cifar,
+    open_cifar,
+)
 from fairseq_cgc.vision.data.sources import open_data, preset_for
 from fairseq_cgc.vision.data.transforms import Crops
 
@@ -15,7 +20,7 @@ from fairseq_cgc.vision.data.transforms import Crops
 def write_cifar(folder: Path, images: int = 4) -> Path:
     """Image i of file f: label i, red 10 f + i, green counts columns, blue counts rows."""
     folder.mkdir(parents=True)
-    for f, name in enumerate((*TRAIN_FILES, TEST_FILE)):
+    for f, name in enumerate((*CIFAR_TRAIN_FILES, CIFAR_TEST_FILE)):
         records = []
         for i in range(images):
             red = np.full((32, 32), 10 * f + i, np.uint8)
@@ -56,7 +61,7 @@ def test_archive_folder_is_found(tmp_path):
 
 def test_wrong_files_are_named(tmp_path):
     folder = write_cifar(tmp_path / "x")
-    third = folder / TRAIN_FILES[2]
+    third = folder / CIFAR_TRAIN_FILES[2]
     whole = third.read_bytes()
     for content, message in (
         (whole[:-1], "data_batch_3.bin has 12291 bytes, but .* 3073 for every image: truncated"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.folder import STATISTICS
-from fairseq_cgc.vision.data.objectnet import accepted_outputs, open_objectnet, read_mapping
+from fairseq_cgc.vision.data.sources import accepted_outputs, open_objectnet, read_mapping
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.evaluation import evaluate
 

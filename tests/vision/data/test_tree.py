@@ -12,9 +12,9 @@ import tiny_images
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.files import write_json
 from fairseq_cgc.vision.data import folder, tree
-from fairseq_cgc.vision.data.cifar import TEST_FILE, TRAIN_FILES, open_cifar
 from fairseq_cgc.vision.data.folder import FolderImages, class_folders
-from fairseq_cgc.vision.data.objectnet import read_mapping
+from fairseq_cgc.vision.data.memory import CIFAR_TEST_FILE, CIFAR_TRAIN_FILES, open_cifar
+from fairseq_cgc.vision.data.sources import read_mapping
 from fairseq_cgc.vision.data.transforms import Crops
 
 CROPS = Crops(image_size=16, resize=20)
@@ -117,8 +117,8 @@ def test_special_files_and_broken_links_are_never_opened(root, caplog):
         with caplog.at_level(logging.WARNING, logger=folder.__name__):
             assert names(root) == PLAIN
     assert caplog.messages == [
-        f"{root}: 5 left out, as links lead nowhere, in a circle or to another class, or what is "
-        f"named like an image is no file; the first is {root / 'a' / 'device.png'}"
+        f"{root}: 5 left out: links that lead nowhere, in a circle or to another class, or "
+        f"what is named like an image but is no file; the first is {root / 'a' / 'device.png'}"
     ]
     for file in (root / "b").iterdir():
         file.unlink()
@@ -191,7 +191,7 @@ def test_other_readers_refuse_fifos(tmp_path):
     os.mkfifo(mapping)
     with pytest.raises(UserError, match=r"mapping.json.* \(not a regular file\)"):
         read_mapping(mapping, 10)
-    for name in (*TRAIN_FILES, TEST_FILE):
+    for name in (*CIFAR_TRAIN_FILES, CIFAR_TEST_FILE):
         os.mkfifo(tmp_path / name)
     with pytest.raises(UserError, match=r"data_batch_1.bin: cannot be read \(not a regular file\)"):
         open_cifar(tmp_path, CROPS)

@@ -12,9 +12,9 @@ from fairseq_cgc.support.environment import IMAGES, versions
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.trained_model import (
+    evaluation_images,
     load_trained,
     load_weights_of,
-    test_images,
 )
 
 CROPS = Crops(image_size=16, resize=20)
@@ -57,18 +57,18 @@ def test_images_must_fit_the_model(tmp_path):
     save_weights(tmp_path / "x.pth", classes=4)
     subject = load_weights_of("resnet8_cifar", tmp_path / "x.pth", CROPS)
     with pytest.raises(UserError, match="has 3 classes, but the model has 4 outputs"):
-        test_images(subject, str(root), split="val", objectnet=None)
+        evaluation_images(subject, str(root), split="val", objectnet=None)
     save_weights(tmp_path / "y.pth", channels=1)
     subject = load_weights_of("resnet8_cifar", tmp_path / "y.pth", CROPS)
     with pytest.raises(UserError, match="has images of 3 channels, but the model takes 1"):
-        test_images(subject, str(root), split="val", objectnet=None)
+        evaluation_images(subject, str(root), split="val", objectnet=None)
     tiny_images.trainer(tmp_path / "run", tiny_images.tiny_settings(epochs=1)).run()
     for split in ("train", "val"):
         (root / split / "b").rename(root / split / "bb")
     with pytest.raises(
         UserError, match=re.escape("has class 'bb' where the model was trained on 'b'")
     ):
-        test_images(
+        evaluation_images(
             load_trained(tmp_path / "run" / "last.pt"), str(root), split="val", objectnet=None
         )
 

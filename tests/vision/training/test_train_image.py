@@ -86,7 +86,7 @@ def test_weights_to_start_from_and_broken_images(tmp_path, capsys, caplog):
     with pytest.raises(UserError, match="b1.png: not an image"):
         call("train-image", "--out", out, *options)
     call("train-image", "--out", out, *options, "--skip-broken")
-    assert "1 times another of the images was taken for a broken one" in caplog.messages
+    assert "replaced 1 unreadable images by the next readable ones" in caplog.messages
     trained = weights(out / "last.pt")
     assert torch.equal(trained["layer2.0.conv1.weight"], started.layer2[0].conv1.weight)
     assert trained["fc.weight"].shape[0] == 3

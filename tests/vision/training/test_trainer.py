@@ -10,14 +10,15 @@ from torch.nn import functional as F
 from training_runs import assert_same, weights
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.loader import Standardise, training_batches
+from fairseq_cgc.vision.data.loader import Normalize, training_batches
 from fairseq_cgc.vision.data.seeds import derive_seed
 from fairseq_cgc.vision.training import learner as learner_module
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training import trainer as trainer_module
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.trainer import RunOptions, Trainer
+from fairseq_cgc.vision.training.settings import RunOptions
+from fairseq_cgc.vision.training.trainer import Trainer
 from fairseq_cgc.vision.training_log import read_log
 
 
@@ -91,12 +92,12 @@ def test_updates_are_those_of_sgd(accumulate, tmp_path, monkeypatch):
     weight, bias = (p.detach().clone().requires_grad_() for p in trained.learner.model.parameters())
     trained.run()
     images = tiny_data().train
-    standardise = Standardise(images, torch.device("cpu"), channels_last=False)
+    normalize = Normalize(images, torch.device("cpu"), channels_last=False)
     speeds = [torch.zeros_like(weight), torch.zeros_like(bias)]
     for epoch, rate in enumerate((0.05, 0.005)):
         seed = derive_seed(1, "augmentation", epoch)
         for batch in training_batches(26, settings, epoch, ALONE):
-            inputs = standardise(images.batch(batch, seed=seed)).flatten(1)
+            inputs = normalize(images.batch(batch, seed=seed)).flatten(1)
             logits = inputs @ weight.T + bias
             targets = 0.9 * F.one_hot(images.labels[batch], 3) + 0.1 / 3
             loss = -(targets * logits.log_softmax(1)).sum(1).mean()

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.data.dataset import MemoryImages, Statistics
+from fairseq_cgc.vision.data.dataset import Statistics
+from fairseq_cgc.vision.data.memory import MemoryImages
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.evaluation import MappedAccuracy, evaluate
 

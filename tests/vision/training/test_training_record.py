@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.record import RECORD, keep_record
+from fairseq_cgc.vision.training.checkpoints import RECORD, keep_record
 
 
 def test_record_is_kept_and_compared(tmp_path):

@@ -56,7 +56,7 @@ def test_training_view_is_the_box_and_is_mirrored_half_of_the_time(monkeypatch):
 @pytest.mark.parametrize(
     ("size", "left", "top"), [((40, 30), 10, 5), ((30, 40), 5, 10), ((31, 30), 6, 5)]
 )
-def test_test_view_is_the_central_square(size, left, top):
+def test_evaluation_view_is_the_central_square(size, left, top):
     # 30 is the shorter side already: nothing is resized. (31 - 20) / 2 = 5.5 is rounded to even.
     view = augment.evaluation_view(gradient(*size), Crops(image_size=20, resize=30))
     assert view.shape == (3, 20, 20) and view.dtype == torch.uint8
@@ -64,7 +64,7 @@ def test_test_view_is_the_central_square(size, left, top):
     assert view[1, :, 0].tolist() == [*range(top, top + 20)]
 
 
-def test_test_view_resizes_the_shorter_side():
+def test_evaluation_view_resizes_the_shorter_side():
     image = gradient(100, 50).resize((200, 100), Image.Resampling.NEAREST)
     view = augment.evaluation_view(image, Crops(image_size=50, resize=50))  # back to 100 x 50
     assert (view[0, 0].int() - torch.arange(25, 75)).abs().max() <= 1

@@ -21,24 +21,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import torch
-from fairseq import checkpoint_utils, options, tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
-from omegaconf import OmegaConf
+from searches import fairseqs_classes, load, options_of
+from systems import build
 from torch import Tensor
 from tqdm import tqdm
 
 from fairseq_cgc.inference.model import Model
-from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, set_precision
 from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.models import lightconv_cgc
-from fairseq_cgc.mt.reproduce.protocol import load_protocol
-from fairseq_cgc.mt.reproduce.systems import system_options
 from fairseq_cgc.support.command_line import run_main
 from fairseq_cgc.support.environment import describe_machine, versions
 from fairseq_cgc.support.tables import markdown
@@ -97,12 +89,12 @@ class _Pair:
     """The same weights in fairseq's decoder and in this package's model, and a split."""
 
     def __init__(self, data: Path, checkpoint: Path | None, split: str, limit: int | None) -> None:
-        with patch.object(lightconv_cgc, "LightConvCGCDecoder", LightConvDecoder):
-            self.fairseqs, cfg, self.task = _load(data, checkpoint)
+        with fairseqs_classes():
+            cfg, self.task, self.fairseqs = (
+                build("cgc", data=data) if checkpoint is None else load(checkpoint, data)
+            )
         self.fairseqs.eval()
-        self.options = ModelOptions.from_checkpoint(
-            {"cfg": OmegaConf.to_container(cfg, enum_to_str=True)}
-        )
+        self.options = options_of(cfg)
         self.ours = self.in_precision("float32")
         self.task.load_dataset(split)
         self.dataset = self.task.dataset(split)
@@ -125,8 +117,7 @@ class _Pair:
         sample = self.dataset.collater([self.dataset[i] for i in batch])
         generator = self.task.build_generator(models, Namespace(**search))
         tokens = sample["target"][:, :prefix] if prefix else None
-        reorder = LightConvEncoder.reorder_encoder_out
-        with patch.object(lightconv_cgc.LightConvCGCEncoder, "reorder_encoder_out", reorder):
+        with fairseqs_classes():
             found = self.task.inference_step(generator, models, sample, prefix_tokens=tokens)
         of_id = dict(zip(sample["id"].tolist(), found, strict=True))
         return [[(h["tokens"].tolist(), float(h["score"])) for h in of_id[i]] for i in batch]
@@ -139,21 +130,6 @@ class _Pair:
         prefixes = [self.targets[i][:prefix].tolist() for i in batch] if prefix else None
         found = BeamSearch(models, chosen).search([self.sources[i] for i in batch], prefixes)
         return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
-
-
-def _load(data: Path, checkpoint: Path | None) -> tuple[Any, Any, Any]:
-    if checkpoint is not None:
-        (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(checkpoint)], arg_overrides={"data": str(data)}
-        )
-        return model, cfg, task
-    protocol = load_protocol("iwslt14_de_en")
-    words = [str(data), *protocol.train_options, "--cpu", *system_options("cgc", protocol)]
-    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
-    cfg = convert_namespace_to_omegaconf(args)
-    task = tasks.setup_task(cfg.task)
-    torch.manual_seed(1)
-    return task.build_model(cfg.model), cfg, task
 
 
 def _agreement(

@@ -1,18 +1,18 @@
 """Beam search at beam 6: fairseq's generator, this package's own search, and CTranslate2.
 
-Untrained models of Table 6's size and of the tiny one, on sentences of IWSLT'14's lengths: they end
-no sentence in a sensible place, so all translations of a batch get the mean length of its
-references. With ``--checkpoint`` a trained model translates sentences of its test set too, ends as
-it likes, and is scored on all of that set. CTranslate2 has no LightConv: it translates with
-fairseq's Transformer of Table 6, or the tiny one.
+The models are untrained, of Table 6's size and tiny, and the sentences have IWSLT'14's lengths. An
+untrained model does not know where to end, so all translations of a batch get the mean length of
+its references. With ``--checkpoint``, a trained model also translates its test set, with free
+lengths, and is scored on it. CTranslate2 has no LightConv: it translates with fairseq's Transformer
+of the same size.
 """
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from typing import Any
 import torch
 from fairseq import utils
 from searches import BEAM, TRAINED, contenders, has_ctranslate2
-from settings import Settings
 from systems import MODELS, batches, spread
-from timing import peak_memory, summary
+from timing import Settings, peak_memory, ratios
 from tqdm import tqdm
 
 from fairseq_cgc.inference.precision import PRECISIONS
@@ -31,19 +30,13 @@ from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.tables import markdown
 
 SENTENCES, TOKENS = "sentences", "tokens"
-#: Device -> size and unit of a batch -> number of batches, of all lengths.
+#: Device -> size and unit of a batch -> number of batches, spread over all lengths.
 BATCHES = {
-    "cpu": {
-        (1, SENTENCES): 12,
-        (8, SENTENCES): 6,
-        (64, SENTENCES): 3,
-        (1000, TOKENS): 4,
-        (4000, TOKENS): 4,
-    },
+    "cpu": {(1, SENTENCES): 12, (1000, TOKENS): 4, (4000, TOKENS): 4},
     "cuda": {(64, SENTENCES): 2, (4000, TOKENS): 2},
 }
 QUICK = {"cpu": {(1, SENTENCES): 2, (300, TOKENS): 2}, "cuda": {(64, SENTENCES): 1}}
-#: The batches with which a trained model is scored.
+#: The size of the batches in which a trained model is scored.
 SCORED = (4000, TOKENS)
 
 
@@ -58,28 +51,29 @@ def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
 
 
 def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Seconds of each batch with every contender, its memory, and how far the results agree."""
+    """Seconds of each contender for each batch, its memory, and how many results agree."""
     batch = (shape["size"], shape["unit"])
     count = (QUICK if settings.quick else BATCHES)[settings.device][batch]
     task, run = contenders(shape["model"], settings)
     if shape["model"] == TRAINED:
         samples = _test_set(task, *batch)
     else:
-        samples = batches(shape["size"], "cpu", shape["model"], unit=shape["unit"])
+        samples = batches(shape["size"], shape["model"], unit=shape["unit"])
     samples = spread(samples, count)
-    samples = [utils.move_to_cuda(s) if settings.device != "cpu" else s for s in samples]
+    if settings.device != "cpu":
+        samples = [utils.move_to_cuda(sample) for sample in samples]
 
     def search(name: str, sample: dict[str, Any]) -> list[list[int]]:
         length = round(sample["ntokens"] / sample["nsentences"])
         return run[name].search(sample, None if shape["model"] == TRAINED else length)
 
-    # On a GPU something is compiled for some lengths and not for others.
+    # On a GPU, some lengths need a compilation of their own.
     for sample in samples if settings.device != "cpu" else ():
         for name in run:
             search(name, sample)
     largest = max(samples, key=lambda sample: sample["net_input"]["src_tokens"].numel())
     peaks = {  # which warms up too
-        name: peak_memory(functools.partial(search, name, largest), settings.device, fork=False)
+        name: peak_memory(partial(search, name, largest), settings.device, fork=False)
         for name in run
     }
     found: dict[str, list[float]] = {name: [] for name in run}
@@ -112,7 +106,7 @@ def _test_set(task: Any, size: int, unit: str) -> list[dict[str, Any]]:
 
 
 def _quality(settings: Settings) -> dict[str, Any] | None:
-    """Scores of the whole test set in each precision; None if there is nothing to score against."""
+    """Scores of the whole test set in each precision; None if it has no references."""
     from fairseq_cgc.mt.evaluate.evaluation import HYPOTHESES, evaluate, prepare_model
 
     assert settings.checkpoint is not None and settings.data is not None
@@ -152,13 +146,13 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a table for each model, and the scores of a trained one."""
     base = next(iter(rows[0]["seconds"]))
     lines = [
-        f"Beam {BEAM}; PyTorch and CTranslate2 use {torch.get_num_threads()} threads. Untrained "
-        f"models get forced lengths. Speed-up: over {base}, on the same batch, median (quartiles). "
-        f"Alike: sentences whose best hypothesis is that of {base}, token for token. MiB: of the "
-        "weights, and what a search of the batch with the most tokens adds at most.",
+        f"Beam {BEAM}; threads of PyTorch and CTranslate2: {torch.get_num_threads()}. Untrained "
+        f"models get forced lengths. Speed-up: over {base} on the same batch, median (quartiles). "
+        f"Alike: sentences whose best hypothesis is that of {base}, token for token. MiB: the "
+        "weights, and the peak that a search adds for the batch with the most tokens.",
     ]
     if not any(row["ctranslate2"] for row in rows):
-        lines += ["", "Without CTranslate2: it is not installed, or not compared on a GPU."]
+        lines += ["", "Without CTranslate2, which is not installed or, on a GPU, not compared."]
     for model in dict.fromkeys(row["model"] for row in rows):
         chosen = [row for row in rows if row["model"] == model]
         lines += ["", f"### {model}", ""]
@@ -171,12 +165,11 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _cells(row: dict[str, Any], name: str, base: str) -> list[str]:
     seconds, count = row["seconds"], row["sentences"]
-    ratio = summary([a / b for a, b in zip(seconds[base], seconds[name], strict=True)])
     return [
         f"{row['size']:,} {row['unit'].removesuffix('s') if row['size'] == 1 else row['unit']}",
         name,
         f"{count / sum(seconds[name]):.1f}",
-        f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+        ratios(seconds[base], seconds[name]),
         "" if name.startswith("CTranslate2") else f"{row['alike'][name]} of {count}",
         f"{row['weights_mib'][name]:.0f}",
         f"{row['peak_mib'][name]:.0f}",
@@ -186,7 +179,7 @@ def _cells(row: dict[str, Any], name: str, base: str) -> list[str]:
 def _quality_table(quality: dict[str, Any]) -> list[str]:
     base = quality[PRECISIONS[0]]
     lines = [
-        "The whole test set by this package's own search: sacreBLEU "
+        "The whole test set, translated by this package's own search: sacreBLEU "
         f"(`{base['signature']}`), chrF2, and their differences from {PRECISIONS[0]}.",
         "",
     ]

@@ -1,17 +1,17 @@
-"""Who searches for translations: fairseq, this package, and CTranslate2 where it is installed.
+"""The searches that are compared: fairseq's, this package's, and CTranslate2's if it is installed.
 
 A contender takes a batch as fairseq makes it and returns the tokens of each sentence's best
-hypothesis. The first one is what the others are compared with.
+hypothesis. The first contender is the one to which the others are compared.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.models.lightconv import LightConvDecoder, LightConvEncoder
 from omegaconf import OmegaConf
-from settings import Settings
 from systems import PAD, build
+from timing import Settings
 from torch import nn
 
 from fairseq_cgc.inference.model import Model
@@ -41,52 +41,45 @@ _PRECISIONS = {"cpu": (["float32"], PRECISIONS), "cuda": (["float32", "float16"]
 
 
 class Contender(NamedTuple):
-    """One of those that are compared."""
+    """One of the searches that are compared."""
 
     search: Callable[[dict[str, Any], int | None], list[list[int]]]
     """Takes a batch, and the number of tokens that every translation must have, if any."""
     weights_mib: float
 
 
-class _FairseqsEncoder(lightconv_cgc.LightConvCGCEncoder):
-    """The gated encoder, its output reordered as fairseq does."""
-
-    reorder_encoder_out = LightConvEncoder.reorder_encoder_out
-
-
-@functools.lru_cache(maxsize=1)
+@lru_cache(maxsize=1)
 def contenders(model: str, settings: Settings) -> tuple[Any, dict[str, Contender]]:
-    """The task of a model, and all who translate with it.
+    """The task of a model, and all searches with its weights.
 
     Args:
         model: :data:`TRAINED`, or a key of ``systems.PROTOCOLS`` for untrained weights.
-        settings: whose checkpoint :data:`TRAINED` is.
+        settings: their checkpoint is the trained model.
     """
-    make = _trained(settings) if model == TRAINED else functools.partial(build, "cgc", model=model)
+    if model == TRAINED:
+        make = partial(load, settings.checkpoint, settings.data)
+    else:
+        make = partial(build, "cgc", model=model)
     found: dict[str, Contender] = {}
     of_fairseq, of_ours = _PRECISIONS[settings.device]
     for precision in of_fairseq:
-        with _fairseqs_decoder():
-            _, _, theirs = make()
-        theirs.encoder.__class__ = _FairseqsEncoder
-        cfg, task, ours = make()
-        for name, module in (("fairseq", theirs), ("fairseq, our decoder", ours)):
+        for name, classes in (("fairseq", fairseqs_classes), ("fairseq, our decoder", nullcontext)):
+            with classes():
+                cfg, task, module = make()
             module.prepare_for_inference_(cfg)
-            module.eval()  # fairseq's gives nothing back
+            module.eval()  # which fairseq's decoder does not return
             module.to(settings.device, _DTYPES[precision])
-            search = functools.partial(_fairseqs_search, task, module)
+            search = partial(_fairseqs_search, task, module, classes)
             found[f"{name}, {precision}"] = Contender(search, _mib(module))
-    options = ModelOptions.from_checkpoint({"cfg": OmegaConf.to_container(cfg, enum_to_str=True)})
-    state = make()[2].state_dict()
+    options, state = options_of(cfg), make()[2].state_dict()
     for precision in of_ours:
-        module = Model.from_state(options, state)
+        ours = Model.from_state(options, state)
         if precision in PRECISIONS:
-            set_precision(module, precision)
+            set_precision(ours, precision)
         else:
-            module.to(_DTYPES[precision])
-        module.to(settings.device)
-        search = functools.partial(_our_search, module)
-        found[f"ours, {precision}"] = Contender(search, _mib(module))
+            ours.to(_DTYPES[precision])
+        ours.to(settings.device)
+        found[f"ours, {precision}"] = Contender(partial(_our_search, ours), _mib(ours))
     if model != TRAINED and settings.device == "cpu" and has_ctranslate2():
         for precision in ("float32", "int8"):
             found[f"CTranslate2, {precision}"] = _ctranslate2(model, precision)
@@ -94,36 +87,44 @@ def contenders(model: str, settings: Settings) -> tuple[Any, dict[str, Contender
 
 
 @contextmanager
-def _fairseqs_decoder() -> Iterator[None]:
-    """Models built inside have fairseq's decoder."""
-    with patch.object(lightconv_cgc, "LightConvCGCDecoder", LightConvDecoder):
+def fairseqs_classes() -> Iterator[None]:
+    """Build models with fairseq's decoder, and reorder the encoder's output as fairseq does."""
+    reorder = LightConvEncoder.reorder_encoder_out
+    with (
+        patch.object(lightconv_cgc, "LightConvCGCDecoder", LightConvDecoder),
+        patch.object(lightconv_cgc.LightConvCGCEncoder, "reorder_encoder_out", reorder),
+    ):
         yield
 
 
-def _trained(settings: Settings) -> Callable[[], tuple[Any, Any, Any]]:
-    def load() -> tuple[Any, Any, Any]:
-        (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(settings.checkpoint)], arg_overrides={"data": str(settings.data)}
-        )
-        return cfg, task, model
+def load(checkpoint: Path | None, data: Path | None) -> tuple[Any, Any, Any]:
+    """The configuration, task and model of a checkpoint."""
+    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+        [str(checkpoint)], arg_overrides={"data": str(data)}
+    )
+    return cfg, task, model
 
-    return load
+
+def options_of(cfg: Any) -> ModelOptions:
+    """A configuration of fairseq's as the options of this package's model."""
+    return ModelOptions.from_checkpoint({"cfg": OmegaConf.to_container(cfg, enum_to_str=True)})
+
+
+def _forced(length: int | None) -> dict[str, int]:
+    return {} if length is None else {"max_len_a": 0, "max_len_b": length, "min_len": length}
 
 
 def _fairseqs_search(
-    task: Any, model: Any, sample: dict[str, Any], length: int | None
+    task: Any, model: Any, classes: Any, sample: dict[str, Any], length: int | None
 ) -> list[list[int]]:
-    search = Namespace(beam=BEAM)
-    if length is not None:
-        search = Namespace(beam=BEAM, max_len_a=0, max_len_b=length, min_len=length)
-    found = task.inference_step(task.build_generator([model], search), [model], sample)
+    generator = task.build_generator([model], Namespace(beam=BEAM, **_forced(length)))
+    with classes():
+        found = task.inference_step(generator, [model], sample)
     return [hypotheses[0]["tokens"].tolist() for hypotheses in found]
 
 
 def _our_search(model: Model, sample: dict[str, Any], length: int | None) -> list[list[int]]:
-    options = SearchOptions(beam=BEAM, max_len_a=0)
-    if length is not None:
-        options = SearchOptions(beam=BEAM, max_len_a=0, max_len_b=length, min_len=length)
+    options = SearchOptions(beam=BEAM, **{"max_len_a": 0, **_forced(length)})
     found = BeamSearch([model], options).search(_sources(sample))
     return [hypotheses[0].tokens for hypotheses in found]
 
@@ -138,14 +139,14 @@ def _mib(module: nn.Module) -> float:
 
 
 def has_ctranslate2() -> bool:
-    """Whether it is installed."""
+    """Whether CTranslate2 is installed."""
     return find_spec("ctranslate2") is not None
 
 
 def _ctranslate2(model: str, precision: str) -> Contender:
-    """fairseq's Transformer of Table 6 with the same dictionaries, by CTranslate2."""
+    """CTranslate2 with fairseq's Transformer of the same size and the same dictionaries."""
     if "AMD" in describe_machine(cpu=True):
-        os.environ.setdefault("CT2_USE_MKL", "0")  # there its other backend is the faster one
+        os.environ.setdefault("CT2_USE_MKL", "0")  # its other backend is faster there
     import ctranslate2
     from ctranslate2.converters import fairseq as converter
     from ctranslate2.specs import TransformerSpec
@@ -176,7 +177,7 @@ def _ctranslate2(model: str, precision: str) -> Contender:
         symbols = task.source_dictionary.symbols
         sources = [[symbols[token] for token in row] for row in _sources(sample)]
         assert length is not None
-        steps = length + 1  # fairseq's and ours count no end of the sentence
+        steps = length + 1  # fairseq and we do not count the end of the sentence
         found = translator.translate_batch(
             sources, beam_size=BEAM, min_decoding_length=steps, max_decoding_length=steps
         )

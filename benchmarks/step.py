@@ -1,7 +1,7 @@
 """Whole training steps of the systems of Table 6, by fairseq's trainer.
 
-Forward, label-smoothed cross-entropy, backward, Adam: what ``fairseq-train`` does between two
-batches. Every system gets the same batches, in turn. Two models: that of IWSLT'14, and the tiny one
+A step is what ``fairseq-train`` does for a batch: forward, label-smoothed cross-entropy, backward,
+Adam. Every system gets the same batches, in turn. The models are that of IWSLT'14, and the tiny one
 of Multi30k with 10,000 types, where the loss is a large part of the step.
 """
 
@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from fairseq.trainer import Trainer
-from settings import Settings
 from systems import MODELS, batches, build, spread
-from timing import Times, peak_memory, summary
+from timing import Settings, peak_memory, ratios, summary
 from tqdm import tqdm
 
 from fairseq_cgc.support.tables import markdown
@@ -35,10 +34,10 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
 }
 MAX_TOKENS = {"cpu": 2000, "cuda": 4000}
 PASSES = {"cpu": 2, "cuda": 5}
-#: On a GPU, where time is short, those of Table 6 and the other loss.
+#: On a GPU, where time is short: those of Table 6, and the other loss.
 GPU_SYSTEMS = ("transformer", BASE, "dynamic", "cgc", "cgc, chunked loss")
 PRECISIONS = {"cpu": ["float32", "bfloat16"], "cuda": ["float32", "bfloat16", "float16"]}
-#: Beside the systems in half precision, to compare with.
+#: Measured beside the systems in half precision, for comparison.
 BASE_FLOAT32 = f"{BASE}, float32"
 _FLAGS = {"float32": [], "bfloat16": ["--bf16"], "float16": ["--fp16"]}
 
@@ -59,12 +58,11 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     if flags:
         systems[BASE_FLOAT32] = list(SYSTEMS[BASE])
     trainers = {name: _trainer(words, model, settings) for name, words in systems.items()}
-    samples = batches(shape["max_tokens"], "cpu", model)
-    # Every length comes up: the batches are sorted by it.
+    samples = batches(shape["max_tokens"], model)
     samples = spread(samples, 3 if settings.quick else 4)
     for trainer in trainers.values():
         _step(trainer, samples[len(samples) // 2], settings.device)  # warms up
-    # What else a machine does only ever adds to a step's time: the fastest pass has least of it.
+    # Other work of the machine can only add to a step's time: the fastest pass has least of it.
     found = {name: [math.inf] * len(samples) for name in trainers}
     passes = 1 if settings.quick else PASSES[settings.device]
     rounds = list(enumerate(samples)) * passes
@@ -95,7 +93,7 @@ def _trainer(words: list[str], size: str, settings: Settings) -> Trainer:
 
 
 def _step(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
-    """Seconds; infinitely many where the gradients overflow, and nothing is learnt (--fp16)."""
+    """Seconds of a step; infinity if the gradients overflow and the step is skipped (--fp16)."""
     start = time.perf_counter()
     if trainer.train_step([sample]) is None:
         return math.inf
@@ -105,7 +103,7 @@ def _step(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
 
 
 def _peak_mib(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
-    # For its log fairseq asks for the peak itself in each step, and then resets it.
+    # For its log, fairseq reads the peak after each step and resets it.
     trainer.cuda_env = None
     return peak_memory(lambda: trainer.train_step([sample]), device)
 
@@ -113,9 +111,9 @@ def _peak_mib(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a row for each system and precision."""
     lines = [
-        "Milliseconds of a step, each batch's the fastest of all passes: median (quartiles). "
-        f"Ratio: to {BASE} (fairseq's) on the same batch, or to {BASE_FLOAT32} where the row has "
-        "it, median (quartiles).",
+        "Milliseconds of a step: median (quartiles) over the batches, the fastest pass of each. "
+        f"Ratio: to {BASE} (fairseq's) on the same batch, in half precision to {BASE_FLOAT32}: "
+        "median (quartiles).",
     ]
     for row in rows:
         memory = "peak_mib" in row
@@ -129,10 +127,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         ]
         table = []
         for name, seconds in row["seconds"].items():
-            pairs = zip(seconds, base, strict=True)
-            ratio = summary([own / other for own, other in pairs])
-            times: Times = summary(seconds)
-            cells = [name, str(times), f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"]
+            cells = [name, str(summary(seconds)), ratios(seconds, base)]
             cells += [f"{row['peak_mib'][name]:.0f}"] if memory else []
             table.append(cells)
         head = ("system", "milliseconds", "ratio", *(["MiB"] if memory else []))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import toy
 
-NAMES = ("settings", "timing", "systems", "searches", "decode", "pictures")
+NAMES = ("timing", "systems", "searches", "decode", "pictures")
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def decode(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def make_settings(**changes: Any) -> Any:
     values = {"device": "cpu", "quick": True, "precision": None, "seconds": 0.0}
-    settings = sys.modules["settings"]
-    return settings.Settings(**{**values, "checkpoint": None, "data": None, **changes})
+    timing = sys.modules["timing"]
+    return timing.Settings(**{**values, "checkpoint": None, "data": None, **changes})
 
 
 def test_all_searches_take_the_forced_number_of_steps(decode, tmp_path):
     settings = make_settings()
-    (sample, *_) = decode.batches(3, "cpu", "tiny", unit="sentences")
+    (sample, *_) = decode.batches(3, "tiny", unit="sentences")
     _, run = decode.contenders("tiny", settings)
     found = {name: contender.search(sample, 4) for name, contender in run.items()}
     for name, best in found.items():

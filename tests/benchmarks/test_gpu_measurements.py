@@ -16,7 +16,7 @@ import toy
 
 from fairseq_cgc.core import UserError
 
-NAMES = ("settings", "timing", "systems", "op", "step", "decode", "conv", "run")
+NAMES = ("timing", "systems", "op", "step", "decode", "conv", "run")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType
 
 def make_settings(load: Callable[[str], ModuleType], **changes: Any) -> Any:
     values = {"device": "cuda", "quick": False, "precision": None, "seconds": 0.0}
-    return load("settings").Settings(**{**values, "checkpoint": None, "data": None, **changes})
+    return load("timing").Settings(**{**values, "checkpoint": None, "data": None, **changes})
 
 
 class TestGpuTimes:
@@ -133,7 +133,7 @@ class TestConv:
         def forward(*_: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        monkeypatch.setattr(conv.Unfolded, "forward", forward)
+        monkeypatch.setattr(conv, "unfolded", forward)
         monkeypatch.setitem(conv.LAYERS, "stage 1", (4, 4, 8, 3, 1))
         shape = {"layer": "stage 1", "batch": 2, "precision": "bfloat16"}
         row = conv.measure(shape, make_settings(load, device="cpu", quick=True))

@@ -157,7 +157,7 @@ def _prefix_or_number(text: str) -> str | int:
 def next_commands(out: Path, prepared: Prepared, options: PrepareOptions) -> list[str]:
     """Lines for a shell that train, evaluate and translate with what was prepared."""
     from fairseq_cgc.mt.fairseq_commands import PACKAGE_DIR
-    from fairseq_cgc.support.steps import read_counts
+    from fairseq_cgc.support.settings_record import read_counts
 
     data = str(prepared.data_dir)
     langs = (options.source_lang, options.target_lang)

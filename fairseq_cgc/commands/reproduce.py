@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fairseq_cgc.mt.reproduce.report import write_report
     from fairseq_cgc.mt.reproduce.runs import Experiment, RunResult
     from fairseq_cgc.support.figures import check_can_draw
-    from fairseq_cgc.support.steps import only_process_in
+    from fairseq_cgc.support.settings_record import only_process_in
 
     started = time.monotonic()
     if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:

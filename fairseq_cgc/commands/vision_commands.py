@@ -13,8 +13,8 @@ from torch import Tensor
 import fairseq_cgc
 from fairseq_cgc.support.environment import IMAGES, describe_machine, versions
 from fairseq_cgc.support.files import write_json
-from fairseq_cgc.support.options import add_options, given_values, options_of
-from fairseq_cgc.support.steps import only_process_in
+from fairseq_cgc.support.options import add_options, given_values
+from fairseq_cgc.support.settings_record import only_process_in
 from fairseq_cgc.vision.data.dataset import SPLITS, Data, Dataset
 from fairseq_cgc.vision.training.checkpoints import BEST
 from fairseq_cgc.vision.training.distributed import join_processes
@@ -46,9 +46,9 @@ def add_training_options(
         help="settings to begin with (those that fit the data, if they are known)",
     )  # fmt: skip
     settings = parser.add_argument_group("settings, with the presets' values")
-    add_options(settings, kind.option_fields(), negatable=True)
+    add_options(settings, kind, usual_value=kind.preset_values, negatable=True)
     run = parser.add_argument_group("running; without influence on the settings")
-    add_options(run, options_of(RunOptions))
+    add_options(run, RunOptions)
 
 
 def given_settings(
@@ -94,7 +94,7 @@ def add_evaluation_options(
         help="train or val, which is the test set of CIFAR-10 and digits (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
-    add_options(parser.add_argument_group("running"), options_of(kind))
+    add_options(parser.add_argument_group("running"), kind)
 
 
 def given_evaluation(arguments: argparse.Namespace, kind: type[Evaluation]) -> Evaluation:

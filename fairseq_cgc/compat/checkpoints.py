@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from fairseq_cgc.compat.starting import forget_initial_weights
-from fairseq_cgc.support.checkpoints import safe_load
+from fairseq_cgc.support.checkpoints import safe_load, save_tensors
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.files import new_file, save_tensors
+from fairseq_cgc.support.files import new_file
 
 
 class _SafeTorch(types.ModuleType):

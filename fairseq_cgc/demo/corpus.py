@@ -13,7 +13,7 @@ from fairseq_cgc.demo.grammar import Pair
 from fairseq_cgc.demo.sentences import SentenceSampler
 from fairseq_cgc.inference.text.lines import write_lines
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.steps import is_done, make_step
+from fairseq_cgc.support.settings_record import is_done, make_step
 
 LANGS = ("de", "en")
 #: The grammar has many more sentences, but beyond this most of the short ones are repeated.

@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.support.checkpoints import file_stamps
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.files import new_file
+from fairseq_cgc.support.files import file_stamps, new_file
 
 
 def partial_file(output: Path, inputs: Iterable[Path], settings: object) -> Path:

@@ -10,6 +10,7 @@ import torch
 from fairseq_cgc.inference.precision import PRECISIONS, check_precision
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.options import (
+    ABOVE_0,
     AT_LEAST_0,
     AT_LEAST_1,
     Range,
@@ -17,7 +18,6 @@ from fairseq_cgc.support.options import (
     check_values,
     demand,
     given_values,
-    options_of,
     setting,
 )
 
@@ -26,7 +26,6 @@ LARGEST_LENPEN = 10
 
 _OF_GENERATION = ("nbest", "unnormalized", "unkpen", "temperature", "min_len", "max_len_a",
                   "max_len_b", "match_source_len", "no_repeat_ngram_size")  # fmt: skip
-_MESSAGE = "{option} must be {allowed}, but is {value}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SearchOptions:
     temperature: float = setting(
         1.0,
         "by which scores are divided before the softmax",
-        range_=Range("greater than 0", lambda value: value > 0),
+        range_=ABOVE_0,
     )
     min_len: int = setting(1, "fewest tokens of a translation, without its end", range_=AT_LEAST_0)
     max_len_a: float | None = setting(
@@ -84,9 +83,9 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         check_precision(self.precision, "--precision")
-        check_values(self, _MESSAGE)
+        check_values(self)
         fits = 1 <= self.nbest <= self.beam
-        demand(self, "nbest", fits, f"from 1 to --beam ({self.beam})", _MESSAGE)
+        demand(self, "nbest", fits, f"from 1 to --beam ({self.beam})")
         if self.precision == "int8" and self.device.type != "cpu":
             raise UserError("--precision int8 is for CPUs only; add --cpu")
 
@@ -110,8 +109,8 @@ class SearchOptions:
             parser: to add to.
             of_generation: add those too that change what is found, other than beam and lenpen.
         """
-        options = [o for o in options_of(cls) if of_generation or o.name not in _OF_GENERATION]
-        add_options(parser.add_argument_group("search"), options)
+        leave_out = () if of_generation else _OF_GENERATION
+        add_options(parser.add_argument_group("search"), cls, leave_out=leave_out)
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> SearchOptions:

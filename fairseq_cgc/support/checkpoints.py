@@ -1,10 +1,14 @@
-"""Checkpoints of ``fairseq-train``, read without fairseq and without running code."""
+"""Checkpoints: written whole, and read without running code and without fairseq."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Iterable, Mapping
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import numpy as np
 import torch
 
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.files import read_safely
+from fairseq_cgc.support.files import new_file
 
 
 def safe_load(path: str | Path, *, only_options: bool = False) -> dict[str, Any]:
@@ -76,6 +80,51 @@ def load_model_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def file_stamps(paths: Iterable[Path]) -> list[list[Any]]:
-    """Name, size in bytes and time of change (ns) of every file: equal stamps, same content."""
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+def save_tensors(path: Path, content: Any) -> None:
+    """``torch.save``, all or nothing.
+
+    Raises:
+        UserError: if the file cannot be written (rights, space).
+    """
+    with new_file(path) as partial, partial.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # that the file is not as long as it should be
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def read_safely(path: Path, *, tensors: bool = True) -> Any:
+    """``torch.load`` of tensors and plain values only, onto the CPU.
+
+    Args:
+        path: of the file.
+        tensors: whether to read tensors, and compare checksums; else tensors are mapped.
+
+    Raises:
+        UserError: if the file is missing, damaged (a single bit suffices, except in files of
+            torch before 1.6, which have no checksums) or asks to run code.
+    """
+    try:
+        damaged = _damaged_part(path) if tensors else None
+        if damaged is None:
+            with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
+                mapped = not tensors and zipfile.is_zipfile(path)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and refused:
+            raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
+        raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
+    raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of a zip archive, as torch writes, whose checksum torch.load ignores."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()

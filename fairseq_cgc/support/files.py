@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read without running code."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ import glob
 import hashlib
 import json
 import os
-import pickle
-import re
 import shutil
-import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fairseq_cgc.support.errors import UserError
 
@@ -85,62 +79,17 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_stamps(paths: Iterable[Path]) -> list[list[Any]]:
+    """Name, size in bytes and time of change (ns) of every file: equal stamps, same content."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, all or nothing."""
     with new_file(path) as partial:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         # Names of files need not be UTF-8; Python's escape for what is not is JSON's too.
         partial.write_text(text, "utf-8", errors="backslashreplace")
-
-
-def save_tensors(path: Path, content: Any) -> None:
-    """``torch.save``, all or nothing.
-
-    Raises:
-        UserError: if the file cannot be written (rights, space).
-    """
-    with new_file(path) as partial, partial.open("wb") as stream:
-        try:
-            torch.save(content, stream)
-        except RuntimeError as error:  # that the file is not as long as it should be
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-
-
-def read_safely(path: Path, *, tensors: bool = True) -> Any:
-    """``torch.load`` of tensors and plain values only, onto the CPU.
-
-    Args:
-        path: of the file.
-        tensors: whether to read tensors, and compare checksums; else tensors are mapped.
-
-    Raises:
-        UserError: if the file is missing, damaged (a single bit suffices, except in files of
-            torch before 1.6, which have no checksums) or asks to run code.
-    """
-    try:
-        damaged = _damaged_part(path) if tensors else None
-        if damaged is None:
-            with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
-                mapped = not tensors and zipfile.is_zipfile(path)
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and refused:
-            raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
-        raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
-    raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
-
-
-def _damaged_part(path: Path) -> str | None:
-    """The first part of a zip archive, as torch writes, whose checksum torch.load ignores."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
 
 
 def _remove_leftovers(path: Path) -> None:

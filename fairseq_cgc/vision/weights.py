@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.files import read_safely
+from fairseq_cgc.support.checkpoints import read_safely
 
 logger = logging.getLogger(__name__)
 

@@ -210,7 +210,7 @@ def test_options_that_do_not_fit_are_told():
     model = without_fairseq(lively())
     with pytest.raises(UserError, match=r"--min-len is 30, but a sentence of 9 source tokens may"):
         BeamSearch([model], options(min_len=30)).search(sources())
-    with pytest.raises(UserError, match=r"--nbest must be from 1 to --beam \(3\), but is 4"):
+    with pytest.raises(UserError, match=r"--nbest is 4, but must be from 1 to --beam \(3\)"):
         SearchOptions(beam=3, nbest=4)
 
 

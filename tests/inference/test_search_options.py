@@ -35,25 +35,27 @@ def test_every_option_is_passed_on() -> None:
 
 @pytest.mark.parametrize("option", ["min-len", "max-len-a", "no-repeat-ngram-size"])
 def test_numbers_must_not_be_negative(option: str) -> None:
-    with pytest.raises(UserError, match=f"--{option} must be at least 0, but is -1"):
+    with pytest.raises(UserError, match=rf"--{option} is -1(\.0)?, but must be at least 0"):
         parse(f"--{option}", "-1", of_generation=True)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan"])
 def test_the_temperature_must_be_positive(value: str) -> None:
-    with pytest.raises(UserError, match="--temperature must be greater than 0, but is"):
+    with pytest.raises(
+        UserError, match=f"--temperature is {float(value)}, but must be more than 0"
+    ):
         parse("--temperature", value, of_generation=True)
 
 
 @pytest.mark.parametrize("option", ["beam", "max-tokens", "batch-size"])
 def test_numbers_must_be_positive(option: str) -> None:
-    with pytest.raises(UserError, match=f"--{option} must be at least 1, but is 0"):
+    with pytest.raises(UserError, match=f"--{option} is 0, but must be at least 1"):
         parse(f"--{option}", "0")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "10.5", "-11.0"])
 def test_the_length_penalty_must_be_moderate(value: str) -> None:
-    with pytest.raises(UserError, match=f"--lenpen must be from -10 to 10, but is {value}"):
+    with pytest.raises(UserError, match=f"--lenpen is {value}, but must be from -10 to 10"):
         parse(f"--lenpen={value}")
     assert parse("--lenpen=-10").lenpen == -10
 

@@ -31,7 +31,7 @@ from hostile_targets import TARGETS  # noqa: E402
 from surroundings import Surroundings, quiet  # noqa: E402
 from target import Target  # noqa: E402
 
-from fairseq_cgc.support.steps import only_process_in  # noqa: E402
+from fairseq_cgc.support.settings_record import only_process_in  # noqa: E402
 
 BATCH = 200
 _MEMORY = 16 << 30  # bytes of address space, so that a bomb ends the case and not the machine

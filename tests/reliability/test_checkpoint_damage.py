@@ -18,8 +18,7 @@ from conftest import Trained
 from fairseq import checkpoint_utils
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.checkpoints import safe_load
-from fairseq_cgc.support.files import read_safely
+from fairseq_cgc.support.checkpoints import read_safely, safe_load
 
 pytestmark = [pytest.mark.reliability, pytest.mark.xdist_group("reliability")]
 

@@ -16,8 +16,7 @@ import warm
 from conftest import Trained
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.checkpoints import safe_load
-from fairseq_cgc.support.files import save_tensors
+from fairseq_cgc.support.checkpoints import safe_load, save_tensors
 
 pytestmark = [
     pytest.mark.reliability,

@@ -19,8 +19,7 @@ from fairseq import checkpoint_utils
 from fairseq_cgc.compat.expressions import evaluate
 from fairseq_cgc.core import UserError
 from fairseq_cgc.models import LightConvCGCModel
-from fairseq_cgc.support.checkpoints import safe_load
-from fairseq_cgc.support.files import read_safely
+from fairseq_cgc.support.checkpoints import read_safely, safe_load
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 

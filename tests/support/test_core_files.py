@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.files import new_file, read_safely, write_json
+from fairseq_cgc.support.checkpoints import read_safely
+from fairseq_cgc.support.files import new_file, write_json
 
 
 def test_new_file_is_whole_or_absent(tmp_path):

@@ -19,8 +19,8 @@ from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.dictionary import UNK, Dictionary
 from fairseq_cgc.inference.text.subwords import remove_subwords
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.support.checkpoints import file_stamps
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.files import file_stamps
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from fairseq_cgc.mt.prepare.preparation import Prepared, PrepareOptions, TextSte
 from fairseq_cgc.support import tables
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import sha256_of
-from fairseq_cgc.support.steps import is_done, make_step, only_process_in
+from fairseq_cgc.support.settings_record import is_done, make_step, only_process_in
 
 # What fairseq's script makes of the public archive.
 _PAIRS = {"train": 160_239, "valid": 7_283, "test": 6_750}

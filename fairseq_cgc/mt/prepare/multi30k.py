@@ -14,7 +14,7 @@ from fairseq_cgc.mt.prepare.binarize import binarize
 from fairseq_cgc.mt.prepare.corpora import check_pairs
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import sha256_of
-from fairseq_cgc.support.steps import is_done, make_step
+from fairseq_cgc.support.settings_record import is_done, make_step
 
 _CODE = MODEL_FILES["subword_nmt"]
 

@@ -29,7 +29,7 @@ from fairseq_cgc.mt.prepare.held_out import COPY, TRAIN, choose_pairs
 from fairseq_cgc.mt.prepare.preparation import OF_A_RECIPE, Prepared, PrepareOptions, prepare
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import sha256_of
-from fairseq_cgc.support.steps import is_done, make_step, only_process_in, read_counts
+from fairseq_cgc.support.settings_record import is_done, make_step, only_process_in, read_counts
 
 logger = logging.getLogger(__name__)
 

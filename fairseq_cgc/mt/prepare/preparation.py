@@ -2,7 +2,8 @@
 
 ``OUT/text`` holds tokens and the raw evaluation text, ``OUT/bpe`` subwords with their model,
 ``OUT/bin`` what ``fairseq-train`` reads (with ``preparation.json``, the subword model and the
-raw evaluation text beside it). ``support/steps.py`` says when a step is made, skipped or refused.
+raw evaluation text beside it). ``support/settings_record.py`` says when a step is made, skipped
+or refused.
 :func:`prepare` takes one raw file for each split and language; a corpus that comes in
 another shape brings a :class:`TextStep` of its own to :func:`prepare_from`.
 """
@@ -34,7 +35,7 @@ from fairseq_cgc.mt.prepare.corpora import MAX_TOKEN_CHARACTERS, check_pairs, ke
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_file, sha256_of
 from fairseq_cgc.support.options import demand
-from fairseq_cgc.support.steps import is_done, make_step, only_process_in, read_counts
+from fairseq_cgc.support.settings_record import is_done, make_step, only_process_in, read_counts
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fairseq_cgc.support.checkpoints import file_stamps, load_model_state, read_config, safe_load
+from fairseq_cgc.support.checkpoints import load_model_state, read_config, safe_load, save_tensors
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.files import save_tensors
+from fairseq_cgc.support.files import file_stamps
 
 _EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 _UPDATE = re.compile(r"checkpoint_(\d+)_(\d+)\.pt")

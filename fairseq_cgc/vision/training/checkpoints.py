@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.files import read_safely, save_tensors, write_json
+from fairseq_cgc.support.checkpoints import read_safely, save_tensors
+from fairseq_cgc.support.files import write_json
 from fairseq_cgc.support.settings_record import demand_record, differences, read_record, refusal
 from fairseq_cgc.vision.training.settings import Settings, TrainingSettings
 

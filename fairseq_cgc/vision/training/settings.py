@@ -20,12 +20,10 @@ from fairseq_cgc.support.options import (
     AT_LEAST_0,
     AT_LEAST_1,
     BELOW_1,
-    Option,
     Range,
     check_values,
     demand,
     option_of,
-    options_of,
     setting,
 )
 from fairseq_cgc.vision.data.transforms import Crops
@@ -64,7 +62,9 @@ class TrainingSettings(ABC):
     momentum: float = setting(0.9, "of SGD", range_=BELOW_1)
     weight_decay: float = setting(1e-4, "of all parameters", range_=AT_LEAST_0)
     schedule: str = setting("step", "of the learning rate", SCHEDULES)
-    milestones: tuple[int, ...] = setting((), "epochs after which step lowers the learning rate")
+    milestones: tuple[int, ...] = setting(
+        (), "epochs after which step lowers the learning rate", metavar="EPOCH"
+    )
     decay: float = setting(0.1, "factor by which step multiplies it", range_=ABOVE_0)
     warmup_epochs: int = setting(0, "epochs of linear warm-up", range_=AT_LEAST_0)
     mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0: no mixup", range_=_MIXUP)
@@ -197,12 +197,8 @@ class TrainingSettings(ABC):
         return replace(presets[name], **changes)
 
     @classmethod
-    def option_fields(cls) -> list[Option]:
-        """The options, with the presets' values in their help texts."""
-        return options_of(cls, cls._preset_values)
-
-    @classmethod
-    def _preset_values(cls, name: str) -> str:
+    def preset_values(cls, name: str) -> str:
+        """The presets' values of one field, for its help text."""
         values: dict[str, list[str]] = {}
         for preset_name, settings in cls.presets().items():
             value = getattr(settings, name)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import argparse
 import json
 import re
 
 import pytest
 
+from fairseq_cgc.commands.vision_commands import add_training_options
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.training.settings import Settings
 
@@ -65,7 +67,9 @@ def test_wrong_values_are_named(values, message):
 
 
 def test_every_option_shows_its_values_in_the_presets():
-    helps = {name: help_ for name, _, help_, _ in Settings.option_fields()}
+    parser = argparse.ArgumentParser()
+    add_training_options(parser, Settings, data="", weights="")
+    helps = {option.dest: option.help for option in parser._actions}
     assert helps["lr"].endswith("(0.1)")
     assert "cifar10: 128" in helps["batch_size"]
     assert "default: 30 60 90" in helps["milestones"]

@@ -3,7 +3,7 @@ import multiprocessing
 import pytest
 
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.steps import is_done, make_step, only_process_in, read_counts
+from fairseq_cgc.support.settings_record import is_done, make_step, only_process_in, read_counts
 
 
 def fill(folder):

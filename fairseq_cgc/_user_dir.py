@@ -1,9 +1,9 @@
 """``--user-dir`` in a process that has imported this package before.
 
-fairseq imports a user folder's ``models`` only when it imports the folder itself. Where somebody
-has imported, say, :mod:`fairseq_cgc.core` before, it would find ``fairseq_cgc`` among the imported
-modules and register nothing. So its function is wrapped, once fairseq is imported, by one that
-imports :mod:`fairseq_cgc.models` whenever ``--user-dir`` is this folder.
+fairseq imports the ``models`` of a user folder only when it imports the folder itself. After
+``import fairseq_cgc.core``, say, it would find ``fairseq_cgc`` among the imported modules and
+register nothing. Its function is therefore wrapped as soon as fairseq is imported: where
+``--user-dir`` is this folder, the wrapper imports :mod:`fairseq_cgc.models`.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def _wrap(utils: ModuleType) -> None:
 
     @functools.wraps(import_user_module)
     def import_all(args: Any) -> None:
-        import_user_module(args)
         folder = getattr(args, "user_dir", None)
         if folder is not None and Path(folder).resolve() == _FOLDER:
             importlib.import_module("fairseq_cgc.models")
+        else:
+            import_user_module(args)
 
     utils.import_user_module = import_all  # type: ignore[attr-defined]

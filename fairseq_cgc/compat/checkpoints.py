@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import types
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fairseq_cgc.compat.replacing import replaces
 from fairseq_cgc.compat.starting import forget_initial_weights
 from fairseq_cgc.support.checkpoints import safe_load, save_tensors
 from fairseq_cgc.support.errors import UserError
@@ -17,7 +17,7 @@ from fairseq_cgc.support.files import new_file
 
 
 class _SafeTorch(types.ModuleType):
-    """``torch``, as the module of fairseq sees it that reads checkpoints."""
+    """``torch`` for fairseq's module that reads checkpoints."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -33,13 +33,11 @@ def read_checkpoints_safely() -> None:
     from fairseq.trainer import Trainer
 
     checkpoint_utils.torch = _SafeTorch("torch")
-    read, load = checkpoint_utils.load_checkpoint_to_cpu, Trainer.load_checkpoint
-    load_models = checkpoint_utils.load_model_ensemble_and_task
 
-    @functools.wraps(read)
-    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> Any:
+    @replaces(checkpoint_utils, "load_checkpoint_to_cpu")
+    def load_checkpoint_to_cpu(original: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            state = read(path, *args, **kwargs)
+            state = original(path, *args, **kwargs)
             for options in (state.get("args"), getattr(state.get("cfg"), "model", None)):
                 forget_initial_weights(options)
             return state
@@ -52,68 +50,62 @@ def read_checkpoints_safely() -> None:
                 f"{path} is not a checkpoint of fairseq-train ({type(error).__name__}: {error})"
             ) from error
 
-    @functools.wraps(load_models)
-    def load_model_ensemble_and_task(filenames: list[str], *args: Any, **kwargs: Any) -> Any:
+    @replaces(checkpoint_utils, "load_model_ensemble_and_task")
+    def load_models(original: Any, filenames: list[str], *args: Any, **kwargs: Any) -> Any:
         try:
-            return load_models(filenames, *args, **kwargs)
-        except OSError as error:  # fairseq's own, which is a sentence
+            return original(filenames, *args, **kwargs)
+        except OSError as error:  # fairseq's own message is a sentence
             raise UserError(str(error)) from error
         except (AssertionError, KeyError, RuntimeError) as error:
-            told = _misfit(", ".join(map(str, filenames)), error)
-            if told is None:
-                raise
-            raise told from error
+            _raise_misfit(", ".join(map(str, filenames)), error)
+            raise
 
-    @functools.wraps(load)
-    def load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+    @replaces(Trainer, "load_checkpoint")
+    def load_checkpoint(original: Any, self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            return load(self, filename, *args, **kwargs)
+            return original(self, filename, *args, **kwargs)
         except UserError:
             raise
         except Exception as error:
-            # fairseq says "cannot load model parameters"; what it hides says why.
-            told = _misfit(filename, error.__context__ or error)
-            if told is None:
-                raise
-            raise told from error
-
-    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
-    checkpoint_utils.load_model_ensemble_and_task = load_model_ensemble_and_task
-    Trainer.load_checkpoint = load_checkpoint
+            # fairseq says only "cannot load model parameters"; the exception behind it says why.
+            _raise_misfit(filename, error.__context__ or error)
+            raise
 
 
-def _misfit(path: str, error: BaseException) -> UserError | None:
-    """What to raise where a whole checkpoint is not what the model, or the training, needs."""
+def _raise_misfit(path: str, error: BaseException) -> None:
+    """Raise UserError if the error says that a checkpoint is not the one that is needed."""
     text = str(error).strip()
-    if isinstance(error, KeyError) and "_name" in text:  # of fairseq's own message for it
-        return UserError(f"{path} is a model of unknown architecture: of another --user-dir?")
+    if isinstance(error, KeyError) and "_name" in text:
+        raise UserError(
+            f"{path} has a model of unknown architecture: does it need another --user-dir?"
+        ) from error
     if isinstance(error, KeyError):
-        return UserError(f"{path} is no whole checkpoint of fairseq-train: it lacks {text}")
+        raise UserError(
+            f"{path} is not a whole checkpoint of fairseq-train: it lacks {text}"
+        ) from error
     if isinstance(error, UserError | AssertionError) or "state_dict" in text:
-        return UserError(f"{path} does not fit: {text.splitlines()[-1].strip()}")
-    return None
+        raise UserError(f"{path} does not fit: {text.splitlines()[-1].strip()}") from error
 
 
 def save_checkpoints_whole() -> None:
-    """Write checkpoints and their copies under temporary names; tell a full disk in one line."""
+    """Write checkpoints and their copies under temporary names; report a full disk in one line."""
     from fairseq import checkpoint_utils
     from fairseq.file_io import PathManager
 
-    copy = PathManager.copy
-
-    @functools.wraps(copy)
-    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
+    @replaces(PathManager, "copy")
+    def copy(original: Any, src_path: str, dst_path: str, overwrite: bool = False) -> Any:
         if not overwrite:
-            return copy(src_path, dst_path)
+            return original(src_path, dst_path)
         with new_file(Path(dst_path)) as partial:
-            return copy(src_path, str(partial), overwrite)
+            return original(src_path, str(partial), overwrite)
 
-    @functools.wraps(checkpoint_utils.torch_persistent_save)
-    def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
+    @replaces(checkpoint_utils, "torch_persistent_save")
+    def torch_persistent_save(_: Any, obj: Any, filename: str, async_write: bool = False) -> None:
         # fairseq tries three times, and appends to what the last attempt left.
         save_tensors(Path(filename), obj)
 
-    def verify_checkpoint_directory(save_dir: str) -> None:
+    @replaces(checkpoint_utils, "verify_checkpoint_directory")
+    def verify_checkpoint_directory(_: Any, save_dir: str) -> None:
         if "://" in save_dir:  # fairseq would write into a local folder of that name
             raise UserError(f"--save-dir is {save_dir}, but must be a folder of this machine")
         try:
@@ -123,7 +115,3 @@ def save_checkpoints_whole() -> None:
             raise UserError(
                 f"--save-dir is {save_dir}, but cannot be written in ({error.strerror})"
             ) from error
-
-    PathManager.copy = staticmethod(copy_whole)
-    checkpoint_utils.torch_persistent_save = torch_persistent_save
-    checkpoint_utils.verify_checkpoint_directory = verify_checkpoint_directory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from fairseq_cgc.compat.languages import fill_languages, warn_of_raw_text
 from fairseq_cgc.compat.mistakes import explain
+from fairseq_cgc.compat.replacing import replaces
 from fairseq_cgc.support.command_line import use_utf8
 from fairseq_cgc.support.errors import UserError
 
@@ -20,16 +20,18 @@ _MISTAKEN_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, Per
 
 def repair_options() -> None:
     from fairseq import options
+    from fairseq.dataclass import utils
 
-    parse = options.parse_args_and_arch
-
-    @functools.wraps(parse)
+    @replaces(options, "parse_args_and_arch")
     def parse_args_and_arch(
-        parser: argparse.ArgumentParser, input_args: list[str] | None = None, **kwargs: Any
+        original: Any,
+        parser: argparse.ArgumentParser,
+        input_args: list[str] | None = None,
+        **kwargs: Any,
     ) -> Any:
         if parser.get_default("task") is None:
             parser.set_defaults(task="translation")  # fairseq-validate names no default
-        parsed = parse(parser, input_args, **kwargs)
+        parsed = original(parser, input_args, **kwargs)
         args = parsed[0] if isinstance(parsed, tuple) else parsed
         given = sys.argv[1:] if input_args is None else input_args
         if getattr(args, "bf16", False) and "--tpu" not in given:
@@ -39,36 +41,22 @@ def repair_options() -> None:
             warn_of_raw_text(args)
         return parsed
 
-    options.parse_args_and_arch = parse_args_and_arch
-    _explain_unreadable_lists()
-
-
-def _explain_unreadable_lists() -> None:
-    """Lists such as [3, 7] are read as Python's; what Python cannot read is no reason to crash."""
-    from fairseq.dataclass import utils
-
-    read = utils.eval_str_list
-
-    @functools.wraps(read)
-    def eval_str_list(text: Any, *args: Any, **kwargs: Any) -> Any:
+    @replaces(utils, "eval_str_list")
+    def eval_str_list(original: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return read(text, *args, **kwargs)
+            return original(text, *args, **kwargs)
         except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError) as error:
             raise argparse.ArgumentTypeError(
                 f"must be numbers such as 3 or [3, 7], but is {text!r}"
             ) from error
-
-    utils.eval_str_list = eval_str_list
 
 
 def make_folder_of_log() -> None:
     """Make the folder of ``--log-file``: fairseq opens the file before it makes ``--save-dir``."""
     from fairseq.distributed import utils
 
-    call = utils.call_main
-
-    @functools.wraps(call)
-    def call_main(cfg: Any, main: Any, **kwargs: Any) -> None:
+    @replaces(utils, "call_main")
+    def call_main(original: Any, cfg: Any, main: Any, **kwargs: Any) -> None:
         if cfg.common.log_file:
             path = Path(cfg.common.log_file)
             try:
@@ -78,33 +66,24 @@ def make_folder_of_log() -> None:
                 raise UserError(
                     f"--log-file is {path}, but cannot be written ({error.strerror})"
                 ) from error
-        call(cfg, main, **kwargs)
-
-    utils.call_main = call_main
+        original(cfg, main, **kwargs)
 
 
-def repair_user_dir() -> None:
+def refuse_second_copy() -> None:
+    """Refuse a ``--user-dir`` that is another copy of this package than the imported one."""
     from fairseq import utils
-    from fairseq.models import import_models
 
-    import_module = utils.import_user_module
     here = Path(__file__).resolve().parent.parent
 
-    @functools.wraps(import_module)
-    def import_user_module(args: Any) -> None:
-        path = getattr(args, "user_dir", None)
-        if path is not None and Path(path).name == here.name and Path(path).exists():
-            if Path(path).resolve() != here:
-                raise UserError(
-                    f"two copies of {here.name}: --user-dir is {path}, but Python already "
-                    f"imported the one in {here}; pass that one, or uninstall it"
-                )
-            # fairseq takes a package that is imported for one whose models are registered.
-            import_models(str(here / "models"), f"{here.name}.models")
-            return
-        import_module(args)
-
-    utils.import_user_module = import_user_module
+    @replaces(utils, "import_user_module")
+    def import_user_module(original: Any, args: Any) -> None:
+        path = Path(getattr(args, "user_dir", None) or "")
+        if path.name == here.name and path.exists() and path.resolve() != here:
+            raise UserError(
+                f"two copies of {here.name}: --user-dir is {path}, but Python already "
+                f"imported the one in {here}; pass that one, or uninstall it"
+            )
+        original(args)
 
 
 def is_fairseq_command() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import os
@@ -12,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from fairseq_cgc.compat.replacing import replaces
+
 
 def restore_numpy_calls() -> None:
     """Give fairseq what numpy 1.24 to 2.4 removed, wherever an alias or a replacement does it."""
     np.int, np.float = int, float  # type: ignore[attr-defined]
     # --num-batch-buckets, and language models with --sample-break-mode eos.
     np.compat = types.SimpleNamespace(long=int)  # type: ignore[attr-defined]
-    percentile: Any = np.percentile
 
-    @functools.wraps(percentile)
-    def percentile_of_before(*args: Any, interpolation: str = "linear", **kwargs: Any) -> Any:
-        return percentile(*args, **{"method": interpolation, **kwargs})
-
-    np.percentile = percentile_of_before
+    @replaces(np, "percentile")
+    def percentile(original: Any, *args: Any, interpolation: str = "linear", **kwargs: Any) -> Any:
+        return original(*args, **{"method": interpolation, **kwargs})
 
 
 def silence_warnings() -> None:

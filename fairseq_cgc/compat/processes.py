@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any, TextIO
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from fairseq_cgc.compat.replacing import replaces
 from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,11 @@ def join_processes() -> None:
     """
     from fairseq.distributed import utils
 
-    call = utils.call_main
-
-    @functools.wraps(call)
-    def call_main(cfg: Any, main: Any, **kwargs: Any) -> None:
+    @replaces(utils, "call_main")
+    def call_main(original: Any, cfg: Any, main: Any, **kwargs: Any) -> None:
         _take_place(cfg)
         try:
-            call(cfg, main, **kwargs)
+            original(cfg, main, **kwargs)
         except ProcessRaisedException as error:  # of one that fairseq started for a GPU
             name = re.escape(f"{UserError.__module__}.{UserError.__qualname__}")
             if told := re.search(rf"^{name}: (.+)$", str(error), re.MULTILINE):
@@ -55,8 +53,6 @@ def join_processes() -> None:
             if found and cfg.distributed_training.distributed_world_size > 1:
                 raise _lost(found[0]) from error
             raise
-
-    utils.call_main = call_main
 
 
 def _lost(reason: str) -> UserError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 from torch import Tensor
 
+from fairseq_cgc.compat.replacing import replaces
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.options import option_of
 
 
 def forbid_repeated_ngrams() -> None:
@@ -35,51 +36,44 @@ def keep_diverse_groups_apart() -> None:
     """
     from fairseq.search import DiverseBeamSearch
 
-    step = DiverseBeamSearch.step
-
-    @functools.wraps(step)
-    def step_by_row(
-        self: Any, number: int, lprobs: Tensor, scores: Any, tokens: Any, sentences: Tensor
+    @replaces(DiverseBeamSearch, "step")
+    def step(
+        original: Any, self: Any, step: int, lprobs: Tensor, scores: Any, tokens: Any, ids: Tensor
     ) -> Any:
-        if number == 0:
-            self.sentences = sentences
-        rows = (sentences[:, None] == self.sentences).int().argmax(1)
-        return step(self, number, lprobs, scores, tokens, rows)
-
-    DiverseBeamSearch.step = step_by_row
+        if step == 0:
+            self.sentences = ids
+        rows = (ids[:, None] == self.sentences).int().argmax(1)
+        return original(self, step, lprobs, scores, tokens, rows)
 
 
 def generate_shards() -> None:
-    """Let fairseq-generate translate the batches of ``--shard-id`` of ``--num-shards`` only."""
+    """Let fairseq-generate translate only the batches of ``--shard-id`` of ``--num-shards``."""
     from fairseq import options
     from fairseq.tasks import FairseqTask
 
-    parse = options.parse_args_and_arch
-    chosen = {"shards": 1, "shard": 0}
+    shards, shard = 1, 0
 
-    @functools.wraps(parse)
-    def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
-        parsed = parse(*args, **kwargs)
-        chosen.update(_chosen_shard(parsed[0] if isinstance(parsed, tuple) else parsed))
+    @replaces(options, "parse_args_and_arch")
+    def parse_args_and_arch(original: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal shards, shard
+        parsed = original(*args, **kwargs)
+        shards, shard = _chosen_shard(parsed[0] if isinstance(parsed, tuple) else parsed)
         return parsed
 
-    get_batch_iterator = FairseqTask.get_batch_iterator
-
-    @functools.wraps(get_batch_iterator)
-    def of_shard(*args: Any, num_shards: int = 1, shard_id: int = 0, **kwargs: Any) -> Any:
+    @replaces(FairseqTask, "get_batch_iterator")
+    def get_batch_iterator(
+        original: Any, *args: Any, num_shards: int = 1, shard_id: int = 0, **kwargs: Any
+    ) -> Any:
         # Each of several processes has a part of the shard.
-        kwargs["num_shards"] = num_shards * chosen["shards"]
-        kwargs["shard_id"] = shard_id * chosen["shards"] + chosen["shard"]
-        return get_batch_iterator(*args, **kwargs)
-
-    options.parse_args_and_arch = parse_args_and_arch
-    FairseqTask.get_batch_iterator = of_shard
+        kwargs["num_shards"] = num_shards * shards
+        kwargs["shard_id"] = shard_id * shards + shard
+        return original(*args, **kwargs)
 
 
-def _chosen_shard(args: Any) -> dict[str, int]:
+def _chosen_shard(args: Any) -> tuple[int, int]:
     shards, shard = getattr(args, "num_shards", 1), getattr(args, "shard_id", 0)
     if (shards, shard) == (1, 0) or hasattr(args, "output_word_probs"):  # fairseq-eval-lm does it
-        return {"shards": 1, "shard": 0}
+        return 1, 0
     if not hasattr(args, "beam") or hasattr(args, "buffer_size"):
         raise UserError(f"--num-shards is {shards}, but only fairseq-generate works in shards")
     if not 0 <= shard < shards:
@@ -87,4 +81,26 @@ def _chosen_shard(args: Any) -> dict[str, int]:
             f"--shard-id is {shard}, but must be at least 0 and less than --num-shards, "
             f"which is {shards}"
         )
-    return {"shards": shards, "shard": shard}
+    return shards, shard
+
+
+def check_search() -> None:
+    """Check the options of beam search wherever fairseq builds one."""
+    from fairseq.tasks import FairseqTask
+
+    @replaces(FairseqTask, "build_generator")
+    def build_generator(original: Any, self: Any, models: Any, args: Any, **kwargs: Any) -> Any:
+        check_generation(args)
+        return original(self, models, args, **kwargs)
+
+
+def check_generation(options: Any) -> None:
+    """Check options of beam search, of fairseq-generate or ``--eval-bleu-args``."""
+    for name in ("beam", "nbest"):
+        check_least(name, getattr(options, name, 1), 1)
+
+
+def check_least(name: str, value: Any, least: int) -> None:
+    """Raise UserError if the option ``name`` has a value that is too small; None is allowed."""
+    if value is not None and value < least:
+        raise UserError(f"{option_of(name)} is {value}, but must be at least {least}")

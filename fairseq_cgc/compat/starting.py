@@ -1,14 +1,17 @@
-"""What a training starts from: it must exist, and the checkpoints do without it."""
+"""What a training starts with: the files that it names, and options that fit each other."""
 
 from __future__ import annotations
 
-import functools
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from fairseq_cgc.compat.mistakes import check_training
+from fairseq_cgc.compat.expressions import evaluate
+from fairseq_cgc.compat.replacing import replaces
+from fairseq_cgc.compat.search import check_generation, check_least
 from fairseq_cgc.support.errors import UserError
+from fairseq_cgc.support.options import option_of
 
 _RESTORE_FILE = "checkpoint_last.pt"  # fairseq's default of --restore-file
 
@@ -21,6 +24,16 @@ _INITIAL_WEIGHTS = (
     "load_pretrained_decoder_from",
 )
 
+#: Options of whole numbers and the least that each may be.
+_LEAST = {
+    "dataset": {
+        "max_tokens": 1, "max_tokens_valid": 1, "required_batch_size_multiple": 1,
+        "required_seq_len_multiple": 1, "num_workers": 0,
+    },
+    "common": {"log_interval": 1},
+    "checkpoint": {"save_interval": 1},
+}  # fmt: skip
+
 
 def check_start_of_training() -> None:
     """Check a training's options before anything is built, with fairseq-hydra-train too."""
@@ -29,16 +42,16 @@ def check_start_of_training() -> None:
     # The one function that fairseq_cli.train calls between importing --user-dir and its work.
     add_defaults = initialize.add_defaults
 
-    @functools.wraps(add_defaults)
-    def add_defaults_and_check(cfg: Any) -> None:
-        add_defaults(cfg)
+    @replaces(initialize, "add_defaults")
+    def add_defaults_and_check(original: Any, cfg: Any) -> None:
+        original(cfg)
         _check_start(cfg)
-        check_training(cfg)
+        _check_options(cfg)
 
     for name, module in list(sys.modules.items()):
         names = vars(module) if name.startswith(("fairseq", "__main__", "__mp_main__")) else {}
         if names.get("add_defaults") is add_defaults:
-            names["add_defaults"] = add_defaults_and_check
+            names["add_defaults"] = initialize.add_defaults
 
 
 def _check_start(cfg: Any) -> None:
@@ -72,9 +85,8 @@ def _check_start(cfg: Any) -> None:
 
 def _check_file(name: str, path: str | None) -> None:
     if path and (not Path(path).exists() or Path(path).is_dir()):
-        option = "--" + name.replace("_", "-")
         folder = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
-        raise UserError(f"{option} is {path}, but there is no such file{folder}")
+        raise UserError(f"{option_of(name)} is {path}, but there is no such file{folder}")
 
 
 def forget_initial_weights(model: Any) -> None:
@@ -86,3 +98,145 @@ def forget_initial_weights(model: Any) -> None:
     for name in _INITIAL_WEIGHTS:
         if getattr(model, name, None) is not None:
             setattr(model, name, None)
+
+
+def _check_options(cfg: Any) -> None:
+    """Check what the options of a training say by themselves.
+
+    Raises:
+        UserError: naming the option, its value and what is allowed.
+    """
+    if cfg.dataset.max_tokens is None and cfg.dataset.batch_size is None:
+        raise UserError("--max-tokens and --batch-size are missing; give at least one of them")
+    for group, options in _LEAST.items():
+        for name, least in options.items():
+            check_least(name, cfg[group][name], least)
+    for frequency in cfg.optimization.update_freq:
+        check_least("update_freq", frequency, 1)
+    if cfg.optimizer is None:
+        from fairseq.optim import OPTIMIZER_REGISTRY
+
+        raise UserError(f"--optimizer is missing; choose from {', '.join(OPTIMIZER_REGISTRY)}")
+    _check_betas(getattr(cfg.optimizer, "adam_betas", None))
+    _check_schedule(cfg)
+    _check_adaptive_softmax(cfg)
+    for side in ("encoder", "decoder"):
+        _check_embeddings(side, cfg.model)
+    _check_bleu(cfg.task)
+    options = cfg.checkpoint
+    if options.finetune_from_model:
+        for name in ("optimizer", "lr_scheduler", "meters", "dataloader"):
+            if options[f"reset_{name}"]:
+                raise UserError(
+                    f"--finetune-from-model resets everything itself; leave out "
+                    f"{option_of(f'reset_{name}')}"
+                )
+        if options.restore_file != _RESTORE_FILE:
+            raise UserError(
+                f"--restore-file is {options.restore_file}, but --finetune-from-model is given "
+                "too; leave one of them out"
+            )
+
+
+def _check_betas(betas: Any) -> None:
+    values = evaluate(betas) if isinstance(betas, str) else betas
+    if values is not None and not (
+        hasattr(values, "__len__") and len(values) == 2 and all(0 <= beta < 1 for beta in values)
+    ):
+        raise UserError(
+            f"--adam-betas is {betas}, but must be two numbers from 0 to below 1, '(0.9, 0.98)'"
+        )
+
+
+def _check_schedule(cfg: Any) -> None:
+    schedule = cfg.lr_scheduler
+    name, warmup = schedule._name, getattr(schedule, "warmup_updates", None)
+    check_least("warmup_updates", warmup, 1 if name == "inverse_sqrt" else 0)
+    if name == "polynomial_decay":
+        check_least("total_num_update", schedule.total_num_update, 1)
+    if name == "cosine" and schedule.lr_period_updates <= 0:
+        updates = cfg.optimization.max_update
+        if updates <= warmup:
+            raise UserError(
+                f"--max-update is {updates}, but --lr-scheduler cosine needs --lr-period-updates, "
+                f"or more updates than --warmup-updates, which is {warmup}"
+            )
+
+
+#: Architectures whose presets have cutoffs that only --criterion adaptive_loss heeds.
+_ADAPTIVE_ON_DEMAND = ("lstm", "fconv")
+
+
+def _check_adaptive_softmax(cfg: Any) -> None:
+    cutoffs, criterion = getattr(cfg.model, "adaptive_softmax_cutoff", None), cfg.criterion._name
+    backend = cfg.distributed_training.ddp_backend
+    if criterion != "adaptive_loss":
+        name = str(getattr(cfg.model, "arch", None) or getattr(cfg.model, "_name", ""))
+        if cutoffs and not name.startswith(_ADAPTIVE_ON_DEMAND):
+            raise UserError(
+                f"--adaptive-softmax-cutoff is {cutoffs}, but --criterion is {criterion}; the "
+                "adaptive softmax needs --criterion adaptive_loss"
+            )
+        return
+    if not cutoffs:
+        raise UserError(
+            "--adaptive-softmax-cutoff is missing; --criterion adaptive_loss needs it, such as "
+            "5000,20000"
+        )
+    if backend in ("c10d", "pytorch_ddp"):
+        raise UserError(
+            f"--ddp-backend is {backend}, but --criterion adaptive_loss needs legacy_ddp"
+        )
+    if isinstance(cutoffs, str):
+        from fairseq.utils import eval_str_list
+
+        cutoffs = eval_str_list(cutoffs, type=int)
+    if list(cutoffs) != sorted({cutoff for cutoff in cutoffs if cutoff > 0}):
+        raise UserError(f"--adaptive-softmax-cutoff is {cutoffs}, but must rise from above 0")
+
+
+def _check_embeddings(side: str, model: Any) -> None:
+    """Compare the width of a file of embeddings, as word2vec writes it, with the model's."""
+    path = getattr(model, f"{side}_embed_path", None)
+    width = getattr(model, f"{side}_embed_dim", None) or getattr(model, "encoder_embed_dim", None)
+    if not path or width is None:
+        return
+    with Path(path).open(encoding="utf-8", errors="replace") as lines:
+        next(lines, None)  # the number of words and the width, which fairseq does not read
+        columns = len(next(lines, "").rstrip().split(" ")) - 1
+    if columns != width:
+        raise UserError(
+            f"{option_of(f'{side}_embed_path')} is {path}, which has {columns} numbers a word from "
+            f"its second line on, but {option_of(f'{side}_embed_dim')} is {width}"
+        )
+
+
+def _check_bleu(task: Any) -> None:
+    if not getattr(task, "eval_bleu", False):
+        return
+    from fairseq.data.encoders import TOKENIZER_REGISTRY
+    from fairseq.dataclass.configs import GenerationConfig
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if task.eval_bleu_detok not in TOKENIZER_REGISTRY:
+        raise UserError(
+            f"--eval-bleu-detok is {task.eval_bleu_detok}, but must be one of "
+            f"{', '.join(TOKENIZER_REGISTRY)}"
+        )
+    given: Any = {}
+    for name in ("eval_bleu_detok_args", "eval_bleu_args"):
+        value = getattr(task, name) or "{}"
+        try:
+            given = json.loads(value)
+        except ValueError:
+            given = None
+        if not isinstance(given, dict):
+            raise UserError(
+                f"{option_of(name)} is {value}, but must be JSON, such as '{{\"beam\": 2}}'"
+            )
+    try:
+        check_generation(OmegaConf.merge(OmegaConf.structured(GenerationConfig), given))
+    except (OmegaConfBaseException, UserError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--eval-bleu-args is {task.eval_bleu_args}: {reason}") from None

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 import torch
 from torch.multiprocessing import ProcessExitedException
 
-from fairseq_cgc.compat.training import begins_anew, train_module
+from fairseq_cgc.compat.replacing import replaces
+from fairseq_cgc.compat.resuming import begins_anew, train_module
 
 logger = logging.getLogger(__name__)
 
@@ -47,45 +48,38 @@ def save_on_sigterm() -> None:
     from fairseq.distributed import utils
     from fairseq.trainer import Trainer
 
-    aggregate = Trainer._aggregate_logging_outputs
-
-    @functools.wraps(aggregate)
-    def aggregate_logging_outputs(self: Any, outputs: Any, *sums: Any, **kwargs: Any) -> Any:
+    @replaces(Trainer, "_aggregate_logging_outputs")
+    def aggregate(original: Any, self: Any, outputs: Any, *sums: Any, **kwargs: Any) -> Any:
         # Processes receive the signal at different times; what they sum anyway tells them all.
-        outputs, (*sums, received) = aggregate(
-            self, outputs, *sums, float(_Request.received), **kwargs
-        )
+        received = float(_Request.received)
+        outputs, (*sums, received) = original(self, outputs, *sums, received, **kwargs)
         _Request.agreed = bool(received > 0)
         return outputs, sums
 
-    valid_step = Trainer.valid_step
-
-    @functools.wraps(valid_step)
-    def valid_step_unless_terminated(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = valid_step(self, *args, **kwargs)
+    @replaces(Trainer, "valid_step")
+    def valid_step(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = original(self, *args, **kwargs)
         if _must_stop(self):
             raise _Terminated
         return output
 
-    load = checkpoint_utils.load_checkpoint
-
-    @functools.wraps(load)
-    def load_checkpoint(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
-        extra_state, epoch_itr = load(cfg, trainer, **kwargs)
-        _heed_sigterm()
+    @replaces(checkpoint_utils, "load_checkpoint")
+    def load_checkpoint(original: Any, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+        extra_state, epoch_itr = original(cfg, trainer, **kwargs)
+        _stop_at_request(train_module())
+        _Request.received = _Request.agreed = False
+        _handle_sigterm(_receive)
         left = (extra_state or {}).get(_KEY)
         if left is not None and not begins_anew(cfg, trainer):
             _catch_up(trainer, epoch_itr, left["end_of_epoch"])
         return extra_state, epoch_itr
 
-    call = utils.call_main
-
-    @functools.wraps(call)
-    def call_main(cfg: Any, main: Any, **kwargs: Any) -> None:
+    @replaces(utils, "call_main")
+    def call_main(original: Any, cfg: Any, main: Any, **kwargs: Any) -> None:
         before = signal.getsignal(signal.SIGTERM)
         _handle_sigterm(_tell_processes)
         try:
-            call(cfg, main, **kwargs)
+            original(cfg, main, **kwargs)
         except ProcessExitedException:
             if _Request.received:
                 sys.exit(STATUS)
@@ -93,36 +87,24 @@ def save_on_sigterm() -> None:
         finally:
             _handle_sigterm(before or signal.SIG_DFL)  # none: it was not set from Python
 
-    Trainer._aggregate_logging_outputs = aggregate_logging_outputs
-    Trainer.valid_step = valid_step_unless_terminated
-    checkpoint_utils.load_checkpoint = load_checkpoint
-    utils.call_main = call_main
 
+@functools.cache
+def _stop_at_request(train: Any) -> None:
+    """Let fairseq stop where it would validate and save, if it was asked to."""
 
-def _heed_sigterm() -> None:
-    """From now on, finish the update and save."""
-    module = train_module()
-    if not hasattr(module.validate_and_save, "__wrapped__"):
-        module.validate_and_save = _unless_terminated(module.validate_and_save)
-        if hasattr(os, "register_at_fork") and hasattr(signal, "sigwaitinfo"):
-            os.register_at_fork(after_in_child=_leave_sigterm_to_the_parent)
-    _Request.received = _Request.agreed = False
-    _handle_sigterm(_receive)
-
-
-def _unless_terminated(validate_and_save: Any) -> Any:
-    @functools.wraps(validate_and_save)
-    def validate_and_save_unless_terminated(
-        cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: list[str], end_of_epoch: bool
+    @replaces(train, "validate_and_save")
+    def validate_and_save(
+        original: Any, cfg: Any, trainer: Any, task: Any, epoch_itr: Any, subsets: Any, at_end: bool
     ) -> Any:
         try:
             if not _must_stop(trainer):
-                return validate_and_save(cfg, trainer, task, epoch_itr, subsets, end_of_epoch)
+                return original(cfg, trainer, task, epoch_itr, subsets, at_end)
         except _Terminated:
             pass
-        return _save_and_exit(cfg, trainer, epoch_itr, end_of_epoch)
+        return _save_and_exit(cfg, trainer, epoch_itr, at_end)
 
-    return validate_and_save_unless_terminated
+    if hasattr(os, "register_at_fork") and hasattr(signal, "sigwaitinfo"):
+        os.register_at_fork(after_in_child=_leave_sigterm_to_the_parent)
 
 
 def _must_stop(trainer: Any) -> bool:

@@ -11,10 +11,6 @@ import torch
 import toy
 from tools import SHARED
 
-# A log handler that an earlier test left may have a closed stream by now; what logging prints
-# about that would be taken for output of the command under test.
-logging.raiseExceptions = False
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot do: GPU tests without one, downloads unless asked for."""
@@ -43,13 +39,19 @@ def _seed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _log_handlers() -> Iterator[None]:
-    """Take away what a command has added, which writes to a stream that is closed afterwards."""
-    before = logging.root.handlers[:]
+def _logging() -> Iterator[None]:
+    """Undo what a command did to logging in this process.
+
+    fairseq-validate, for one, replaces the handlers by one for standard output as it is then: the
+    test's, which is closed afterwards. What logging says about that would be taken for output of
+    a later test.
+    """
+    root = logging.root
+    handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
     yield
-    for handler in logging.root.handlers[:]:
-        if type(handler) is logging.StreamHandler and handler not in before:
-            logging.root.removeHandler(handler)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.disable(disabled)
 
 
 @pytest.fixture

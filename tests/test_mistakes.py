@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 import toy
+from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.models import MODEL_REGISTRY
+from omegaconf import OmegaConf
 
+from fairseq_cgc.compat import starting
 from fairseq_cgc.compat.commands import show_user_errors_in_one_line
 from fairseq_cgc.compat.mistakes import explain
+from fairseq_cgc.support.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("commands")
 
@@ -114,6 +119,32 @@ def test_no_language_pair(fail_to_train, tmp_path):
 )  # fmt: skip
 def test_a_wrong_option_of_a_training(arguments, message, fail_to_train):
     assert message in fail_to_train(*arguments)
+
+
+@pytest.mark.parametrize("name", ["ctc", "nat_loss", "sentence_prediction", "masked_lm", "model"])
+def test_a_criterion_of_other_models(name, fail_to_train):
+    line = fail_to_train("--criterion", name)
+    assert f"--criterion is {name}, but for --task translation and --arch lightconv_cgc" in line
+    assert "must be one of cross_entropy, label_smoothed_cross_entropy, " in line
+
+
+def test_only_fairseqs_own_criterions_and_models_are_judged(monkeypatch):
+    class Mine:
+        pass
+
+    def check(criterion, model, task="translation"):
+        names = {"criterion": criterion, "model": model, "task": task}
+        starting._check_criterion(OmegaConf.create({k: {"_name": v} for k, v in names.items()}))
+
+    monkeypatch.setitem(CRITERION_REGISTRY, "mine", Mine)
+    monkeypatch.setitem(MODEL_REGISTRY, "my_model", Mine)
+    check("mine", "lightconv_cgc")
+    check("ctc", "my_model")
+    check("ctc", "unknown")
+    check("nat_loss", "nonautoregressive_transformer", "translation_lev")
+    check("label_smoothed_cross_entropy_with_alignment", "transformer_align")
+    with pytest.raises(UserError, match="--criterion is ctc, but .* --arch transformer it must"):
+        check("ctc", "transformer")
 
 
 @pytest.mark.parametrize(

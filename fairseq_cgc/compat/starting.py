@@ -34,6 +34,19 @@ _LEAST = {
     "checkpoint": {"save_interval": 1},
 }  # fmt: skip
 
+#: fairseq's criterions for models that translate, and this package's.
+_CRITERIONS = (
+    "cross_entropy",
+    "label_smoothed_cross_entropy",
+    "label_smoothed_cross_entropy_chunked",
+    "label_smoothed_cross_entropy_with_rdrop",
+    "label_smoothed_cross_entropy_with_alignment",
+    "adaptive_loss",
+)
+
+#: Architectures whose presets have cutoffs that only --criterion adaptive_loss heeds.
+_ADAPTIVE_ON_DEMAND = ("lstm", "fconv")
+
 
 def check_start_of_training() -> None:
     """Check a training's options before anything is built, with fairseq-hydra-train too."""
@@ -119,6 +132,7 @@ def _check_options(cfg: Any) -> None:
         raise UserError(f"--optimizer is missing; choose from {', '.join(OPTIMIZER_REGISTRY)}")
     _check_betas(getattr(cfg.optimizer, "adam_betas", None))
     _check_schedule(cfg)
+    _check_criterion(cfg)
     _check_adaptive_softmax(cfg)
     for side in ("encoder", "decoder"):
         _check_embeddings(side, cfg.model)
@@ -163,16 +177,38 @@ def _check_schedule(cfg: Any) -> None:
             )
 
 
-#: Architectures whose presets have cutoffs that only --criterion adaptive_loss heeds.
-_ADAPTIVE_ON_DEMAND = ("lstm", "fconv")
+def _architecture(cfg: Any) -> str:
+    return str(getattr(cfg.model, "arch", None) or getattr(cfg.model, "_name", ""))
+
+
+def _check_criterion(cfg: Any) -> None:
+    """Refuse those of fairseq's criterions that are for other models than its translation models.
+
+    Criterions and models of others (of another --user-dir) may fit each other in their own way.
+    """
+    from fairseq.criterions import CRITERION_REGISTRY
+    from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+
+    name, architecture = cfg.criterion._name, _architecture(cfg)
+    model = MODEL_REGISTRY.get(architecture) or ARCH_MODEL_REGISTRY.get(architecture)
+    if (
+        cfg.task._name == "translation"
+        and name not in _CRITERIONS
+        and CRITERION_REGISTRY[name].__module__.startswith("fairseq.")
+        and model is not None
+        and model.__module__.startswith(("fairseq.models.", "fairseq_cgc."))
+    ):
+        raise UserError(
+            f"--criterion is {name}, but for --task translation and --arch {architecture} it must "
+            f"be one of {', '.join(_CRITERIONS)}"
+        )
 
 
 def _check_adaptive_softmax(cfg: Any) -> None:
     cutoffs, criterion = getattr(cfg.model, "adaptive_softmax_cutoff", None), cfg.criterion._name
     backend = cfg.distributed_training.ddp_backend
     if criterion != "adaptive_loss":
-        name = str(getattr(cfg.model, "arch", None) or getattr(cfg.model, "_name", ""))
-        if cutoffs and not name.startswith(_ADAPTIVE_ON_DEMAND):
+        if cutoffs and not _architecture(cfg).startswith(_ADAPTIVE_ON_DEMAND):
             raise UserError(
                 f"--adaptive-softmax-cutoff is {cutoffs}, but --criterion is {criterion}; the "
                 "adaptive softmax needs --criterion adaptive_loss"

@@ -1,4 +1,4 @@
-"""An extension of griffe for the API page: fields made with ``setting`` show their help text."""
+"""An extension of griffe for the API page: it documents ``setting`` fields by their help text."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python docs/draw_rooms.py
 
-A room is a folder of fairseq_cgc, or a stage of fairseq_cgc/mt. An arrow points from the room that
-imports to the room that is imported. Arrows that follow from others are left out.
+A room is a folder of fairseq_cgc, or of fairseq_cgc/mt. An arrow points from the room that imports
+to the room that is imported. Arrows that follow from others are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COLOURS = {"core": "#ffe8cc", "models": "#ddf4ff", "compat": "#ddf4ff"}
 def room_of(name: str, root: Path = ROOT) -> str | None:
     """The room of a module, by its dotted name: ``fairseq_cgc.mt.train.training`` -> ``mt/train``.
 
-    ``None`` for modules outside the package and for those that lie in no room.
+    ``None`` for modules outside the package, and for those directly in ``fairseq_cgc`` or ``mt``.
     """
     package, *parts = name.split(".")
     room = "/".join(parts[: 2 if parts[:1] == ["mt"] else 1])
@@ -68,7 +68,7 @@ def levels(rooms: dict[str, set[str]]) -> dict[str, int]:
 
 
 def direct(rooms: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The imports that no longer way through other rooms implies."""
+    """The imports without those that a path through other rooms implies."""
 
     def below(room: str) -> set[str]:
         return set().union(*({used} | below(used) for used in rooms.get(room, ())))
@@ -80,7 +80,7 @@ def direct(rooms: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def draw(rooms: dict[str, set[str]]) -> str:
-    """The picture as SVG: users on top, what everything is built on at the bottom."""
+    """The picture as SVG, with every room above the rooms that it imports."""
     heights = levels(rooms)
     rows = [
         sorted(room for room in heights if heights[room] == h)
@@ -88,7 +88,7 @@ def draw(rooms: dict[str, set[str]]) -> str:
     ]
     middle: dict[str, float] = {}
     edges = direct(rooms)
-    for row in rows:  # from the bottom: a room stands above what it imports
+    for row in rows:  # from the bottom: each room goes above the middle of what it imports
         row.sort(key=lambda room: fmean(middle[u] for u in edges[room]) if edges[room] else 0)
         for place, room in enumerate(row):
             middle[room] = _WIDTH * (place + 0.5) / len(row)
@@ -106,7 +106,7 @@ def draw(rooms: dict[str, set[str]]) -> str:
                 gaps = [(left + right) / 2 for left, right in pairwise(places)]
                 x = min(gaps, key=lambda gap: abs(gap - points[-1][0]) + abs(gap - middle[target]))
                 lanes[row[0], x] += 1
-                x += 14 * (lanes[row[0], x] - 1)  # beside arrows that are there already
+                x += 14 * (lanes[row[0], x] - 1)  # beside earlier arrows through the same gap
                 points += [(x, y(row[0]) + sign * _BOX[1] / 2) for sign in (-1, 1)]
             picture.arrow([*points, (middle[target], y(target) - _BOX[1] / 2)])
     for room in sorted(heights):

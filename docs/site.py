@@ -1,7 +1,7 @@
-"""Hooks of mkdocs: files of the repository outside docs/ are pages of the site too.
+"""Hooks of mkdocs that add files outside docs/ to the site.
 
-Pages link to them as ``../CONTRIBUTING.md`` or ``../benchmarks/results/...``, which works on a code
-host. In the site they lie at the root, beside the pages of docs/.
+Pages link to such files as ``../CONTRIBUTING.md`` or ``../benchmarks/results/...``, which works on
+a code host. In the site, the files are at the root, beside the pages of docs/.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links between docs/ and the rest of the repository, as they are in the site."""
+    """Adapt links between docs/ and the rest of the repository to the site."""
     if "/" not in page.file.src_uri:
         return re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
     return markdown
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Names in docstrings without Sphinx's roles."""
+    """Remove Sphinx's roles from names in docstrings."""
     return _ROLE.sub(r"<code>\1</code>", html)

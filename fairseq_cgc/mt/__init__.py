@@ -1,1 +1,1 @@
-"""What surrounds a translation experiment: corpora, subwords, averaging, search, scores."""
+"""A translation experiment by its stages: prepare, train, evaluate, reproduce."""

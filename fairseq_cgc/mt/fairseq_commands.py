@@ -23,7 +23,7 @@ _started: WeakSet[subprocess.Popen[bytes]] = WeakSet()
 
 
 def merge_options(options: Sequence[str]) -> dict[str, list[str]]:
-    """Option -> its values in a command line, where a later option replaces an earlier one."""
+    """Map options to their values; a later option replaces an earlier one of the same name."""
     merged: dict[str, list[str]] = {}
     name = ""
     for word in options:
@@ -52,22 +52,21 @@ def fairseq_command(name: str, arguments: Sequence[str | Path]) -> list[str]:
 
 
 def shown_command(name: str, arguments: Sequence[str | Path]) -> str:
-    """The same for a user's shell: ``fairseq-NAME`` is the program that is run."""
-    interpreter_and_module = 3
-    return f"fairseq-{name} {shlex.join(fairseq_command(name, arguments)[interpreter_and_module:])}"
+    """The command line of :func:`fairseq_command` for a user's shell: ``fairseq-NAME ...``."""
+    _python, _m, _module, *words = fairseq_command(name, arguments)
+    return f"fairseq-{name} {shlex.join(words)}"
 
 
 def start_fairseq(
     name: str, arguments: Sequence[str | Path], **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a fairseq command that (on Linux) ends with this process, however that ends.
+    """Start a fairseq command that, on Linux, is killed when this process ends.
 
-    Otherwise a training whose caller was killed would go on, and the next call would start a
+    Otherwise a training whose caller was killed would continue, and the next call would start a
     second one in the same folder.
 
     Args:
-        name: as for :func:`fairseq_command`.
-        arguments: likewise.
+        name, arguments: see :func:`fairseq_command`.
         options: of ``subprocess.Popen``.
     """
     parent = os.getpid()
@@ -75,7 +74,7 @@ def start_fairseq(
     def end_with_parent() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # killed before the call
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
     command = fairseq_command(name, arguments)
@@ -85,14 +84,14 @@ def start_fairseq(
 
 
 def stop_fairseq() -> None:
-    """End what :func:`start_fairseq` has started, for the threads that wait for it."""
+    """End everything that :func:`start_fairseq` has started; threads that wait for it go on."""
     for process in list(_started):
         if process.poll() is None:
             process.terminate()
 
 
 def run_fairseq(name: str, arguments: Sequence[str | Path], *, log: Path) -> None:
-    """Run a fairseq command to its end, its output in ``log``.
+    """Run a fairseq command to its end and write its output to ``log``.
 
     Raises:
         UserError: if the command fails; its last line is part of the message.
@@ -108,6 +107,6 @@ def run_fairseq(name: str, arguments: Sequence[str | Path], *, log: Path) -> Non
 
 
 def fairseq_error(name: str, log: Path) -> UserError:
-    """What to raise when ``fairseq-NAME`` failed: with the last line that it left in ``log``."""
+    """The error to raise when ``fairseq-NAME`` has failed; it quotes the last line of ``log``."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return UserError(f"fairseq-{name} failed: {lines[-1] if lines else ''} (see {log})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ def select_checkpoints(
 
     Args:
         save_dir: the ``--save-dir`` of the training.
-        last_epochs: of ``checkpointE.pt``, those with the greatest epoch numbers.
-        last_updates: of ``checkpoint_E_U.pt``, those with the greatest update numbers.
-        best: of ``checkpoint.best_METRIC_VALUE.pt``, those with the best values. Whether higher or
+        last_epochs: those of ``checkpointE.pt`` with the highest epochs.
+        last_updates: those of ``checkpoint_E_U.pt`` with the highest updates.
+        best: those of ``checkpoint.best_METRIC_VALUE.pt`` with the best values. Whether higher or
             lower is better is read from the configuration stored in the checkpoint.
 
     Returns:
@@ -51,18 +51,12 @@ def select_checkpoints(
     ((option, number),) = chosen.items()
     if number < 1:
         raise UserError(f"--{option} must be at least 1, but is {number}")
-
-    if option == "last-epochs":
-        pattern, ranked = "checkpointEPOCH.pt", epoch_checkpoints(save_dir)
-    elif option == "last-updates":
-        pattern, named = "checkpoint_EPOCH_UPDATE.pt", _matches(save_dir, _UPDATE)
-        ranked = [
-            path
-            for path, match in sorted(named, key=lambda item: (int(item[1][2]), int(item[1][1])))
-        ]
-    else:
-        pattern, ranked = "checkpoint.best_METRIC_VALUE.pt", _rank_best(save_dir)
-
+    pattern, rank = {
+        "last-epochs": ("checkpointEPOCH.pt", epoch_checkpoints),
+        "last-updates": ("checkpoint_EPOCH_UPDATE.pt", _update_checkpoints),
+        "best": ("checkpoint.best_METRIC_VALUE.pt", _best_checkpoints),
+    }[option]
+    ranked = rank(save_dir)
     if len(ranked) < number:
         found = f" ({', '.join(path.name for path in ranked)})" if ranked else ""
         raise UserError(
@@ -78,8 +72,39 @@ def epoch_checkpoints(save_dir: Path) -> list[Path]:
     Raises:
         UserError: if ``save_dir`` is not a folder.
     """
-    named = sorted(_matches(save_dir, _EPOCH), key=lambda item: int(item[1][1]))
-    return [path for path, _ in named]
+    return _ranked(_matches(save_dir, _EPOCH), lambda match: int(match[1]))
+
+
+def _update_checkpoints(save_dir: Path) -> list[Path]:
+    return _ranked(_matches(save_dir, _UPDATE), lambda match: (int(match[2]), int(match[1])))
+
+
+def _best_checkpoints(save_dir: Path) -> list[Path]:
+    matches = _matches(save_dir, _BEST)
+    if not matches:
+        return []
+    metrics = sorted({match[1] for match in matches.values()})
+    if len(metrics) > 1:
+        raise UserError(
+            f"--best needs one metric, but {save_dir} has best checkpoints by "
+            f"{' and '.join(metrics)}: name the files instead"
+        )
+    state = safe_load(next(iter(matches)))
+    sign = 1 if read_config(state, "checkpoint", "maximize_best_checkpoint_metric") else -1
+    return _ranked(matches, lambda match: sign * float(match[2]))
+
+
+def _matches(save_dir: Path, pattern: re.Pattern[str]) -> dict[Path, re.Match[str]]:
+    if not save_dir.is_dir():
+        raise UserError(f"{save_dir} is not a folder of checkpoints")
+    found = {path: pattern.fullmatch(path.name) for path in save_dir.iterdir()}
+    return {path: match for path, match in found.items() if match}
+
+
+def _ranked(
+    matches: Mapping[Path, re.Match[str]], key: Callable[[re.Match[str]], Any]
+) -> list[Path]:
+    return sorted(matches, key=lambda path: key(matches[path]))
 
 
 def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> None:
@@ -87,7 +112,7 @@ def average(paths: Sequence[Path], output: Path, *, progress: bool = True) -> No
 
     Floating-point tensors are summed in float64 and stored in their own type; integer tensors
     must be the same everywhere. The rest (configuration, task state, history) is the last file's,
-    without its optimizer state. Only the sum and one checkpoint are in memory at a time.
+    without its optimizer state. Memory holds only the sum and one checkpoint at a time.
 
     Args:
         paths: fairseq checkpoints of one architecture and dictionary.
@@ -131,10 +156,10 @@ def is_average_of(output: Path, paths: Iterable[Path]) -> bool:
 
 
 def updates_of(state: Mapping[str, Any]) -> list[int | None]:
-    """The training updates behind a checkpoint's weights; of an average, those of each input.
+    """The training updates of a checkpoint, or of each input of an average.
 
     Args:
-        state: a loaded checkpoint; ``None`` stands for what it does not tell.
+        state: a loaded checkpoint. The result is ``None`` where it does not say.
     """
     if "averaged_updates" in state:
         return list(state["averaged_updates"])
@@ -143,32 +168,12 @@ def updates_of(state: Mapping[str, Any]) -> list[int | None]:
 
 
 def check_may_be_replaced(output: Path) -> None:
-    """Raise UserError for an existing file that, unlike an average, cannot be made again."""
+    """Raise UserError if ``output`` is an existing file that is no average.
+
+    Unlike an average, it could not be made again.
+    """
     if output.exists() and "averaged" not in safe_load(output):
         raise UserError(f"--output {output} exists and is no average; it is not overwritten")
-
-
-def _matches(save_dir: Path, pattern: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
-    if not save_dir.is_dir():
-        raise UserError(f"{save_dir} is not a folder of checkpoints")
-    named = ((path, pattern.fullmatch(path.name)) for path in save_dir.iterdir())
-    return [(path, match) for path, match in named if match]
-
-
-def _rank_best(save_dir: Path) -> list[Path]:
-    named = _matches(save_dir, _BEST)
-    if not named:
-        return []
-    metrics = sorted({match[1] for _, match in named})
-    if len(metrics) > 1:
-        raise UserError(
-            f"--best needs one metric, but {save_dir} has best checkpoints by "
-            f"{' and '.join(metrics)}: name the files instead"
-        )
-    state = safe_load(named[0][0])
-    higher_is_better = bool(read_config(state, "checkpoint", "maximize_best_checkpoint_metric"))
-    ranked = sorted(named, key=lambda item: float(item[1][2]), reverse=not higher_is_better)
-    return [path for path, _ in ranked]
 
 
 def _check_same_layout(
@@ -177,7 +182,7 @@ def _check_same_layout(
     first_path: Path,
     other_path: Path,
 ) -> None:
-    """Raise :class:`UserError` at the first difference that makes an average meaningless."""
+    """Raise UserError at the first difference that makes an average meaningless."""
     for name in [*first, *(name for name in other if name not in first)]:
         if name not in first or name not in other:
             present, absent = (

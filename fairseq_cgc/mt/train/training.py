@@ -1,4 +1,4 @@
-"""Run ``fairseq-train`` to its end: behind a progress bar, resumable, never with other settings."""
+"""Run ``fairseq-train`` to its end, with a progress bar; continue only with the same settings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fairseq_cgc.support.settings_record import demand_record, differences, read
 
 logger = logging.getLogger(__name__)
 
-#: In the save folder: what fairseq logged, in JSON.
+#: fairseq's log in JSON, in the save folder.
 LOG = "train.log"
-#: Likewise: the settings, and whether the training has ended.
+#: The record of the settings, and whether the training has ended; in the save folder.
 STAMP = "training.json"
-#: What may differ between the parts of an interrupted training.
+#: Options that may differ between the parts of an interrupted training.
 _FREE = ("--cpu", "--keep-last-epochs", "--log-interval", "--num-workers")
-#: Learning rates that do not depend on the last update: such a training can be extended.
+#: Schedules that do not depend on the last update: such a training can be extended.
 _ENDLESS = ("fixed", "inverse_sqrt")
 
 
@@ -42,14 +42,14 @@ def train(
 ) -> None:
     """Train until fairseq ends by itself; a training that has ended is not started again.
 
-    With a larger ``--max-update`` than before it goes on, to the weights of a training that was not
-    ended in between.
+    With a larger ``--max-update`` than before it continues, and ends with the weights of a training
+    that never stopped.
 
     Args:
         data_dir: binarised data.
         save_dir: folder for checkpoints, logs and the record of the settings.
-        options: of ``fairseq-train``, ``--max-update`` among them; without data, ``--save-dir``
-            and options of logging.
+        options: of ``fairseq-train``, ``--max-update`` among them, but without the data,
+            ``--save-dir`` and options of logging.
         name: for the progress bar.
         environment: added to this process's environment.
         position: line of the progress bar, where several are drawn.
@@ -84,7 +84,7 @@ def train(
 
 
 def finished_updates(data_dir: Path, save_dir: Path, options: Sequence[str]) -> int | None:
-    """The ``--max-update`` of the training in ``save_dir`` that has ended; None if none has.
+    """The ``--max-update`` of the training in ``save_dir`` if it has ended, else None.
 
     Arguments and errors are those of :func:`train`.
     """
@@ -92,27 +92,27 @@ def finished_updates(data_dir: Path, save_dir: Path, options: Sequence[str]) -> 
 
 
 def training_arguments(save_dir: Path, options: Sequence[str]) -> list[str]:
-    """``options`` with those that say where checkpoints and log go."""
+    """``options`` and those that say where checkpoints and the log go."""
     files = ["--save-dir", str(save_dir), "--log-format", "json", "--log-file"]
     return [*options, *files, str(save_dir / LOG)]
 
 
-def _inputs(data_dir: Path) -> list[Path]:
-    """The dictionaries and the binarised text that a training reads."""
-    patterns = ("dict.*.txt", "train.*.bin", "valid.*.bin")
-    return sorted(path for pattern in patterns for path in data_dir.glob(pattern))
-
-
 def _settings(data_dir: Path, options: Sequence[str]) -> dict[str, str]:
-    """What a training that continues must have in common with the one before."""
+    """Everything that must be the same when a training is continued: options and data."""
     settings = {
         option: " ".join(values) or "on" for option, values in merge_options(options).items()
     }
-    return settings | {f"{path.name} (SHA-256)": sha256_of(path) for path in _inputs(data_dir)}
+    patterns = ("dict.*.txt", "train.*.bin", "valid.*.bin")
+    files = sorted(path for pattern in patterns for path in data_dir.glob(pattern))
+    return settings | {f"{path.name} (SHA-256)": sha256_of(path) for path in files}
 
 
 def _updates_before(save_dir: Path, settings: Mapping[str, str]) -> int | None:
-    """The ``--max-update`` of a training that has ended; None if it is new or was interrupted."""
+    """The ``--max-update`` of a training that has ended; None if it is new or was interrupted.
+
+    Raises:
+        UserError: if it was made with settings that exclude continuing it.
+    """
     path = save_dir / STAMP
     if not demand_record(path, "another folder"):
         return None
@@ -139,7 +139,7 @@ def _write_stamp(save_dir: Path, settings: Mapping[str, str], *, finished: bool)
 def _show_progress(
     process: subprocess.Popen[bytes], log: Path, updates: int, name: str, position: int
 ) -> None:
-    # A line a second is for eyes, not for a file that is written for hours.
+    # On a terminal, redraw every second; in a file, that would add lines for hours.
     pause = 1.0 if sys.stderr.isatty() else 30.0
     bar = tqdm(total=updates, desc=name, unit="update", mininterval=pause, position=position)
     with bar:
@@ -150,7 +150,7 @@ def _show_progress(
             except UserError:  # nothing logged yet
                 points = []
             if points:
-                if bar.n == 0:  # of an interrupted training; they say nothing about its speed
+                if bar.n == 0:  # updates from before an interruption say nothing about the speed
                     bar.n = bar.initial = points[-1].updates
                 bar.set_postfix_str(f"loss {points[-1].loss}", refresh=False)
                 bar.update(points[-1].updates - bar.n)

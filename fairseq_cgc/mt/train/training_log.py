@@ -15,24 +15,24 @@ from fairseq_cgc.support.figures import Curve, Panel, draw_panels
 
 @dataclass(frozen=True)
 class Point:
-    """What fairseq logged at one moment; ``None`` where it logged no such value."""
+    """The values in one line of fairseq's log; ``None`` where it has no such value."""
 
     updates: int
     epoch: int
     loss: float | None
-    """The training criterion, in bits a subword (with label smoothing, where it is used)."""
+    """The training criterion, in bits per subword (label smoothing included)."""
     nll_loss: float | None
-    """Negative log-likelihood, in bits a subword."""
+    """Negative log-likelihood, in bits per subword."""
     ppl: float | None
     """2 to the power of ``nll_loss``."""
     bleu: float | None
-    """0 to 100; on validation data with ``--eval-bleu`` only."""
+    """0 to 100; only on validation data with ``--eval-bleu``."""
     wps: float | None
-    """Target subwords processed in a second."""
+    """Target subwords per second."""
     wpb: float | None
-    """Target subwords in an update."""
+    """Target subwords per update."""
     train_wall: float | None
-    """Seconds spent in updates (waiting for data and validation not counted)."""
+    """Seconds spent in updates, without validation and waiting for data."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class TrainingLog:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a training took."""
+    """How long a training took."""
 
     updates: int
     seconds: float
-    """Spent in updates; interrupted epochs count once (fairseq rounds each to whole seconds)."""
+    """Spent in updates, in whole seconds per epoch; interrupted epochs count once."""
     tokens: float
     """Target subwords."""
 
@@ -77,21 +77,21 @@ def training_speed(log: TrainingLog) -> Speed:
 def read_log(path: Path, name: str | None = None) -> TrainingLog:
     """Read a log file, or what fairseq-train printed with ``--log-format json``.
 
-    Where a run was interrupted and resumed, the later values count.
+    Where a run was resumed and repeated updates, the later values count.
 
     Args:
         path: UTF-8 text.
-        name: of the run, for legends; by default that of the file.
+        name: name of the run for legends; by default that of the file.
 
     Raises:
         UserError: if the file is unreadable or holds no values in JSON.
     """
-    # By updates, because fairseq may write a line several times (one log handler for each epoch).
+    # By updates, because fairseq writes lines several times (it adds a log handler every epoch).
     points: dict[str, dict[int, Point]] = {"train_": {}, "": {}, "valid_": {}}
     for line in read_lines(path):
         values = _json_in(line)
         for prefix, found in points.items():
-            # A summary of an epoch has no plain "num_updates", a line within an epoch no other.
+            # "num_updates" without a prefix is only in lines within an epoch.
             if f"{prefix}num_updates" in values:
                 point = _point(values, prefix)
                 found[point.updates] = point

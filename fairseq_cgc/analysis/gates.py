@@ -148,6 +148,25 @@ def sentence_gates(
     return SentenceGates(gates, torch.cat(lengths), torch.cat(corpus), tuple(corpora))
 
 
+def gates_by_length(found: SentenceGates) -> dict[str, dict[str, float]]:
+    """For each layer, the mean gate of the shortest and of the longest fifth of the sentences.
+
+    Also the mean difference between the gates of both fifths, and how many sentences have gates of
+    their own, to three decimals.
+    """
+    low, high = found.lengths.double().quantile(torch.tensor([0.2, 0.8], dtype=torch.double))
+    short, long = found.lengths <= low, found.lengths >= high
+    return {
+        name: {
+            "short": gates[short].mean().item(),
+            "long": gates[long].mean().item(),
+            "difference": (gates[short].mean(0) - gates[long].mean(0)).abs().mean().item(),
+            "distinct": len((1000 * gates).round().unique(dim=0)),
+        }
+        for name, gates in found.gates.items()
+    }
+
+
 def explained_shares(found: SentenceGates) -> dict[str, dict[str, float | None]]:
     """The adjusted R^2 of length and corpus, for ``all`` layers together and for each layer.
 

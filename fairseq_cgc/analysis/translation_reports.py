@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fairseq_cgc.analysis.gates import draw_sentence_gates, explained_shares, sentence_gates
+from fairseq_cgc.analysis.gates import (
+    draw_sentence_gates,
+    explained_shares,
+    gates_by_length,
+    sentence_gates,
+)
 from fairseq_cgc.core import UserError
 from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.dictionary import PAD
@@ -118,5 +123,6 @@ def report_gates(
         },
         "gates of a sentence": found.points().shape[1],
         "adjusted R^2": shares,
+        "layers": gates_by_length(found),
         "variance along the components": projection.shares.tolist(),
     }

@@ -8,6 +8,7 @@ from fairseq_cgc.analysis.gates import (
     SentenceGates,
     draw_sentence_gates,
     explained_shares,
+    gates_by_length,
     sentence_gates,
 )
 from fairseq_cgc.core import CGLightConv, UserError
@@ -97,6 +98,17 @@ def test_tells_length_and_corpus_apart():
     assert shares["a"]["corpus given length"] < 0.05  # and nothing else
     assert shares["b"]["corpus"] > 0.99 and shares["b"]["corpus given length"] > 0.5
     assert list(shares) == ["all", "a", "b"]
+
+
+def test_gates_of_short_and_long_sentences():
+    lengths = torch.arange(1, 11)  # a fifth are 1 and 2, and 9 and 10
+    gates = torch.full((10, 3), 0.5)
+    gates[:2], gates[8] = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.9, 0.5, 0.1])
+    gates[9] = gates[8] + 1e-5
+    found = gates_by_length(SentenceGates({"a": gates}, lengths, 0 * lengths, ("x",)))["a"]
+    assert found["short"] == pytest.approx(0.2) and found["long"] == pytest.approx(0.5, abs=1e-4)
+    assert found["difference"] == pytest.approx((0.8 + 0.3 + 0.2) / 3, abs=1e-4)
+    assert found["distinct"] == 3
 
 
 def test_one_corpus_of_one_length_has_no_shares():

@@ -53,6 +53,7 @@ setup(
         "numpy>=1.26",
         "PyYAML>=5.4",
         "sacrebleu>=2.3",
+        "jinja2>=3.1",
         "regex>=2021.8.3",
         "sacremoses>=0.2",  # inference/text/moses.py mends its differences from Moses
         "safetensors>=0.4",  # exported models are read without pickle

@@ -131,9 +131,9 @@ def _quality(settings: Settings) -> dict[str, Any] | None:
         base = lines[PRECISIONS[0]]
         same = sum(a == b for a, b in zip(lines[precision][:-1], base[:-1], strict=True))
         found[precision] = {
-            "bleu": scores.sacrebleu.score,
-            "chrf": scores.chrf.score,
-            "signature": scores.sacrebleu.signature,
+            "bleu": scores["sacrebleu"].score,
+            "chrf": scores["chrf"].score,
+            "signature": str(scores["sacrebleu"]),
             "same": same / (len(base) - 1),
         }
     return found

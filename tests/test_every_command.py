@@ -113,13 +113,27 @@ def test_a_command_that_needs_fairseq_says_so() -> None:
         "import sys; sys.modules['fairseq'] = None\n"
         "from fairseq_cgc.__main__ import cli_main; cli_main()"
     )
-    words = ["compare", "a", "b", "c"]
+    words = ["evaluate", "a", "--data", "b"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: fairseq_cgc.models needs fairseq: pip install ")
     assert done.stderr.count("\n") == 1
+
+
+def test_help_and_compare_need_no_fairseq(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("a b c d\n", encoding="utf-8")
+    words = [[name, "--help"] for name in commands.NAMES if name not in IMAGES]
+    words.append(["compare", *[str(text)] * 3, "--samples", "2"])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "fairseq", json.dumps(words)],
+        env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name, (status, errors) in json.loads(done.stdout).items():
+        assert (status or 0) == 0 and "error" not in errors, (name, errors)
 
 
 @pytest.mark.parametrize("name", commands.NAMES)

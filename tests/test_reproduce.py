@@ -135,6 +135,31 @@ class TestExperiment:
         standing = json.loads((reproduced / "standing.json").read_text())
         assert all(run["scored"] for run in standing["runs"])
 
+    def test_a_report_of_what_there_is_trains_nothing(
+        self, reproduced: Path, release: Path
+    ) -> None:
+        """Of two seeds, one of which was never trained; both splits, and what the gates do."""
+        arguments = ["multi30k", "--data", release, "--out", reproduced, *OPTIONS]
+        arguments += ["--seeds", "1,2", "--split", "test,valid", "--no-training", "--gates"]
+        result = toy.succeed(reproduce(*arguments))
+        assert not list(reproduced.glob("*-seed2"))
+        assert result.stdout.count("| system |") == 2
+        for name in ("results", "results-valid"):
+            record = json.loads((reproduced / f"{name}.json").read_text())
+            assert [run["seed"] for run in record["runs"]] == [1, 1]
+        gates = json.loads((reproduced / "gates-cgc.json").read_text())
+        assert gates["sentences"] == {"test": 21} and (reproduced / "gates-cgc.png").is_file()
+        assert all(0 < layer["short"] < 1 for layer in gates["layers"].values())
+        assert not (reproduced / "gates-lightconv.json").exists()
+
+    def test_without_runs_there_is_nothing_to_report(
+        self, reproduced: Path, tmp_path: Path
+    ) -> None:
+        arguments = ["multi30k", "--data", reproduced / "data", "--out", tmp_path / "out"]
+        result = reproduce(*arguments, *OPTIONS, "--no-training")
+        assert result.returncode == 1
+        assert result.stderr.endswith("out has been trained to its end\n")
+
     def test_extended_it_ends_in_the_weights_of_one_that_ran_through(
         self, reproduced: Path, release: Path, tmp_path: Path
     ) -> None:

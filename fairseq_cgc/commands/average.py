@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,16 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write"
     )
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--last-epochs", type=int, metavar="N", help="the checkpoints of the last N epochs"
-    )
-    choice.add_argument(
-        "--last-updates", type=int, metavar="N", help="the last N checkpoints saved within epochs"
-    )
-    choice.add_argument(
-        "--best", type=int, metavar="N", help="the N best checkpoints by validation"
-    )
+    add_selection(parser.add_mutually_exclusive_group())
+
+
+def add_selection(group: Any) -> None:
+    """Add the options that select the checkpoints of a folder."""
+    for option, help_ in (
+        ("--last-epochs", "average the checkpoints of the last N epochs"),
+        ("--last-updates", "average the last N checkpoints saved within epochs"),
+        ("--best", "average the N best checkpoints by validation"),
+    ):
+        group.add_argument(option, type=int, metavar="N", help=help_)
+
+
+def selection_of(arguments: argparse.Namespace) -> dict[str, int]:
+    """Those options of :func:`add_selection` that were given."""
+    names = ("last_epochs", "last_updates", "best")
+    given = {name: getattr(arguments, name) for name in names}
+    return {name: number for name, number in given.items() if number is not None}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,11 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     from fairseq_cgc.mt.train.averaging import average, check_may_be_replaced, select_checkpoints
     from fairseq_cgc.support.errors import UserError
 
-    selection = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
-    chosen = any(number is not None for number in selection.values())
+    selection = selection_of(arguments)
     if len(arguments.inputs) == 1 and arguments.inputs[0].is_dir():
         paths = select_checkpoints(arguments.inputs[0], **selection)
-    elif chosen:
+    elif selection:
         raise UserError(
             "--last-epochs, --last-updates and --best need a single folder of checkpoints"
         )

@@ -4,8 +4,10 @@
     fairseq-cgc evaluate SAVE_DIR/checkpoint_best.pt --data DATA_BIN --split valid
     fairseq-cgc evaluate SAVE_DIR --data DATA_BIN --sweep-lenpen 0.6,0.8,1.0,1.2
 
-If it is run again, it repeats only what is missing or has changed. It reports tokenised BLEU-4 as
-in the paper, cased and uncased sacreBLEU, and chrF2. Compounds are never split at hyphens.
+Of a folder, the last 10 epochs are averaged, or all where there are fewer; other options choose
+other checkpoints. The scores are tokenised BLEU-4 as in the paper, cased and uncased sacreBLEU, and
+chrF2. Compounds are never split at hyphens. Run again, the command repeats only what is missing or
+has changed.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from fairseq_cgc.commands.average import add_selection, selection_of
+
 DEFAULT_EPOCHS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     from fairseq_cgc.inference.search_options import SearchOptions
-    from fairseq_cgc.mt.evaluate.lenpen import TUNING_SPLIT
 
     parser.add_argument(
         "model", type=Path, metavar="SAVE_DIR_OR_CHECKPOINT",
@@ -30,20 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, required=True, help="folder of binarised data (fairseq-preprocess)"
     )
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--last-epochs", type=int, metavar="N",
-        help=f"average the last N epochs (default for a folder: {DEFAULT_EPOCHS}, or all where "
-        "there are fewer)",
-    )  # fmt: skip
-    choice.add_argument(
-        "--last-updates",
-        type=int,
-        metavar="N",
-        help="average the last N checkpoints saved within epochs",
-    )
-    choice.add_argument(
-        "--best", type=int, metavar="N", help="average the N best checkpoints by validation"
-    )
+    add_selection(choice)
     choice.add_argument(
         "--no-average", action="store_true",
         help="evaluate the checkpoint as it is (default for a file); of a folder, "
@@ -60,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     SearchOptions.add_arguments(parser)
     parser.add_argument(
         "--sweep-lenpen", metavar="X,Y,...",
-        help=f"try these length penalties on the {TUNING_SPLIT!r} split, use the one with the best "
+        help="try these length penalties on the 'valid' split, use the one with the best "
         "tokenised BLEU-4 for --split, and record the scores of all",
     )  # fmt: skip
 
@@ -83,15 +73,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--lenpen and --sweep-lenpen exclude each other; give one of them")
 
     options = SearchOptions.from_arguments(arguments)
-    chosen = {key: getattr(arguments, key) for key in ("last_epochs", "last_updates", "best")}
-    selection = {key: number for key, number in chosen.items() if number is not None} or None
+    selection: dict[str, int] | None = selection_of(arguments) or None
     by_default = selection is None and arguments.model.is_dir() and not arguments.no_average
     if by_default:
         selection = {"last_epochs": DEFAULT_EPOCHS}
     model = prepare_model(arguments.model, selection, or_fewer=by_default)
     tuning = None
     if lenpens is not None:
-        # A mistake in the references is told before the sweep, which takes a while.
+        # A mistake in the references is reported before the sweep, which takes a while.
         check_references(model, arguments.data, arguments.split, arguments.reference)
         tuning = sweep_lenpen(
             model, arguments.data, lenpens,

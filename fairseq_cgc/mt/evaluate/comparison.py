@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairseq_cgc.mt.evaluate.metrics import bleu_metric, check_paired, chrf_metric
+from sacrebleu.metrics import BLEU
+
+from fairseq_cgc.mt.evaluate.metrics import METRICS, bleu_metric, check_paired, chrf_metric
 from fairseq_cgc.mt.evaluate.significance import SAMPLES, PairedTest, paired_bootstrap
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.tables import markdown
@@ -26,7 +28,7 @@ class Length:
 
     brevity_penalty: float
     ratio: float
-    """Tokens for one of the references."""
+    """Tokens per reference token."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Sentence:
     """One line of the test set."""
 
     number: int
-    """Its line, from 1."""
+    """Of its line, from 1."""
     source: str | None
     reference: str
     a: str
@@ -45,29 +47,29 @@ class Sentence:
 
     @property
     def difference(self) -> float:
-        """How much ``b`` is better."""
+        """By how much ``b`` scores more."""
         return self.score_b - self.score_a
 
 
 @dataclass(frozen=True)
 class LengthGroup:
-    """The sentences whose references have about the same length."""
+    """Sentences whose references are about equally long."""
 
     shortest: int
     """Tokens of the shortest reference."""
     longest: int
     sentences: int
     bleu: tuple[float, float]
-    """sacreBLEU of either system on these sentences."""
+    """sacreBLEU of each system on these sentences."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is said about two systems, A and B; differences are B's gain over A."""
+    """What is reported about two systems, A and B; differences are B's score minus A's."""
 
     names: tuple[str, str]
     tests: list[PairedTest]
-    """BLEU, then chrF2; A is the baseline."""
+    """BLEU first; A is the baseline."""
     lengths: tuple[Length, Length]
     groups: list[LengthGroup]
     sentences: list[Sentence]
@@ -79,7 +81,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Which system has the better BLEU and whether that is more than luck, in one sentence."""
+        """Which system has the better BLEU, and whether that is more than luck."""
         bleu = self.tests[0]
         if bleu.difference == 0:
             return f"{self.names[0]} and {self.names[1]} have the same BLEU."
@@ -99,10 +101,11 @@ class Comparison:
         return sorted(differing, key=lambda s: (-abs(s.difference), s.number))[:top]
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """What the table says: metric, A, B, difference, p-value."""
+        """Cells of the table: metric, A, B, difference, p-value."""
+        directions = {metric.paired[0]: metric.direction for metric in METRICS if metric.paired}
         tests = [
             (
-                test.metric,
+                test.metric + directions[test.metric],
                 _with_interval(test.baseline, test.baseline_interval),
                 _with_interval(test.system, test.system_interval),
                 f"{test.difference:+.2f}",
@@ -110,17 +113,11 @@ class Comparison:
             )
             for test in self.tests
         ]
-        first, second = self.lengths
+        a, b = self.lengths
         return [
             *tests,
-            ("length ratio", f"{first.ratio:.3f}", f"{second.ratio:.3f}", "", ""),
-            (
-                "brevity penalty",
-                f"{first.brevity_penalty:.3f}",
-                f"{second.brevity_penalty:.3f}",
-                "",
-                "",
-            ),
+            ("length ratio", f"{a.ratio:.3f}", f"{b.ratio:.3f}", "", ""),
+            ("brevity penalty", f"{a.brevity_penalty:.3f}", f"{b.brevity_penalty:.3f}", "", ""),
         ]
 
     def table(self) -> str:
@@ -149,16 +146,12 @@ def compare(
     """Score two outputs, test their difference and score every sentence.
 
     Args:
-        references: one line a sentence.
+        references: one line for each sentence.
         a: translations by one system, the baseline of the test.
-        b: by the other.
+        b: translations by the other.
         sources: what was translated, to be shown.
         names: of the systems.
-        lowercase: compare without regard to case.
-        target_lang: language code; for some languages sacreBLEU has its own tokeniser.
-        tokenized: the text is known to be tokenised.
-        test: see :func:`paired_bootstrap`.
-        samples: likewise.
+        lowercase, target_lang, tokenized, test, samples: see :func:`paired_bootstrap`.
 
     Raises:
         UserError: if the names are the same, or as :func:`paired_bootstrap`.
@@ -186,15 +179,15 @@ def compare(
         )
     ]  # fmt: skip
     bleu = bleu_metric(lowercase=lowercase, target_lang=target_lang, tokenized=True)
-    whole = [bleu.corpus_score(list(lines), [list(references)]) for lines in (a, b)]
+    whole_a, whole_b = (bleu.corpus_score(list(lines), [list(references)]) for lines in (a, b))
     return Comparison(
         names=names,
         tests=tests,
         lengths=(
-            Length(whole[0].bp, whole[0].sys_len / max(1, whole[0].ref_len)),
-            Length(whole[1].bp, whole[1].sys_len / max(1, whole[1].ref_len)),
+            Length(whole_a.bp, whole_a.sys_len / max(1, whole_a.ref_len)),
+            Length(whole_b.bp, whole_b.sys_len / max(1, whole_b.ref_len)),
         ),
-        groups=_length_groups(sentences, lowercase, target_lang),
+        groups=_length_groups(sentences, bleu),
         sentences=sentences,
         lowercase=lowercase,
         test=test,
@@ -212,11 +205,8 @@ def _with_interval(score: float, interval: tuple[float, float]) -> str:
     return f"{score:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
 
 
-def _length_groups(
-    sentences: Sequence[Sentence], lowercase: bool, target_lang: str
-) -> list[LengthGroup]:
+def _length_groups(sentences: Sequence[Sentence], bleu: BLEU) -> list[LengthGroup]:
     """Groups of about equally many sentences, so that their scores are equally certain."""
-    bleu = bleu_metric(lowercase=lowercase, target_lang=target_lang, tokenized=True)
     tokens = {s.number: len(bleu.tokenizer(s.reference).split()) for s in sentences}
     lengths = sorted(tokens.values())
     ends = {lengths[(len(lengths) * i - 1) // LENGTH_GROUPS] for i in range(1, LENGTH_GROUPS + 1)}
@@ -224,9 +214,9 @@ def _length_groups(
     for longest in sorted(ends):
         group = [s for s in sentences if shortest <= tokens[s.number] <= longest]
         references = [[s.reference for s in group]]
-        first = bleu.corpus_score([s.a for s in group], references).score
-        second = bleu.corpus_score([s.b for s in group], references).score
-        groups.append(LengthGroup(shortest, longest, len(group), (first, second)))
+        score_a = bleu.corpus_score([s.a for s in group], references).score
+        score_b = bleu.corpus_score([s.b for s in group], references).score
+        groups.append(LengthGroup(shortest, longest, len(group), (score_a, score_b)))
         shortest = longest + 1
     return groups
 
@@ -239,14 +229,14 @@ def _notes(
     lowercase: bool,
     tokenized: bool,
 ) -> list[str]:
-    """Two mistakes that are easily made and cost points."""
+    """Warnings about two mistakes that are easily made and cost points."""
     notes = []
     for name, lines in zip(names, outputs, strict=True):
         ends = sum(line.endswith(" .") for line in lines)
         if ends >= _TOKENIZED_ENDS and not tokenized:
             notes.append(
                 f"{ends} lines of {name} end in a tokenised full stop, but sacreBLEU is for "
-                "detokenised text (give --tokenized if that is meant)"
+                "detokenised text (give --tokenized if that is intended)"
             )
         has_case = any(line != line.lower() for line in references)
         if has_case and not lowercase and all(line == line.lower() for line in lines):

@@ -10,38 +10,46 @@ from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.mt.evaluate.comparison import Comparison, compare
 from fairseq_cgc.mt.evaluate.comparison_page import comparison_page
 from fairseq_cgc.mt.evaluate.metrics import check_paired
-from fairseq_cgc.mt.evaluate.significance import SAMPLES
+from fairseq_cgc.mt.evaluate.significance import SAMPLES, TESTS
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_file
+from fairseq_cgc.support.options import AT_LEAST_1, check_values, setting
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """How two files are compared; the fields are the options of ``fairseq-cgc compare``."""
+    """How two files are compared; every field is an option of ``fairseq-cgc compare``."""
 
-    source: Path | None = None
-    names: str | None = None
-    """``A,B``; from the files' names if missing."""
-    lowercase: bool = False
-    target_lang: str = ""
-    tokenized: bool = False
-    test: str = "bootstrap"
-    samples: int = SAMPLES
-    html: Path | None = None
-    """Where to write the page, if any."""
-    top: int = 50
+    source: Path | None = setting(None, "the source text, shown on the page")
+    names: str | None = setting(
+        None, "names of the systems (taken from the paths of their files)", metavar="A,B"
+    )
+    lowercase: bool = setting(False, "ignore case")
+    target_lang: str = setting(
+        "",
+        "target language, such as de or zh_CN; BLEU has special tokenisers for Chinese, Japanese "
+        "and Korean (none)",
+    )
+    tokenized: bool = setting(False, "do not warn that the text is tokenised")
+    test: str = setting(
+        "bootstrap",
+        f"{' or '.join(TESTS)}; the first is in effect one-sided, as in Moses and sacreBLEU, the "
+        "second is two-sided",
+    )
+    samples: int = setting(SAMPLES, "number of samples or trials of the test")
+    html: Path | None = setting(None, "write an HTML page to this file")
+    top: int = setting(50, "number of sentences on the page", range_=AT_LEAST_1)
 
     def __post_init__(self) -> None:
-        if self.top < 1:
-            raise UserError(f"--top must be at least 1, but is {self.top}")
+        check_values(self)
 
 
 def compare_files(
     reference: Path, system_a: Path, system_b: Path, options: CompareOptions
 ) -> Comparison:
-    """Compare two outputs, one sentence a line, plain or gzip.
+    """Compare two outputs, one sentence on each line, plain or gzip.
 
     Raises:
         UserError: if a file cannot be read, is empty or has not as many lines as the reference,
@@ -73,9 +81,10 @@ def compare_files(
 
 
 def default_names(a: Path, b: Path) -> tuple[str, str]:
-    """What tells two files apart: their names, or else their folders'; A and B if nothing does.
+    """Names that tell two files apart: their file names, or else the names of their folders.
 
-    Evaluations are all called ``hypotheses.txt``; their folders have the systems' names.
+    Evaluations are all called ``hypotheses.txt``; their folders have the systems' names. Two paths
+    that are the same give A and B.
     """
     parts = [reversed(path.resolve().parts) for path in (a, b)]
     for first, second in zip(*parts, strict=False):

@@ -18,12 +18,7 @@ from fairseq_cgc.inference.text.lines import read_lines, write_lines
 from fairseq_cgc.inference.text.pipeline import TextPipeline, detokenize, find_pipeline, subwords_in
 from fairseq_cgc.inference.trained_model import language_pair
 from fairseq_cgc.mt.evaluate.fairseq_translator import open_translator
-from fairseq_cgc.mt.evaluate.metrics import (
-    Scores,
-    chrf_score,
-    sacrebleu_score,
-    tokenized_bleu,
-)
+from fairseq_cgc.mt.evaluate.metrics import Scores, Texts, score_texts
 from fairseq_cgc.mt.evaluate.test_set import translate_split
 from fairseq_cgc.mt.train.averaging import (
     average,
@@ -57,7 +52,7 @@ class Model:
     path: Path
     """A checkpoint of fairseq."""
     inputs: list[Path]
-    """The checkpoints it is the average of; itself if it is none."""
+    """The checkpoints that it averages; itself if it is no average."""
 
     @property
     def name(self) -> str:
@@ -66,12 +61,12 @@ class Model:
 
     @functools.cached_property
     def updates(self) -> list[int | None]:
-        """The training updates behind each of the inputs; ``None`` where the file does not say."""
+        """The training updates of each of the inputs; ``None`` where the file does not say."""
         return updates_of(load_model_state(self.path))
 
 
 def describe_weights(checkpoints: Sequence[str], updates: Sequence[int | None]) -> str:
-    """What was scored, in words: the checkpoints and the training updates behind them."""
+    """What was scored, in words: the checkpoints and their training updates."""
     text = ", ".join(checkpoints)
     counts = ", ".join("unknown" if number is None else f"{number:,}" for number in updates)
     if len(checkpoints) == 1:
@@ -82,14 +77,14 @@ def describe_weights(checkpoints: Sequence[str], updates: Sequence[int | None]) 
 def prepare_model(
     target: Path, selection: dict[str, int] | None, *, or_fewer: bool = False
 ) -> Model:
-    """Average checkpoints unless that has been done already.
+    """Average checkpoints, unless that has been done already.
 
     Args:
         target: a checkpoint, or the ``--save-dir`` of a training.
-        selection: the keyword of :func:`select_checkpoints` and its number; ``None`` for no
+        selection: the keyword of :func:`select_checkpoints` and its number. ``None`` for no
             average: the file itself, or ``checkpoint_best.pt`` of the folder.
-        or_fewer: where there are fewer epochs than the selection wants, take those there are; where
-            the training ended within its first epoch, ``checkpoint_last.pt``. Both are logged.
+        or_fewer: take the epochs there are where the selection wants more, and
+            ``checkpoint_last.pt`` where the training ended within its first epoch; log it.
 
     Raises:
         UserError: if files are missing or do not fit together.
@@ -144,13 +139,12 @@ def evaluate(
 ) -> tuple[Scores, Path]:
     """Translate a split and score it.
 
-    Writes ``hypotheses.txt`` (detokenised), ``references.txt`` (what sacreBLEU and chrF compared
-    them with), ``translations.jsonl`` (see :func:`translate_split`) and ``scores.json`` into
-    the output folder.
+    Writes ``hypotheses.txt`` (detokenised), ``references.txt`` (what plain text is compared with),
+    ``translations.jsonl`` (see :func:`translate_split`) and ``scores.json`` into the output folder.
 
     Args:
         model: see :func:`prepare_model`.
-        data_dir: folder of binarised data; with its ``preparation.json`` the translations are
+        data_dir: folder of binarised data. With its ``preparation.json``, the translations are
             detokenised and scored against the raw references that belong to it.
         split: split of the data to translate.
         options: beam search.
@@ -170,7 +164,7 @@ def evaluate(
     output = output or default_output(model, split, options)
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file, but must be a folder")
-    # Before anything is translated, so that a mistake is told at once.
+    # Mistakes are reported before anything is translated.
     pair = language_pair(load_model_state(model.path), data_dir)
     pipeline = find_pipeline(data_dir, pair)
     plain = plain_references(data_dir, split, pair, pipeline, reference)
@@ -188,14 +182,22 @@ def evaluate(
     if tokens is None:
         assert plain is not None  # else plain_references would have raised
         tokens = list(pipeline.tokenize(plain, pair[1])) if pipeline else plain
-    translations = list(detokenize(pipeline, generation.hypotheses))
+    raw_sources = pipeline.reference_lines(split, pair[0]) if pipeline else None
     note = _note(pipeline, from_data=plain is None)
-    references = _detokenized_references(tokens, pipeline) if plain is None else plain
-    write_lines(output / HYPOTHESES, translations)
-    write_lines(output / REFERENCES, references)
-    scores = _score(
-        generation.hypotheses, tokens, translations, references, pipeline, pair[1], note
+    texts = Texts(
+        sources=raw_sources or generation.sources,
+        hypotheses=list(detokenize(pipeline, generation.hypotheses)),
+        references=_detokenized_references(tokens, pipeline) if plain is None else plain,
+        hypothesis_tokens=generation.hypotheses,
+        reference_tokens=tokens,
+        lowercase=pipeline.lowercase if pipeline else False,
+        target_lang=pair[1],
+        # The note says that the text is tokenised; sacreBLEU need not warn too.
+        tokenized=note is not None,
     )
+    write_lines(output / HYPOTHESES, texts.hypotheses)
+    write_lines(output / REFERENCES, texts.references)
+    scores = score_texts(texts, note)
 
     speed = generation.sentences_per_second
     record = {
@@ -213,8 +215,8 @@ def evaluate(
         "max_tokens": options.max_tokens,
         "batch_size": options.batch_size,
         "precision": options.precision,
-        "sentences": len(translations),
-        "seconds": len(translations) / speed if speed else None,
+        "sentences": len(texts.hypotheses),
+        "seconds": len(texts.hypotheses) / speed if speed else None,
         "sentences_per_second": speed,
         "scores": scores.to_json(),
     }
@@ -229,17 +231,10 @@ def plain_references(
     pipeline: TextPipeline | None,
     reference: Path | None,
 ) -> list[str] | None:
-    """The raw text that translations are scored against.
+    """The raw text to score translations against.
 
-    Args:
-        data_dir: folder of binarised data.
-        split: what is translated.
-        pair: source and target language.
-        pipeline: how the data was prepared, if it says.
-        reference: the user's own references; they go before those stored with the data.
-
-    Returns:
-        ``None`` if there is no raw text, but the data has the target side.
+    ``reference`` replaces what is stored with the data. The result is ``None`` if there is no raw
+    text, but the data have the target side.
 
     Raises:
         UserError: if there is nothing to score against, or not one line for every sentence.
@@ -266,50 +261,19 @@ def plain_references(
 
 
 def check_references(model: Model, data_dir: Path, split: str, reference: Path | None) -> None:
-    """Raise UserError unless there is what :func:`evaluate` would score the split against."""
+    """Raise UserError where :func:`evaluate` would find no references for the split."""
     pair = language_pair(load_model_state(model.path), data_dir)
     plain_references(data_dir, split, pair, find_pipeline(data_dir, pair), reference)
 
 
-def _score(
-    hypotheses: list[str],
-    tokens: list[str],
-    translations: list[str],
-    references: list[str],
-    pipeline: TextPipeline | None,
-    target_lang: str,
-    note: str | None,
-) -> Scores:
-    """All scores: BLEU-4 of ``hypotheses`` against ``tokens``, the others of plain text."""
-    lowercase = pipeline.lowercase if pipeline else False
-    bleu, other_case = (
-        sacrebleu_score(
-            translations,
-            references,
-            lowercase=lower,
-            target_lang=target_lang,
-            # It warns about tokenised text. Our note says so already; once is enough besides.
-            tokenized=note is not None or lower != lowercase,
-        )
-        for lower in (lowercase, not lowercase)
-    )
-    return Scores(
-        tokenized=tokenized_bleu(hypotheses, tokens),
-        sacrebleu=bleu,
-        sacrebleu_other_case=other_case,
-        chrf=chrf_score(translations, references, lowercase=lowercase),
-        note=note,
-    )
-
-
 def _detokenized_references(tokens: list[str], pipeline: TextPipeline | None) -> list[str]:
-    """Plain text of references that the data has as tokens; unknown words match nothing."""
+    """Plain text of references that the data hold as tokens; unknown words match nothing."""
     marked = [line.replace(_UNKNOWN, _MATCHES_NOTHING) for line in tokens]
     return list(detokenize(pipeline, marked))
 
 
 def _note(pipeline: TextPipeline | None, *, from_data: bool) -> str | None:
-    """What a reader must know of the references before comparing scores."""
+    """What a reader must know about the references before comparing scores."""
     if pipeline is None:
         return "no preparation.json in the data: nothing is detokenised for sacreBLEU and chrF"
     if not from_data:

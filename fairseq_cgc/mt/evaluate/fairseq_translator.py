@@ -1,4 +1,4 @@
-"""Translators of architectures that only fairseq knows, such as its Transformer."""
+"""Translators for architectures that only fairseq has, such as its Transformer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fairseq_cgc.models  # noqa: F401  (repairs fairseq, and registers our architectures)
+
+# isort: split
 import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 
-import fairseq_cgc.models  # noqa: F401  (registers our architectures)
 from fairseq_cgc.inference.model_options import is_lightconv
 from fairseq_cgc.inference.search import Hypothesis
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -35,7 +37,7 @@ def open_translator(
     Args:
         checkpoint: the model.
         data_dir: the folder that it was trained on; None for an exported folder.
-        options: of beam search.
+        options: beam search.
         device: where the model runs; by default what ``options`` say.
 
     Raises:
@@ -51,7 +53,7 @@ class FairseqTranslator(Translator):
 
     def _load(self, paths: Sequence[Path], data_dir: Path | None) -> TrainedModel:
         assert data_dir is not None
-        # Scoring during validation is none of our business, but would load a tokeniser.
+        # Scoring during validation is not needed here and would load a tokeniser.
         overrides = {"data": str(data_dir), "eval_bleu": False}
         state = checkpoint_utils.load_checkpoint_to_cpu(str(paths[0]), overrides)
         languages = language_pair(state, data_dir)
@@ -70,7 +72,7 @@ class FairseqTranslator(Translator):
             (model,), config, _ = checkpoint_utils.load_model_ensemble_and_task(
                 [str(paths[0])], task=self._task, state=state
             )
-        except RuntimeError as error:  # of load_state_dict; its last line names a parameter
+        except RuntimeError as error:  # from load_state_dict; its last line names a parameter
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(f"{paths[0]} does not fit {data_dir}: {reason}") from error
         model.prepare_for_inference_(config)
@@ -88,10 +90,8 @@ class _FairseqSearch:
 
     def __init__(self, task: Any, model: Any, options: SearchOptions) -> None:
         self._task, self._model, self._options = task, model, options
-        names = [
-            *("beam", "nbest", "lenpen", "unkpen", "temperature", "min_len", "max_len_b"),
-            *("unnormalized", "match_source_len", "no_repeat_ngram_size"),
-        ]
+        names = ("beam", "nbest", "lenpen", "unkpen", "temperature", "min_len", "max_len_b",
+                 "unnormalized", "match_source_len", "no_repeat_ngram_size")  # fmt: skip
         config = GenerationConfig(**{name: getattr(options, name) for name in names})
         config.max_len_a = options.max_len_a or 0.0
         self._generator = task.build_generator([model], config)
@@ -110,11 +110,14 @@ class _FairseqSearch:
         found = self._task.inference_step(self._generator, [self._model], sample)
         order = sample["id"].tolist()  # the collater sorts by length
         return [
-            [_hypothesis(hypo) for hypo in hypos[: self._options.nbest]]
+            [
+                Hypothesis(
+                    hypo["tokens"].tolist(),
+                    float(hypo["score"]),
+                    hypo["positional_scores"].tolist(),
+                    None,
+                )
+                for hypo in hypos[: self._options.nbest]
+            ]
             for _, hypos in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])
         ]
-
-
-def _hypothesis(found: dict[str, Tensor]) -> Hypothesis:
-    scores = found["positional_scores"].tolist()
-    return Hypothesis(found["tokens"].tolist(), float(found["score"]), scores, None)

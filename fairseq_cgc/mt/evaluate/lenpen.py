@@ -1,6 +1,6 @@
-"""The length penalty that suits a model best, found on the validation split.
+"""Choose the length penalty on the validation split.
 
-Never on a test split: the best of several scores of the same test set is not a score of it.
+Never on a test split: the best of several scores on a test set is not a score on that test set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from fairseq_cgc.inference.search_options import LARGEST_LENPEN, SearchOptions
 from fairseq_cgc.mt.evaluate.evaluation import Model, default_output, evaluate
-from fairseq_cgc.mt.evaluate.metrics import Scores
+from fairseq_cgc.mt.evaluate.metrics import Scores, TokenizedBleu
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.tables import markdown
 
@@ -34,10 +34,21 @@ class Trial:
     """Folder with the translations and all scores."""
 
     @property
-    def length_ratio(self) -> float:
-        """Tokens of the translations for one of the references."""
-        bleu = self.scores.tokenized
-        return bleu.system_length / bleu.reference_length
+    def tokenized(self) -> TokenizedBleu:
+        """The score that decides."""
+        score = self.scores["tokenized"]
+        assert isinstance(score, TokenizedBleu)
+        return score
+
+    def to_json(self) -> dict[str, Any]:
+        """Only strings and numbers."""
+        return {
+            "lenpen": self.lenpen,
+            "tokenized_bleu": self.tokenized.score,
+            "sacrebleu": self.scores["sacrebleu"].score,
+            "length_ratio": self.tokenized.length_ratio,
+            "output": str(self.output),
+        }
 
 
 @dataclass(frozen=True)
@@ -48,22 +59,18 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The highest tokenised BLEU-4; of equal ones that nearest to 1, where nothing is tuned."""
-        return max(self.trials, key=lambda trial: (trial.scores.tokenized.score, _nearness(trial)))
+        """The trial with the highest tokenised BLEU-4; of equal ones, that nearest to lenpen 1."""
+        return max(self.trials, key=lambda t: (t.tokenized.score, -abs(t.lenpen - 1.0)))
 
     def table(self) -> str:
-        """An aligned Markdown table, the chosen row marked; a hint below it if there is one."""
+        """An aligned Markdown table that marks the best row, and a hint where one is due."""
         head = ("lenpen", "tokenised BLEU-4", "sacreBLEU", "length ratio", "")
-        cells = [
-            (
-                f"{trial.lenpen:g}",
-                f"{trial.scores.tokenized.score:.2f}",
-                f"{trial.scores.sacrebleu.score:.2f}",
-                f"{trial.length_ratio:.3f}",
-                "best" if trial is self.best else "",
-            )
-            for trial in self.trials
-        ]
+        cells = []
+        for trial in self.trials:
+            values = trial.to_json()
+            scores = f"{values['tokenized_bleu']:.2f}", f"{values['sacrebleu']:.2f}"
+            mark = "best" if trial is self.best else ""
+            cells.append((f"{trial.lenpen:g}", *scores, f"{values['length_ratio']:.3f}", mark))
         lines = [*markdown(head, cells, "rrrrl", aligned=True)]
         tried = sorted(trial.lenpen for trial in self.trials)
         if len(tried) > 1 and self.best.lenpen in (tried[0], tried[-1]):
@@ -76,16 +83,7 @@ class Tuning:
         return {
             "split": TUNING_SPLIT,
             "chosen_by": "tokenised BLEU-4",
-            "trials": [
-                {
-                    "lenpen": trial.lenpen,
-                    "tokenized_bleu": trial.scores.tokenized.score,
-                    "sacrebleu": trial.scores.sacrebleu.score,
-                    "length_ratio": trial.length_ratio,
-                    "output": str(trial.output),
-                }
-                for trial in self.trials
-            ],
+            "trials": [trial.to_json() for trial in self.trials],
         }
 
 
@@ -93,8 +91,8 @@ def parse_lenpens(text: str) -> list[float]:
     """Read ``0.6,0.8,1.0``.
 
     Raises:
-        UserError: if a value is no number or out of range, or the same as another to six digits
-            (results are named after that many).
+        UserError: if a value is no number, out of range, or equal to another in the six digits
+            that results are named after.
     """
     values: dict[str, float] = {}
     for part in text.split(","):
@@ -124,18 +122,18 @@ def sweep_lenpen(
 ) -> Tuning:
     """Translate and score the validation split with every length penalty.
 
-    What is there from an earlier sweep is not translated again.
+    Translations of an earlier sweep are used again.
 
     Args:
         model: see :func:`prepare_model`.
         data_dir: folder of binarised data.
         lenpens: the values to try; see :func:`parse_lenpens`.
-        options: beam search; its length penalty does not count.
-        output: folder in which every value gets a folder; beside the checkpoint if missing.
+        options: beam search; its length penalty is ignored.
+        output: folder in which every value gets a folder; by default, that of the checkpoint.
         command: what the user typed, for the record.
 
     Raises:
-        UserError: if the data has no such split, or model and data do not fit together.
+        UserError: if the data have no such split, or model and data do not fit together.
     """
     options = options or SearchOptions()
     trials = []
@@ -153,7 +151,3 @@ def sweep_lenpen(
         )
         trials.append(Trial(lenpen, scores, folder))
     return Tuning(trials)
-
-
-def _nearness(trial: Trial) -> float:
-    return -abs(trial.lenpen - 1.0)

@@ -1,6 +1,6 @@
-"""Scores of translations: the paper's tokenised BLEU-4, sacreBLEU and chrF.
+"""The metrics of translations, in one table; every score, test and report is made from it.
 
-Tokenised BLEU is what fairseq computes and the paper reports: it depends on how the text was
+Tokenised BLEU is what fairseq computes and the paper reports. It depends on how the text was
 tokenised and compares only with numbers made the same way. sacreBLEU and chrF take plain text and
 untouched references; their signatures say all that is needed to compare them with the literature.
 
@@ -13,14 +13,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairseq.data import Dictionary
-from fairseq.scoring.bleu import BleuConfig, Scorer
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric as SacrebleuMetric
 
 from fairseq_cgc.inference.text.languages import short_code
 from fairseq_cgc.support.errors import UserError
@@ -28,12 +26,8 @@ from fairseq_cgc.support.tables import markdown
 
 _log = logging.getLogger(__name__)
 
-#: Languages besides Chinese whose words stand without spaces, in Chinese characters.
+#: Languages besides Chinese that are written in Chinese characters, without spaces.
 _WRITTEN_IN_CHINESE = ("lzh", "wuu", "yue")
-_RESULT = re.compile(
-    r"BLEU4 = (?P<score>[\d.]+), (?P<precisions>[\d./]+) \(BP=(?P<brevity>[\d.]+), "
-    r"ratio=[\d.]+, syslen=(?P<system>\d+), reflen=(?P<reference>\d+)\)"
-)
 
 
 @dataclass(frozen=True)
@@ -54,50 +48,65 @@ class TokenizedBleu:
         precisions = "/".join(f"{value:.1f}" for value in self.precisions)
         return (
             f"BLEU4 = {self.score:.2f}, {precisions} (BP={self.brevity_penalty:.3f}, "
-            f"ratio={self.system_length / self.reference_length:.3f}, "
+            f"ratio={self.length_ratio:.3f}, "
             f"syslen={self.system_length}, reflen={self.reference_length})"
         )
 
-    @classmethod
-    def parse(cls, text: str) -> TokenizedBleu | None:
-        """Read what ``fairseq-generate`` prints last; ``None`` if ``text`` holds no such result."""
-        match = _RESULT.search(text)
-        if match is None:
-            return None
-        return cls(
-            score=float(match["score"]),
-            precisions=tuple(map(float, match["precisions"].split("/"))),
-            brevity_penalty=float(match["brevity"]),
-            system_length=int(match["system"]),
-            reference_length=int(match["reference"]),
-        )
+    @property
+    def length_ratio(self) -> float:
+        """Hypothesis tokens per reference token."""
+        return self.system_length / self.reference_length
 
 
 @dataclass(frozen=True)
 class PlainTextScore:
-    """A score of sacreBLEU with what makes it comparable."""
+    """A score of plain text with the signature that makes it comparable."""
 
     score: float
-    """0 to 100."""
     signature: str
 
-    @property
-    def lowercase(self) -> bool:
-        """Whether case was disregarded."""
-        return "case:lc" in self.signature.split("|")
+    def __str__(self) -> str:
+        return self.signature
+
+
+Score = TokenizedBleu | PlainTextScore
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A test set and its translations, one line for each sentence in every list."""
+
+    sources: Sequence[str]
+    """Plain text, or tokens where the data have no raw text."""
+    hypotheses: Sequence[str]
+    """Plain text, detokenised."""
+    references: Sequence[str]
+    hypothesis_tokens: Sequence[str]
+    """Tokens separated by spaces, subwords joined."""
+    reference_tokens: Sequence[str]
+    lowercase: bool = False
+    """Whether the translations are in lower case, so that scores should ignore case."""
+    target_lang: str = ""
+    tokenized: bool = False
+    """Whether the plain text is known to be tokenised, so that nobody needs a warning."""
 
 
 def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenizedBleu:
-    """Score lines of tokens with fairseq's own scorer (which counts an empty line as one token).
+    """Score lines of tokens with fairseq's own scorer, which counts an empty line as one token.
 
     Args:
-        hypotheses: one line of space-separated tokens a sentence, subwords joined.
-        references: likewise, with unknown words written ``<<unk>>`` as fairseq does, so that they
+        hypotheses: one line of space-separated tokens for each sentence, subwords joined.
+        references: the same, with unknown words written ``<<unk>>`` as fairseq does, so that they
             match nothing.
 
     Raises:
         UserError: if the numbers of lines differ.
     """
+    # Imported here so that comparing texts needs no fairseq; the first import repairs it.
+    import fairseq_cgc.models  # noqa: F401, I001
+    from fairseq.data import Dictionary
+    from fairseq.scoring.bleu import BleuConfig, Scorer
+
     check_paired(hypotheses, references)
     dictionary = Dictionary()
     scorer = Scorer(BleuConfig(pad=dictionary.pad(), eos=dictionary.eos(), unk=dictionary.unk()))
@@ -113,10 +122,15 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Toke
 
 
 def bleu_metric(*, lowercase: bool = False, target_lang: str = "", tokenized: bool = False) -> BLEU:
-    """sacreBLEU's BLEU as every score and test here uses it.
+    """sacreBLEU's BLEU.
 
     Chinese, Japanese and Korean have tokenisers of their own. Without MeCab, Japanese and Korean
-    are scored by character, with a warning; the signature says which tokeniser it was.
+    are scored by character, with a warning; the signature names the tokeniser.
+
+    Args:
+        lowercase: ignore case.
+        target_lang: language code; for some languages sacreBLEU has its own tokeniser.
+        tokenized: the text is known to be tokenised, so do not warn about it.
     """
     lang = short_code(target_lang)
     lang = "zh" if lang in _WRITTEN_IN_CHINESE else lang
@@ -135,45 +149,22 @@ def _warn_of_missing_mecab(lang: str) -> None:
     )  # fmt: skip
 
 
-def chrf_metric(*, lowercase: bool = False) -> CHRF:
-    """sacreBLEU's chrF2 as every score and test here uses it."""
+def chrf_metric(*, lowercase: bool = False, **_: object) -> CHRF:
+    """sacreBLEU's chrF2; arguments as for :func:`bleu_metric`."""
     return CHRF(lowercase=lowercase)
 
 
-def sacrebleu_score(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    *,
-    lowercase: bool = False,
-    target_lang: str = "",
-    tokenized: bool = False,
+def corpus_score(
+    metric: SacrebleuMetric, hypotheses: Sequence[str], references: Sequence[str]
 ) -> PlainTextScore:
-    """sacreBLEU of plain text.
-
-    Args:
-        hypotheses: one line a sentence.
-        references: one line a sentence.
-        lowercase: compare without regard to case (for a pipeline that lower-cases).
-        target_lang: language code; for some languages sacreBLEU has its own tokeniser.
-        tokenized: the text is known to be tokenised, so do not warn about it.
+    """Score plain text, one line for each sentence, with a metric of sacreBLEU.
 
     Raises:
         UserError: if the numbers of lines differ.
     """
     check_paired(hypotheses, references)
-    metric = bleu_metric(lowercase=lowercase, target_lang=target_lang, tokenized=tokenized)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return PlainTextScore(score=score, signature=str(metric.get_signature()))
-
-
-def chrf_score(
-    hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False
-) -> PlainTextScore:
-    """chrF2 of plain text; arguments and error as for :func:`sacrebleu_score`."""
-    check_paired(hypotheses, references)
-    metric = chrf_metric(lowercase=lowercase)
-    score = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return PlainTextScore(score=score, signature=str(metric.get_signature()))
+    return PlainTextScore(score, str(metric.get_signature()))
 
 
 def check_paired(
@@ -198,36 +189,103 @@ def check_paired(
 
 
 @dataclass(frozen=True)
+class Metric:
+    """One entry of :data:`METRICS`."""
+
+    key: str
+    """Its name in ``scores.json``."""
+    label: str
+    """Its name in tables; ``{case}`` stands for ``cased`` or ``lower case``."""
+    compute: Callable[[Texts], Score]
+    column: tuple[str, str] | None = None
+    """In tables of experiments: its name in the JSON and its heading. None: it has no column."""
+    paired: tuple[str, Callable[..., SacrebleuMetric]] | None = None
+    """For paired tests: its name there, and a function with the options of :func:`bleu_metric`.
+    None: it is not tested."""
+    higher_is_better: bool = True
+
+    @property
+    def direction(self) -> str:
+        """To be added to headings where a reader would expect that higher is better."""
+        return "" if self.higher_is_better else " (lower is better)"
+
+
+def of_sacrebleu(
+    make: Callable[..., SacrebleuMetric], *, other_case: bool = False
+) -> Callable[[Texts], Score]:
+    """:attr:`Metric.compute` of a metric of sacreBLEU.
+
+    Args:
+        make: see :attr:`Metric.paired`.
+        other_case: regard case if the translations are in lower case, and the reverse.
+    """
+
+    def compute(texts: Texts) -> Score:
+        metric = make(
+            lowercase=texts.lowercase != other_case,
+            target_lang=texts.target_lang,
+            # One warning about tokenised text is enough.
+            tokenized=texts.tokenized or other_case,
+        )
+        return corpus_score(metric, texts.hypotheses, texts.references)
+
+    return compute
+
+
+#: All metrics, in the order of tables. A new one is an entry here.
+METRICS = [
+    Metric(
+        key="tokenized",
+        label="tokenised BLEU-4",
+        compute=lambda texts: tokenized_bleu(texts.hypothesis_tokens, texts.reference_tokens),
+        column=("bleu", "BLEU-4"),
+    ),
+    Metric(
+        key="sacrebleu",
+        label="sacreBLEU, {case}",
+        compute=of_sacrebleu(bleu_metric),
+        column=("sacrebleu", "sacreBLEU"),
+        paired=("BLEU", bleu_metric),
+    ),
+    Metric(
+        key="sacrebleu_other_case",
+        label="sacreBLEU, {case}",
+        compute=of_sacrebleu(bleu_metric, other_case=True),
+    ),
+    Metric(
+        key="chrf",
+        label="chrF2",
+        compute=of_sacrebleu(chrf_metric),
+        column=("chrf", "chrF2"),
+        paired=("chrF2", chrf_metric),
+    ),
+]
+
+
+@dataclass(frozen=True)
 class Scores:
     """All scores of one set of translations."""
 
-    tokenized: TokenizedBleu
-    sacrebleu: PlainTextScore
-    """With the case that the translations have: without regard to it if they are lower case."""
-    sacrebleu_other_case: PlainTextScore
-    """The other way: with regard to case if ``sacrebleu`` is without, and the reverse."""
-    chrf: PlainTextScore
+    values: Mapping[str, Score]
+    """By :attr:`Metric.key`."""
     note: str | None = None
     """What a reader must know before comparing, for example that the text is tokenised."""
 
+    def __getitem__(self, key: str) -> Score:
+        return self.values[key]
+
     def to_json(self) -> dict[str, Any]:
         """Only dictionaries, lists, strings and numbers."""
-        return dataclasses.asdict(self)
+        values = {key: dataclasses.asdict(score) for key, score in self.values.items()}
+        return {**values, "note": self.note}
 
     def table(self) -> str:
         """An aligned Markdown table; what makes the numbers comparable stands below it."""
-        rows = [
-            ("tokenised BLEU-4", self.tokenized.score, str(self.tokenized)),
-            *(
-                (
-                    f"sacreBLEU, {'lower case' if score.lowercase else 'cased'}",
-                    score.score,
-                    score.signature,
-                )
-                for score in (self.sacrebleu, self.sacrebleu_other_case)
-            ),
-            ("chrF2", self.chrf.score, self.chrf.signature),
-        ]
+        rows = []
+        for metric in METRICS:
+            score, details = self[metric.key].score, str(self[metric.key])
+            case = "lower case" if "case:lc" in details.split("|") else "cased"
+            rows.append((metric.label.format(case=case) + metric.direction, score, details))
         width = max(len(name) for name, _, _ in rows)
         cells = [(name, f"{score:6.2f}") for name, score, _ in rows]
         lines = [*markdown(("metric", "score"), cells, aligned=True)]
@@ -236,3 +294,12 @@ class Scores:
         if self.note is not None:
             lines.append(f"{'note:':{width + 1}} {self.note}")
         return "\n".join(lines)
+
+
+def score_texts(texts: Texts, note: str | None = None) -> Scores:
+    """Compute every metric.
+
+    Raises:
+        UserError: if the numbers of lines differ.
+    """
+    return Scores({metric.key: metric.compute(texts) for metric in METRICS}, note)

@@ -1,7 +1,7 @@
-"""Is one system better than another, or was it luck? Paired tests of BLEU and chrF2.
+"""Is one system better than another, or was it luck? Paired tests of BLEU, chrF2 and the like.
 
 The tests are sacreBLEU's, so that anyone can repeat them with its command line
-(``sacrebleu REF -i BASELINE SYSTEM -m bleu chrf --paired-bs``; without regard to case, with
+(``sacrebleu REF -i BASELINE SYSTEM -m bleu chrf --paired-bs``; to ignore case, with
 ``-lc --chrf-lowercase``). Two things to know about it:
 
 - Its bootstrap follows Moses and is in effect one-sided: without any true difference p is about
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import cast
 from sacrebleu.significance import PairedTest as SacrebleuTest
 from sacrebleu.significance import Result
 
-from fairseq_cgc.mt.evaluate.metrics import bleu_metric, check_paired, chrf_metric
+from fairseq_cgc.mt.evaluate.metrics import METRICS, check_paired
 from fairseq_cgc.support.errors import UserError
 
 TESTS = {"bootstrap": "bs", "approximate-randomization": "ar"}
@@ -40,9 +41,9 @@ class PairedTest:
     """Two systems compared by one metric."""
 
     metric: str
-    """``BLEU`` or ``chrF2``."""
+    """``BLEU``, ``chrF2`` ...: see :attr:`Metric.paired`."""
     baseline: float
-    """Score of the baseline, 0 to 100."""
+    """Score of the baseline."""
     system: float
     p_value: float
     """How often chance alone gives more than this difference; small is significant."""
@@ -54,7 +55,7 @@ class PairedTest:
 
     @property
     def difference(self) -> float:
-        """How much the system is better than the baseline."""
+        """The system's score minus the baseline's."""
         return self.system - self.baseline
 
 
@@ -69,20 +70,20 @@ def paired_bootstrap(
     tokenized: bool = False,
     test: str = "bootstrap",
 ) -> list[PairedTest]:
-    """Compare two outputs by BLEU and by chrF2.
+    """Compare two outputs by every metric that has a paired test.
 
     Args:
-        system: one line a sentence.
+        system: one line for each sentence.
         baseline: what it is compared with.
-        references: one line a sentence.
-        lowercase: compare without regard to case.
+        references: one line for each sentence.
+        lowercase: ignore case.
         target_lang: language code; for some languages sacreBLEU has its own tokeniser.
         samples: resampled test sets, or trials of approximate randomisation.
         tokenized: the text is known to be tokenised.
         test: ``bootstrap`` or ``approximate-randomization``.
 
     Returns:
-        The test of BLEU and that of chrF2.
+        The tests in the order of the metrics: BLEU, chrF2.
 
     Raises:
         UserError: if the numbers of lines differ, or ``samples`` or ``test`` is not possible.
@@ -100,11 +101,12 @@ def paired_bootstrap(
             "the test would not fit in memory"
         )
 
+    tested = [(*metric.paired, metric) for metric in METRICS if metric.paired]
     metrics = {
-        "BLEU": bleu_metric(lowercase=lowercase, target_lang=target_lang, tokenized=tokenized),
-        "chrF2": chrf_metric(lowercase=lowercase),
+        name: make(lowercase=lowercase, target_lang=target_lang, tokenized=tokenized)
+        for name, make, _ in tested
     }
-    with _fixed_seed(), _quiet():
+    with _quiet_with_fixed_seed():
         signatures, results = SacrebleuTest(
             [("baseline", list(baseline)), ("system", list(system))],
             metrics,
@@ -115,17 +117,18 @@ def paired_bootstrap(
         )()
     differing = _count_differing(system, baseline, lowercase=lowercase)
     tests = []
-    for metric in metrics:
-        first, second = (cast(Result, result) for result in results[metric])
+    for name, _, metric in tested:
+        first, second = (cast(Result, result) for result in results[name])
+        highest = 100.0 if metric.higher_is_better else math.inf
         tests.append(
             PairedTest(
-                metric=metric,
+                metric=name,
                 baseline=float(first.score),
                 system=float(second.score),
                 p_value=_corrected(second.p_value, first.score == second.score, differing),
-                baseline_interval=_interval(first),
-                system_interval=_interval(second),
-                signature=str(signatures[metric]),
+                baseline_interval=_interval(first, highest),
+                system_interval=_interval(second, highest),
+                signature=str(signatures[name]),
             )
         )
     return tests
@@ -134,9 +137,9 @@ def paired_bootstrap(
 def _corrected(p_value: float | None, equal: bool, differing: int) -> float:
     """sacreBLEU's p-value, but not less than it can be.
 
-    Equal scores are the least difference there is, so that chance always gives as much. And where
-    only n sentences differ, not even all of them favouring one system can be rarer than that in n
-    tosses of a coin, either way: 2 ** (1 - n).
+    Equal scores are the least difference there is, so chance always gives as much. Where only n
+    sentences differ, all of them favouring one system is as rare as n tosses of a coin that end
+    alike, either way: 2 ** (1 - n). No p-value can be smaller.
     """
     if equal:
         return 1.0
@@ -151,35 +154,27 @@ def _count_differing(system: Sequence[str], baseline: Sequence[str], *, lowercas
     return sum(words(a) != words(b) for a, b in zip(system, baseline, strict=True))
 
 
-def _interval(result: Result) -> tuple[float, float]:
+def _interval(result: Result, highest: float) -> tuple[float, float]:
     """sacreBLEU gives the middle and half the width, which may reach beyond what a score can be."""
     assert result.mean is not None and result.ci is not None
     low, high = result.mean - result.ci, result.mean + result.ci
-    return max(0.0, float(low)), min(100.0, float(high))
+    return max(0.0, float(low)), min(highest, float(high))
 
 
 @contextlib.contextmanager
-def _fixed_seed() -> Iterator[None]:
-    """sacreBLEU takes its seed from the environment, whatever the user has there."""
-    name = "SACREBLEU_SEED"
-    before = os.environ.get(name)
+def _quiet_with_fixed_seed() -> Iterator[None]:
+    """Silence sacreBLEU, which warns twice about tokenised text, and ignore the user's seed.
+
+    sacreBLEU reads its seed from the environment only.
+    """
+    logger, name = logging.getLogger("sacrebleu"), "SACREBLEU_SEED"
+    level, seed = logger.level, os.environ.get(name)
+    logger.setLevel(logging.ERROR)
     os.environ[name] = str(SEED)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without sacreBLEU's log lines, among them two warnings about the same tokenised text."""
-    logger = logging.getLogger("sacrebleu")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
+        del os.environ[name]
+        if seed is not None:
+            os.environ[name] = seed

@@ -1,4 +1,4 @@
-"""Translate a binarised split into a file of JSON lines, so that an interrupted run can go on."""
+"""Translate a binarised split into a file of JSON lines; an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Generation:
 
     sources: list[str]
     references: list[str] | None
-    """``None`` if the data has no target side. Unknown words are ``<<unk>>``."""
+    """``None`` if the data have no target side. Unknown words are ``<<unk>>``."""
     hypotheses: list[str]
     """The best translation of every sentence, subwords joined."""
     scores: list[float]
     """Length-normalised log-probability of every hypothesis."""
     sentences_per_second: float | None
-    """Of beam search alone; None if that was done before."""
+    """Speed of beam search alone; None where every sentence is empty."""
 
 
 def translate_split(
@@ -48,18 +48,18 @@ def translate_split(
     subwords: str | None,
     progress: bool = True,
 ) -> Generation:
-    """Translate a binarised split. A source that is too long for the model is cut, with a warning.
+    """Translate a binarised split.
 
-    A finished ``output`` of the same files and options is read instead of made again; an
-    unfinished one is continued.
+    Sources that are too long for the model are cut, with a warning. A finished ``output`` of the
+    same files and options is read instead of made again; an unfinished one is continued.
 
     Args:
         translator: the model.
         data_dir: folder of ``fairseq-preprocess``.
         split: ``test``, ``valid``, ``test1`` ...
-        output: file to write, one JSON object a line: the settings, then every sentence's source,
-            reference, translation and score as they get ready. It appears when it is complete.
-        inputs: the files that the model comes from.
+        output: file to write. Each line is a JSON object: the settings, then a sentence's number,
+            translation and score, in the order of the search. It appears when it is complete.
+        inputs: the files that the model was loaded from.
         subwords: how to join subwords: ``subword_nmt``, ``sentencepiece`` or ``None``.
         progress: whether to draw a progress bar on standard error.
 
@@ -71,7 +71,11 @@ def translate_split(
         translator.cut(tokens, f"sentence {number} of {split}")
         for number, tokens in enumerate(read_sentences(files[0]), start=1)
     ]
-    settings = _settings(translator, [*inputs, *files])
+    settings = {
+        "options": dataclasses.asdict(translator.options),
+        "device": str(translator.device),
+        "files": file_stamps([*inputs, *files]),
+    }
     rows = _read(output, settings)
     if len(rows) < len(sources):
         partial = output.with_name(f".{output.name}.partial")
@@ -112,14 +116,8 @@ def translate_split(
     )
 
 
-def _settings(translator: Translator, files: list[Path]) -> dict[str, Any]:
-    """What translations depend on."""
-    options = {"options": dataclasses.asdict(translator.options), "device": str(translator.device)}
-    return {**options, "files": file_stamps(files)}
-
-
 def _read(path: Path, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Sentence -> what is known of it; nothing from a file that was made with other settings."""
+    """Sentence -> its row; none from a file that was made with other settings."""
     try:
         header, *lines = path.read_bytes().split(b"\n")
         if json.loads(header) != settings:
@@ -128,7 +126,7 @@ def _read(path: Path, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
         return {}
     rows = {}
     for line in lines:
-        with contextlib.suppress(ValueError):  # the last line that a killed run wrote
+        with contextlib.suppress(ValueError):  # the unfinished last line of a killed run
             row = json.loads(line)
             rows[row.pop("sentence")] = row
     return rows
@@ -138,10 +136,10 @@ def _read(path: Path, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
 def _continue(
     path: Path, settings: dict[str, Any], rows: dict[int, dict[str, Any]]
 ) -> Iterator[Callable[..., None]]:
-    """Write ``rows``, and give a function that adds a row, to the file too."""
+    """Write ``rows`` to the file, and give a function that adds a row to both."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Line by line, so that even a killed run leaves all that it has translated.
+        # Line buffering: even a killed run leaves all that it has translated.
         with path.open("w", encoding="utf-8", buffering=1) as stream:
             stream.write(json.dumps(settings) + "\n")
 

@@ -1,11 +1,11 @@
-"""Which words of two translations are those of the reference, to be shown in colour."""
+"""Which words two translations share with the reference, to be shown in colour."""
 
 from __future__ import annotations
 
 import re
 import string
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -24,13 +24,13 @@ MAX_CELLS = 40_000
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a line, in one colour."""
+    """Part of a line in one colour."""
 
     text: str
     kind: str
-    """In a reference: ``both``, ``a``, ``b`` or ``none``, after the systems that have the words.
-    In a translation: ``both`` (reference words that both systems have), ``a`` or ``b``
-    (reference words that only this one has) or ``wrong`` (no words of the reference)."""
+    """In a reference: ``both``, ``a``, ``b`` or ``none``, for the systems that have the words.
+    In a translation: ``both`` (words of the reference that both systems have), ``a`` or ``b``
+    (words that only this system has) or ``wrong`` (words that the reference does not have)."""
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,32 @@ class Marked:
 
 
 def mark(reference: str, a: str, b: str, *, lowercase: bool = False) -> Marked:
-    """Compare two translations with the reference and so with each other.
+    """Compare two translations with the reference, and so with each other.
 
-    The texts of the pieces of a line add up to it.
+    The texts of the pieces of a line add up to the line.
 
     Args:
         reference: one sentence.
         a: its translation by one system.
-        b: by the other.
-        lowercase: disregard case.
+        b: its translation by the other.
+        lowercase: ignore case.
     """
     lines = [split_words(line) for line in (reference, a, b)]
     words = [[piece.lower() if lowercase else piece for piece in line] for line in lines]
-    spaces = [[piece.isspace() for piece in line] for line in lines]
-    found_a, found_b = (_align_words(words[i], words[0], spaces[i], spaces[0]) for i in (1, 2))
-    in_a, in_b = set(found_a), set(found_b)
-
-    def reference_kind(position: int) -> str:
-        return {(True, True): "both", (True, False): "a", (False, True): "b"}.get(
-            (position in in_a, position in in_b), "none"
-        )
+    places_a, places_b = (_align_words(words[i], words[0]) for i in (1, 2))
+    in_a, in_b = set(places_a), set(places_b)
 
     def kind(place: int | None) -> str:
-        return "wrong" if place is None else reference_kind(place)
+        if place is None:
+            return "wrong"
+        return {(True, True): "both", (True, False): "a", (False, True): "b"}.get(
+            (place in in_a, place in in_b), "none"
+        )
 
     return Marked(
-        _runs(lines[0], spaces[0], reference_kind),
-        _runs(lines[1], spaces[1], lambda position: kind(found_a[position])),
-        _runs(lines[2], spaces[2], lambda position: kind(found_b[position])),
+        _runs(lines[0], list(map(kind, range(len(lines[0]))))),
+        _runs(lines[1], list(map(kind, places_a))),
+        _runs(lines[2], list(map(kind, places_b))),
     )
 
 
@@ -80,9 +78,9 @@ def split_words(line: str) -> list[str]:
 
 
 def align(words: Sequence[str], others: Sequence[str]) -> list[int | None]:
-    """For every word the place of its partner in ``others``, which no other word shares.
+    """The place of every word's partner in ``others``; no two words share a partner.
 
-    Partners are in the same order, unless the lines are long: those are matched word by word.
+    Partners are in the same order, except in long lines, which are matched word by word.
     """
     places: list[int | None] = [None] * len(words)
     if len(words) * len(others) <= MAX_CELLS:
@@ -96,25 +94,22 @@ def align(words: Sequence[str], others: Sequence[str]) -> list[int | None]:
     return [free[word].pop() if free[word] else None for word in words]
 
 
-def _align_words(
-    pieces: list[str], others: list[str], spaces: list[bool], other_spaces: list[bool]
-) -> list[int | None]:
-    """:func:`align` for pieces of which some are white space, which has no partner."""
-    own = [i for i, space in enumerate(spaces) if not space]
-    theirs = [i for i, space in enumerate(other_spaces) if not space]
+def _align_words(pieces: list[str], others: list[str]) -> list[int | None]:
+    """:func:`align` for pieces that include white space, which has no partner."""
+    own = [i for i, piece in enumerate(pieces) if not piece.isspace()]
+    theirs = [i for i, piece in enumerate(others) if not piece.isspace()]
+    places = align([pieces[i] for i in own], [others[i] for i in theirs])
     result: list[int | None] = [None] * len(pieces)
-    for i, place in zip(
-        own, align([pieces[i] for i in own], [others[i] for i in theirs]), strict=True
-    ):
+    for i, place in zip(own, places, strict=True):
         result[i] = None if place is None else theirs[place]
     return result
 
 
-def _runs(pieces: list[str], spaces: list[bool], kind: Callable[[int], str]) -> list[Piece]:
-    """Join neighbours of one kind; white space joins what is alike on both sides of it."""
-    kinds = ["both" if space else kind(i) for i, space in enumerate(spaces)]
+def _runs(pieces: list[str], kinds: list[str]) -> list[Piece]:
+    """Join neighbours of one kind, and white space to what is alike on both sides of it."""
+    kinds = ["both" if p.isspace() else kind for p, kind in zip(pieces, kinds, strict=True)]
     for i in range(1, len(pieces) - 1):
-        if spaces[i] and kinds[i - 1] == kinds[i + 1]:
+        if pieces[i].isspace() and kinds[i - 1] == kinds[i + 1]:
             kinds[i] = kinds[i - 1]
     groups = groupby(zip(pieces, kinds, strict=True), key=lambda piece: piece[1])
     return [Piece("".join(text for text, _ in group), name) for name, group in groups]

@@ -1,4 +1,4 @@
-"""How far the runs of an experiment are, whether they have ended or not."""
+"""How far the runs of an experiment are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run
 from fairseq_cgc.mt.train.training import LOG
-from fairseq_cgc.mt.train.training_log import read_log, training_speed
+from fairseq_cgc.mt.train.training_log import TrainingLog, read_log, training_speed
 from fairseq_cgc.support.environment import describe_machine, versions
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_file
@@ -16,15 +16,15 @@ from fairseq_cgc.support.files import new_file
 
 @dataclass(frozen=True)
 class Standing:
-    """One run."""
+    """The progress of one run."""
 
     system: str
     seed: int
     name: str
     scored: bool
-    """Whether all is done."""
+    """Whether everything is done."""
     updates: int
-    """Made at the last line of the log; at most an epoch of them is made again."""
+    """Updates at the last line of the log; a restart repeats up to one epoch of them."""
     max_update: int
     epoch: int
     seconds: float
@@ -32,9 +32,9 @@ class Standing:
     tokens_per_second: float
     """Target subwords."""
     train: list[tuple[int, float | None, float | None]]
-    """Mean of each epoch: updates at its end, loss, negative log-likelihood (bits a subword)."""
+    """Means of each epoch: updates at its end, loss, negative log-likelihood (bits per subword)."""
     valid: list[tuple[int, float | None, float | None]]
-    """After each epoch, likewise."""
+    """The same on the validation data, after each epoch."""
 
     def __str__(self) -> str:
         state = "scored" if self.scored else "not scored"
@@ -46,23 +46,12 @@ class Standing:
 
 
 def standings(experiment: Experiment, scored: Collection[Run]) -> list[Standing]:
-    """Read the logs of all runs.
-
-    Args:
-        experiment: what is run.
-        scored: the runs that have ended.
-    """
-    return [_standing(experiment, run, run in scored) for run in experiment.runs()]
+    """Read the logs of all runs; ``scored`` are those that have ended."""
+    return [_standing(run, experiment.max_update, run in scored) for run in experiment.runs()]
 
 
 def write_standings(experiment: Experiment, found: list[Standing], command: str) -> None:
-    """Write ``standing.json`` into the experiment's folder.
-
-    Args:
-        experiment: what is run.
-        found: see :func:`standings`.
-        command: what the user typed, for the record.
-    """
+    """Write ``standing.json`` into the experiment's folder; ``command`` is what the user typed."""
     record = {
         "command": command,
         "versions": versions(),
@@ -74,22 +63,21 @@ def write_standings(experiment: Experiment, found: list[Standing], command: str)
         partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
-def _standing(experiment: Experiment, run: Run, scored: bool) -> Standing:
-    limit = experiment.max_update
+def _standing(run: Run, limit: int, scored: bool) -> Standing:
     try:
         log = read_log(run.folder / LOG)
     except UserError:  # not begun, or nothing logged yet
-        return Standing(run.system, run.seed, run.name, scored, 0, limit, 0, 0.0, 0.0, [], [])
-    last = max([*log.train, *log.train_inner, *log.valid], key=lambda point: point.updates)
+        log = TrainingLog(run.name, [], [], [])
+    points = sorted([*log.train, *log.train_inner, *log.valid], key=lambda point: point.updates)
     speed = training_speed(log)
     return Standing(
         system=run.system,
         seed=run.seed,
         name=run.name,
         scored=scored,
-        updates=last.updates,
+        updates=points[-1].updates if points else 0,
         max_update=limit,
-        epoch=last.epoch,
+        epoch=points[-1].epoch if points else 0,
         seconds=speed.seconds,
         tokens_per_second=speed.tokens_per_second,
         train=[(point.updates, point.loss, point.nll_loss) for point in log.train],

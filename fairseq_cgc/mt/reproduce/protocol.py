@@ -1,7 +1,7 @@
 """How the systems of a table are trained and evaluated: ``fairseq_cgc/config/PROTOCOL.yaml``.
 
-The files are configurations of ``fairseq-hydra-train``. The baselines are models of fairseq that
-only ``fairseq-train`` builds, so the same values are turned into its options here.
+The files are configurations of ``fairseq-hydra-train``. Some baselines are models that only
+``fairseq-train`` builds, so the same values are turned into its options here.
 """
 
 from __future__ import annotations
@@ -11,32 +11,37 @@ from typing import Any
 
 import yaml
 
-from fairseq_cgc.models.config import CONFIG_DIR
+from fairseq_cgc.mt.fairseq_commands import PACKAGE_DIR
 
-#: What is decided for each run, not by the protocol.
+#: Options that differ from run to run.
 _OF_A_RUN = {"data", "seed", "save_dir"}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One data set's protocol; made with :func:`load_protocol`."""
+    """The protocol of one data set; made with :func:`load_protocol`."""
 
     name: str
     architecture: str
-    """Of LightConv + CGC; the other systems have its sizes."""
+    """That of LightConv + CGC; the other systems have its sizes."""
     source_lang: str
     target_lang: str
     train_options: list[str]
     """For ``fairseq-train``, the same for all systems."""
     last_epochs: int
-    """Epoch checkpoints to average."""
+    """How many epoch checkpoints to average."""
     beam: int
     lenpen: float
 
 
+def read_config(name: str) -> dict[str, Any]:
+    """The values in ``fairseq_cgc/config/NAME.yaml``."""
+    return yaml.safe_load((PACKAGE_DIR / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
 def load_protocol(name: str) -> Protocol:
     """Read ``fairseq_cgc/config/NAME.yaml``."""
-    values = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = read_config(name)
     (architecture,) = (item["model"] for item in values.pop("defaults") if "model" in item)
     search = values.pop("generation")
     options = [

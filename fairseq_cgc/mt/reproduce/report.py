@@ -11,10 +11,11 @@ from typing import Any
 
 from fairseq_cgc.inference.text.lines import write_lines
 from fairseq_cgc.mt.evaluate.evaluation import describe_weights
-from fairseq_cgc.mt.evaluate.significance import SAMPLES
+from fairseq_cgc.mt.evaluate.metrics import METRICS, PlainTextScore
+from fairseq_cgc.mt.evaluate.significance import SAMPLES, TESTS
 from fairseq_cgc.mt.reproduce.against_baseline import Tests, compare_with_baseline
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
-from fairseq_cgc.mt.reproduce.systems import BASELINE, PUBLISHED, SYSTEMS, Published
+from fairseq_cgc.mt.reproduce.systems import BASELINE, SYSTEMS, Published
 from fairseq_cgc.mt.train.training import LOG
 from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log
 from fairseq_cgc.support import tables
@@ -22,8 +23,8 @@ from fairseq_cgc.support.environment import describe_machine, versions
 from fairseq_cgc.support.figures import new_figure, save_figure
 from fairseq_cgc.support.files import write_json
 
-_COLUMNS = ("system", "beam", "parameters", "BLEU-4", "published", "sacreBLEU", "chrF2", "p",
-            "training", "tokens/s")  # fmt: skip
+#: The metric that papers report, which is drawn.
+_DRAWN = "tokenized"
 
 
 @dataclass(frozen=True)
@@ -34,26 +35,41 @@ class Row:
     beam: int
     parameters: int
     seeds: list[int]
-    bleu: list[float]
-    """Tokenised BLEU-4, as the paper reports it."""
-    sacrebleu: list[float]
-    chrf: list[float]
+    scores: dict[str, list[float]]
+    """Key of a metric -> scores."""
     p_values: list[float]
     """Paired bootstrap of sacreBLEU against LightConv of the same seed; empty without one."""
     seconds: list[float]
     """Spent in training updates."""
     tokens_per_second: list[float]
     """Target subwords in training."""
+    valid_nll: list[float]
+    """The lowest negative log-likelihood on validation data, in bits per subword."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, with each metric's scores as a field."""
+        values = asdict(self)
+        by_metric = values.pop("scores")
+        return values | {name: by_metric[key] for key, (name, _) in _columns().items()}
+
+
+def _columns() -> dict[str, tuple[str, str]]:
+    """The metrics of the table: key -> name in the JSON, heading."""
+    return {
+        metric.key: (metric.column[0], metric.column[1] + metric.direction)
+        for metric in METRICS
+        if metric.column
+    }
 
 
 def parameter_table(experiment: Experiment) -> str:
     """Parameters of every system beside the published ones, as Markdown."""
-    published = PUBLISHED[experiment.protocol.name]
+    protocol = experiment.protocol.name
     rows = [
         (
-            SYSTEMS[system],
+            SYSTEMS[system].name,
             f"{number:,}",
-            published[system].parameters if system in published else "",
+            known.parameters if (known := SYSTEMS[system].published.get(protocol)) else "",
         )
         for system, number in experiment.parameters().items()
     ]
@@ -63,7 +79,7 @@ def parameter_table(experiment: Experiment) -> str:
 def write_report(experiment: Experiment, results: Sequence[RunResult], command: str) -> str:
     """Write ``results.md``, ``.json``, ``.png`` and ``curves.png`` into the experiment's folder.
 
-    Of another split than ``test`` they are called ``results-SPLIT``.
+    For another split than ``test`` they are called ``results-SPLIT``.
 
     Args:
         experiment: what was run.
@@ -73,12 +89,16 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
     Returns:
         The table in Markdown.
     """
-    tests = compare_with_baseline(
-        results,
-        lowercase=experiment.lowercase,
-        target_lang=experiment.protocol.target_lang,
-    )
-    rows = summarise(results, tests)
+    tests = {
+        name: compare_with_baseline(
+            results,
+            lowercase=experiment.lowercase,
+            target_lang=experiment.protocol.target_lang,
+            test=name,
+        )
+        for name in TESTS
+    }
+    rows = summarise(results, tests["bootstrap"])
     table = markdown(rows, experiment)
     record: dict[str, Any] = {
         "command": command,
@@ -89,12 +109,13 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
         "extra_options": experiment.extra_options,
         "split": experiment.split,
         "last_epochs": experiment.last_epochs,
-        "rows": [asdict(row) for row in rows],
+        "rows": [row.to_json() for row in rows],
         "runs": [_record(result, tests) for result in results],
     }
     name = "results" if experiment.split == "test" else f"results-{experiment.split}"
     write_json(experiment.out / f"{name}.json", record)
-    write_lines(experiment.out / f"{name}.md", [*table.splitlines(), "", *notes(record, results)])
+    text = [*table.splitlines(), "", *significance_table(tests), *notes(record, results)]
+    write_lines(experiment.out / f"{name}.md", text)
     draw_scores(rows, experiment, experiment.out / f"{name}.png")
     logs = [_finished_log(result.run) for result in results]
     draw_curves(logs, experiment.out / "curves.png")
@@ -105,7 +126,7 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
 def _finished_log(run: Run) -> TrainingLog:
     # fairseq writes every line once more with each epoch: one log can take a second to read, and a
     # report is written whenever a run ends.
-    return read_log(run.folder / LOG, SYSTEMS[run.system])
+    return read_log(run.folder / LOG, SYSTEMS[run.system].name)
 
 
 def summarise(results: Sequence[RunResult], tests: Tests) -> list[Row]:
@@ -120,25 +141,29 @@ def summarise(results: Sequence[RunResult], tests: Tests) -> list[Row]:
 
 
 def _row(system: str, beam: int, results: Sequence[RunResult], tests: Tests) -> Row:
-    scores = [result.scores[beam] for result in results]
     compared = [tests.get((system, result.run.seed, beam), []) for result in results]
+    logs = [_finished_log(result.run) for result in results]
+    losses = [[point.nll_loss for point in log.valid if point.nll_loss is not None] for log in logs]
     return Row(
         system=system,
         beam=beam,
         parameters=results[0].parameters,
         seeds=[result.run.seed for result in results],
-        bleu=[score.tokenized.score for score in scores],
-        sacrebleu=[score.sacrebleu.score for score in scores],
-        chrf=[score.chrf.score for score in scores],
+        scores={key: [result.scores[beam][key].score for result in results] for key in _columns()},
         p_values=[test.p_value for both in compared for test in both if test.metric == "BLEU"],
         seconds=[result.speed.seconds for result in results],
         tokens_per_second=[result.speed.tokens_per_second for result in results],
+        valid_nll=[min(values) for values in losses if values],
     )
 
 
-def _record(result: RunResult, tests: Tests) -> dict[str, Any]:
+def _record(result: RunResult, tests: Mapping[str, Tests]) -> dict[str, Any]:
     """Everything about one run, for JSON."""
     run = result.run
+
+    def against_lightconv(test: str, beam: int) -> list[dict[str, Any]]:
+        return [asdict(found) for found in tests[test].get((run.system, run.seed, beam), [])]
+
     return {
         "system": run.system,
         "seed": run.seed,
@@ -149,9 +174,8 @@ def _record(result: RunResult, tests: Tests) -> dict[str, Any]:
         "beams": {
             beam: {
                 "scores": scores.to_json(),
-                "against_lightconv": [
-                    asdict(test) for test in tests.get((run.system, run.seed, beam), [])
-                ],
+                "against_lightconv": against_lightconv("bootstrap", beam),
+                "approximate_randomization": against_lightconv("approximate-randomization", beam),
             }
             for beam, scores in result.scores.items()
         },
@@ -160,38 +184,64 @@ def _record(result: RunResult, tests: Tests) -> dict[str, Any]:
 
 def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
     """The table; mean and sample standard deviation where there are several seeds."""
-    published = _published(experiment)
+    headings = [heading for _, heading in _columns().values()]
+    # The published score stands beside the one that it is compared with.
+    head = ("system", "beam", "parameters", headings[0], "published", *headings[1:], "p",
+            "training", "tokens/s", "valid nll")  # fmt: skip
     cells = []
     for row in rows:
-        known = published.get(row.system)
+        known = _published(experiment, row)
+        means = [_mean(row.scores[key]) for key in _columns()]
         cells.append(
             (
-                SYSTEMS[row.system],
+                SYSTEMS[row.system].name,
                 str(row.beam),
                 f"{row.parameters:,}",
-                _mean(row.bleu),
-                f"{known.bleu:.2f}" if known and known.beam == row.beam else "",
-                _mean(row.sacrebleu),
-                _mean(row.chrf),
+                means[0],
+                f"{known.bleu:.2f}" if known else "",
+                *means[1:],
                 ", ".join(f"{value:.3f}" for value in row.p_values),
                 _duration(statistics.fmean(row.seconds)),
                 f"{statistics.fmean(row.tokens_per_second):,.0f}",
+                _mean(row.valid_nll, digits=3),
             )
         )
-    return "\n".join(tables.markdown(_COLUMNS, cells))
+    return "\n".join(tables.markdown(head, cells))
+
+
+def significance_table(tests: Mapping[str, Tests]) -> list[str]:
+    """The difference of every run from LightConv of its seed, with both p-values; or nothing."""
+    rows = [
+        (
+            SYSTEMS[system].name,
+            str(beam),
+            str(seed),
+            one.metric,
+            f"{one.difference:+.2f}",
+            f"{one.p_value:.3f}",
+            f"{other.p_value:.3f}",
+        )
+        for (system, seed, beam), bootstrap in tests["bootstrap"].items()
+        for one, other in zip(
+            bootstrap, tests["approximate-randomization"][system, seed, beam], strict=True
+        )
+    ]
+    head = ("system", "beam", "seed", "metric", f"against {SYSTEMS[BASELINE].name}",
+            "p, bootstrap", "p, randomisation")  # fmt: skip
+    return [*tables.markdown(head, rows, "lrrlrrr"), ""] if rows else []
 
 
 def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
     """What a reader must know to compare the numbers."""
     seeds = sorted({result.run.seed for result in results})
     updates = sorted({result.speed.updates for result in results})
+    all_scores = [scores for result in results for scores in result.scores.values()]
     signatures = {
-        f"{name}: `{score.signature}`"
-        for result in results
-        for scores in result.scores.values()
-        for name, score in (("sacreBLEU", scores.sacrebleu), ("chrF2", scores.chrf))
+        f"{metric.column[1]}: `{score.signature}`"
+        for scores in all_scores
+        for metric in METRICS
+        if metric.column and isinstance(score := scores[metric.key], PlainTextScore)
     }
-    scores_note = {s.note for result in results for s in result.scores.values() if s.note}
     extra = " ".join(record["extra_options"])
     of_versions = ", ".join(f"{name} {value}" for name, value in record["versions"].items())
     lines = [
@@ -204,10 +254,12 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
         _weights_scored(results, record["last_epochs"]),
         "BLEU-4 is fairseq's over tokens, as the paper reports it; compounds are not split. "
         f"p: paired bootstrap of sacreBLEU ({SAMPLES:,} samples; in effect one-sided) against "
-        f"{SYSTEMS[BASELINE]} of the same seed. Training: time in updates; tokens/s: target "
-        f"subwords a second, runs at a time: {record['runs_at_a_time']}.",
+        f"{SYSTEMS[BASELINE].name} of the same seed; approximate randomisation ({SAMPLES:,} "
+        "trials) is two-sided. Training: time in updates; tokens/s: target subwords a second, "
+        f"runs at a time: {record['runs_at_a_time']}. Valid nll: the lowest negative "
+        "log-likelihood on the validation data, in bits a subword.",
         *sorted(signatures),
-        *sorted(scores_note),
+        *sorted({scores.note for scores in all_scores if scores.note}),
         f"Protocol: `fairseq_cgc/config/{record['protocol']}.yaml`"
         + (f", with `{extra}`." if extra else "."),
         f"Made by `{record['command']}`; {record['machine']}; {of_versions}.",
@@ -216,7 +268,7 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
 
 
 def _weights_scored(results: Sequence[RunResult], last_epochs: int) -> str:
-    """Which checkpoints the scores are of, once for all runs that have the same."""
+    """Which checkpoints were scored, once for all runs that have the same."""
     runs: dict[str, list[str]] = {}
     for result in results:
         text = describe_weights(list(result.weights), list(result.weights.values()))
@@ -225,28 +277,25 @@ def _weights_scored(results: Sequence[RunResult], last_epochs: int) -> str:
         runs.setdefault(text, []).append(result.run.name)
     if len(runs) == 1:
         return f"Weights scored: {next(iter(runs))}."
-    return "Weights scored: " + "; ".join(
-        f"{text} ({'; '.join(names)})" for text, names in runs.items()
-    ) + "."  # fmt: skip
+    listed = "; ".join(f"{text} ({'; '.join(names)})" for text, names in runs.items())
+    return f"Weights scored: {listed}."
 
 
 def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> None:
     """Draw BLEU-4 of every row: a dot for each seed, a bar at the mean, a ring where published."""
-    published = _published(experiment)
     figure = new_figure(7.2, 1.4 + 0.42 * len(rows))
     axis = figure.subplots()
     several_beams = len({row.beam for row in rows}) > 1
     systems = list(dict.fromkeys(row.system for row in rows))
     labels, marks = [], "dots: seeds; bar: mean"
     for place, row in enumerate(rows):
-        colour = f"C{systems.index(row.system)}"  # as in the curves
-        axis.plot(row.bleu, [place] * len(row.bleu), "o", color=colour, alpha=0.6)
-        axis.plot([statistics.fmean(row.bleu)], [place], "|", color=colour, ms=18, mew=2.5)
-        known = published.get(row.system)
-        if known and known.beam == row.beam:
+        colour, bleu = f"C{systems.index(row.system)}", row.scores[_DRAWN]  # as in the curves
+        axis.plot(bleu, [place] * len(bleu), "o", color=colour, alpha=0.6)
+        axis.plot([statistics.fmean(bleu)], [place], "|", color=colour, ms=18, mew=2.5)
+        if known := _published(experiment, row):
             axis.plot([known.bleu], [place], "o", mfc="none", mec="black", ms=9)
             marks = "dots: seeds; bar: mean; ring: published"
-        labels.append(SYSTEMS[row.system] + (f", beam {row.beam}" if several_beams else ""))
+        labels.append(SYSTEMS[row.system].name + (f", beam {row.beam}" if several_beams else ""))
     axis.set_yticks(range(len(rows)), labels)
     axis.invert_yaxis()
     axis.margins(y=0.6 / max(len(rows), 1))
@@ -255,15 +304,18 @@ def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> No
     save_figure(figure, output)
 
 
-def _published(experiment: Experiment) -> Mapping[str, Published]:
-    """What the table is compared with: papers tell the scores of the test split."""
-    return PUBLISHED[experiment.protocol.name] if experiment.split == "test" else {}
+def _published(experiment: Experiment, row: Row) -> Published | None:
+    """What the row is compared with: papers report the test split, at one beam."""
+    known = SYSTEMS[row.system].published.get(experiment.protocol.name)
+    comparable = known is not None and experiment.split == "test" and known.beam == row.beam
+    return known if comparable else None
 
 
-def _mean(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
+def _mean(values: Sequence[float], digits: int = 2) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -1,22 +1,27 @@
 """A table of results: train, average, translate and score every system with every seed.
 
 Every run has a folder ``OUT/SYSTEM-seedSEED``. Each of its steps is whole or absent and is not done
-twice, so that an interrupted experiment continues where it was.
+twice, so an interrupted experiment continues where it stopped.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
+import fairseq_cgc.models  # noqa: F401  (repairs fairseq, and registers the architectures)
+
+# isort: split
 import torch
+from fairseq import options as fairseq_options
+from fairseq import tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_cgc.inference.binarised import split_files
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -25,19 +30,12 @@ from fairseq_cgc.mt.evaluate.evaluation import Model, evaluate, plain_references
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.fairseq_commands import as_words, merge_options, shown_command, stop_fairseq
 from fairseq_cgc.mt.reproduce.protocol import Protocol
-from fairseq_cgc.mt.reproduce.stages import (
-    is_stage,
-    keep_stage,
-    model_of_stage,
-    stage_folder,
-)
-from fairseq_cgc.mt.reproduce.systems import SYSTEMS, count_parameters, system_options
+from fairseq_cgc.mt.reproduce.stages import is_stage, keep_stage, model_of_stage, stage_folder
+from fairseq_cgc.mt.reproduce.systems import SYSTEMS, system_options
 from fairseq_cgc.mt.train.training import LOG, finished_updates, train, training_arguments
 from fairseq_cgc.mt.train.training_log import Speed, read_log, training_speed
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.options import demand
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """For people."""
-        return f"{SYSTEMS[self.system]}, seed {self.seed}"
+        """What tables and messages call it."""
+        return f"{SYSTEMS[self.system].name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class RunResult:
     run: Run
     parameters: int
     weights: dict[str, int | None]
-    """What was scored: the checkpoints in the average (or the only one) and their updates."""
+    """The checkpoints behind the scores (an average, or one alone) and their updates."""
     speed: Speed
     scores: dict[int, Scores]
     """Beam -> scores of the split."""
@@ -71,7 +69,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared on what."""
+    """Which systems are compared, on which data, and how."""
 
     protocol: Protocol
     data_dir: Path
@@ -80,16 +78,18 @@ class Experiment:
     seeds: list[int]
     beams: list[int]
     last_epochs: int
-    """Epoch checkpoints to average."""
+    """How many epoch checkpoints to average."""
     extra_options: list[str] = field(default_factory=list)
-    """Of ``fairseq-train``, after the protocol's, which they replace."""
+    """Options of ``fairseq-train`` that replace the protocol's."""
     reference: Path | None = None
-    """Raw references of the split, where the data has none."""
+    """Raw references of the split, where the data have none."""
     cpu: bool = False
     jobs: int = 1
     """Runs at the same time. Each has one GPU; more runs than GPUs share them."""
     split: str = "test"
     """What is translated and scored."""
+    train: bool = True
+    """Whether to train; else only runs that have been trained to their end are scored."""
 
     def __post_init__(self) -> None:
         for system in self.systems:
@@ -100,7 +100,7 @@ class Experiment:
     def runs(self) -> list[Run]:
         """All systems with the first seed, then with the next.
 
-        Of a run that has been extended since, this is the stage with so many updates.
+        For a run that has been extended since, this is the stage with the experiment's updates.
         """
         found = []
         for seed in self.seeds:
@@ -108,7 +108,11 @@ class Experiment:
                 folder = self.out / f"{system}-seed{seed}"
                 stage = stage_folder(folder, self.max_update)
                 found.append(Run(system, seed, stage if stage.is_dir() else folder))
-        return found
+        return found if self.train else [run for run in found if self._is_trained(run)]
+
+    def _is_trained(self, run: Run) -> bool:
+        ended = finished_updates(self.data_dir, run.folder, self.train_options(run))
+        return is_stage(run.folder) or ended == self.max_update
 
     @property
     def max_update(self) -> int:
@@ -142,7 +146,7 @@ class Experiment:
         self._check_dictionaries()
         for split in ("train", "valid"):
             split_files(self.data_dir, split, self.languages)
-        # Told now, not after the first training.
+        # Missing references are reported now, not after the first training.
         pipeline = find_pipeline(self.data_dir, self.languages)
         plain_references(self.data_dir, self.split, self.languages, pipeline, self.reference)
 
@@ -155,16 +159,15 @@ class Experiment:
                 )
 
     def commands(self) -> Iterator[str]:
-        """What is run, for a shell."""
+        """The commands that a shell would need for the same."""
         for run in self.runs():
             yield f"# {run.name}"
             arguments = training_arguments(run.folder, self.train_options(run))
             yield shown_command("train", [self.data_dir, *arguments])
             model = run.folder / f"average-last-epochs-{self.last_epochs}.pt"
-            yield shlex.join(
-                ["fairseq-cgc", "average", str(run.folder)]
-                + ["--last-epochs", str(self.last_epochs), "--output", str(model)]
-            )
+            epochs = ["--last-epochs", str(self.last_epochs)]
+            average = ["fairseq-cgc", "average", str(run.folder), *epochs, "--output", str(model)]
+            yield shlex.join(average)
             for beam in self.beams:
                 search = self.search(beam)
                 yield shown_command(
@@ -179,13 +182,13 @@ class Experiment:
                 )
 
     def perform(self, seconds: float | None = None) -> Iterator[list[RunResult]]:
-        """Do what is missing.
+        """Train and score what is missing.
 
         Args:
             seconds: end after so many, whatever is under way then; no limit if missing.
 
         Yields:
-            Whenever runs have ended, the results so far, in the order of the table.
+            The results so far, in the order of the table, whenever runs have ended.
 
         Raises:
             UserError: if the data are incomplete, or a step fails.
@@ -212,7 +215,7 @@ class Experiment:
                     results |= {result.run: result for result in (f.result() for f in done)}
                     yield [results[run] for run in order if run in results]
             finally:
-                # After an error or Ctrl-C the threads must not wait for their trainings' end.
+                # After an error or Ctrl-C, the threads must not wait until their trainings end.
                 pool.shutdown(wait=False, cancel_futures=True)
                 _stop(futures)
 
@@ -221,12 +224,11 @@ class Experiment:
         try:
             environment = self._environment(slot)
             options = self.train_options(run)
-            if not is_stage(run.folder):
-                ended = finished_updates(self.data_dir, run.folder, options)
-                if ended is not None and ended < self.max_update:
-                    # Before it goes on, and the checkpoints of its last epochs are deleted.
-                    stage = keep_stage(run.folder, ended, self._model(run))
-                    self._score(replace(run, folder=stage), parameters, slot)
+            ended = finished_updates(self.data_dir, run.folder, options)
+            if not is_stage(run.folder) and ended is not None and ended < self.max_update:
+                # To go on deletes the checkpoints of the last epochs.
+                stage = keep_stage(run.folder, ended, self.model(run))
+                self._score(replace(run, folder=stage), parameters, slot)
             train(
                 self.data_dir, run.folder, options,
                 name=run.name, environment=environment, position=slot,
@@ -236,7 +238,7 @@ class Experiment:
             slots.put(slot)
 
     def _score(self, run: Run, parameters: int, slot: int) -> RunResult:
-        model = self._model(run)
+        model = self.model(run)
         scores, outputs = {}, {}
         for beam in self.beams:
             scores[beam], outputs[beam] = evaluate(
@@ -253,29 +255,32 @@ class Experiment:
         weights = dict(zip(names, model.updates, strict=True))
         return RunResult(run, parameters, weights, speed, scores, outputs)
 
-    def _model(self, run: Run) -> Model:
+    def model(self, run: Run) -> Model:
+        """What is scored of a run that has been trained."""
         if is_stage(run.folder):
             return model_of_stage(run.folder)
         return prepare_model(run.folder, {"last_epochs": self.last_epochs}, or_fewer=True)
 
     def _device(self, slot: int) -> torch.device | None:
-        gpus = 0 if self.cpu else torch.cuda.device_count()
-        return torch.device("cuda", slot % gpus) if gpus else None
+        return torch.device("cuda", slot % self._gpus) if self._gpus else None
 
     def _environment(self, slot: int) -> dict[str, str]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-        gpus = 0 if self.cpu else torch.cuda.device_count()
-        if gpus > 0:
-            # One GPU a run: on several, fairseq would train with batches several times as large.
+        if self._gpus:
+            # One GPU for each run: on several, fairseq's batches would be several times as large.
             given = os.environ.get("CUDA_VISIBLE_DEVICES")
-            names = given.split(",") if given else [str(number) for number in range(gpus)]
-            environment["CUDA_VISIBLE_DEVICES"] = names[slot % gpus]
+            names = given.split(",") if given else [str(number) for number in range(self._gpus)]
+            environment["CUDA_VISIBLE_DEVICES"] = names[slot % self._gpus]
         return environment
 
     @property
+    def _gpus(self) -> int:
+        return 0 if self.cpu else torch.cuda.device_count()
+
+    @property
     def lowercase(self) -> bool:
-        """Whether the text was lower-cased, so that scores must not regard case."""
+        """Whether the text was lower-cased, so that scores must ignore case."""
         pipeline = find_pipeline(self.data_dir, self.languages)
         return pipeline.lowercase if pipeline else False
 
@@ -286,7 +291,24 @@ class Experiment:
 
 
 def _stop(futures: Collection[Future[RunResult]]) -> None:
-    """End the runs under way; between two commands of a run there is nothing to end yet."""
+    """End the runs under way; one that is between two commands starts another, so try again."""
     while any(future.running() for future in futures):
         stop_fairseq()
         wait(futures, timeout=0.2)
+
+
+def count_parameters(data_dir: Path, train_options: Sequence[str]) -> int:
+    """Build a model, without training it, and count its parameters; tied ones count once.
+
+    Args:
+        data_dir: folder with the dictionaries; nothing else of it is read.
+        train_options: options of ``fairseq-train``, languages and architecture among them.
+    """
+    parser = fairseq_options.get_training_parser()
+    words = [str(data_dir), *train_options]
+    cfg = convert_namespace_to_omegaconf(
+        fairseq_options.parse_args_and_arch(parser, input_args=words)
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = tasks.setup_task(cfg.task).build_model(cfg.model)
+    return sum(parameter.numel() for parameter in model.parameters())

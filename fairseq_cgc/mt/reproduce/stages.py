@@ -1,7 +1,7 @@
-"""What a run had come to before it was extended: ``RUN/stage-UPDATES``.
+"""Stages of extended runs: ``RUN/stage-UPDATES`` keeps what a run had reached.
 
 Extending a run deletes the checkpoints of its last epochs. A stage has their average, the log and
-the record of the settings, and is evaluated as the run itself was.
+the record of the settings, and is scored like a run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PREFIX = "stage-"
 
 
 def stage_folder(run_folder: Path, updates: int) -> Path:
-    """Where the stage is, or would be, that ended after so many updates."""
+    """The folder of the stage that ended after ``updates``, whether it exists or not."""
     return run_folder / f"{_PREFIX}{updates}"
 
 
@@ -32,8 +32,8 @@ def keep_stage(run_folder: Path, updates: int, model: Model) -> Path:
 
     Args:
         run_folder: folder of the run.
-        updates: that it has made.
-        model: what is evaluated of it.
+        updates: the number of updates that it has made.
+        model: what is scored of it.
 
     Returns:
         The stage's folder.
@@ -47,7 +47,7 @@ def keep_stage(run_folder: Path, updates: int, model: Model) -> Path:
 
 
 def model_of_stage(stage: Path) -> Model:
-    """The checkpoint of a stage, with the names of those that it is the average of."""
+    """The checkpoint of a stage, with the names of those that it averages."""
     (path,) = stage.glob("*.pt")
     averaged = load_model_state(path).get("averaged", [[path.name]])
     return Model(path, [stage.parent / name for name, *_ in averaged])  # deleted since, perhaps

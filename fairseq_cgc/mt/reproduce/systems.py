@@ -1,52 +1,16 @@
-"""The systems of Table 6 at the sizes of a protocol, their parameters, and what is published."""
+"""The systems of a table: their options at the sizes of a protocol, and what is published."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-import torch
-from fairseq import options, tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-
-import fairseq_cgc.models  # noqa: F401  (registers the architectures)
-from fairseq_cgc.models.config import architecture_values
-from fairseq_cgc.mt.reproduce.protocol import Protocol, as_option
+from fairseq_cgc.mt.reproduce.protocol import Protocol, as_option, read_config
 from fairseq_cgc.support.errors import UserError
 
 BASELINE = "lightconv"
-#: Key -> name in tables.
-SYSTEMS = {
-    "transformer": "Transformer",
-    "lightconv": "LightConv",
-    "dynamic": "LightConv + dynamic encoder",
-    "cgc": "LightConv + CGC encoder",
-    "cgc-heads": "LightConv + CGC encoder (norm over all heads)",
-    "cgc-source": "LightConv + CGC encoder, decoder gated by the source",
-    "cgc-logits": "LightConv + CGC encoder (gate on logits)",
-}
 #: The four of Table 6.
 TABLE_6 = ("transformer", "lightconv", "dynamic", "cgc")
-
-_TRANSFORMER = {
-    # The paper's Transformer shares the decoder's embeddings (39.47M parameters).
-    "iwslt14_de_en": ["--arch", "transformer_iwslt_de_en", "--share-decoder-input-output-embed"],
-    "multi30k": [
-        *("--arch", "transformer", "--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "256"),
-        *("--encoder-layers", "4", "--decoder-layers", "4"),
-        *("--encoder-attention-heads", "4", "--decoder-attention-heads", "4"),
-    ],
-}
-#: The systems that are this package's model.
-_GATES = {
-    # fairseq's LightConv on this package's convolution.
-    "lightconv": ["--encoder-gate-target", "none"],
-    "cgc": [],
-    "cgc-heads": ["--encoder-gate-norm", "heads"],
-    "cgc-source": ["--decoder-gate", "source"],
-    "cgc-logits": ["--encoder-gate-target", "logits"],
-}
 
 
 @dataclass(frozen=True)
@@ -59,16 +23,88 @@ class Published:
     parameters: str = ""
 
 
-#: Protocol -> system -> what was published under it: Table 6 of the paper, and Table 2 of
-#: "Good for Misconceived Reasons" for Multi30k's test_2016_flickr.
-PUBLISHED = {
-    "iwslt14_de_en": {
-        "transformer": Published(34.41, 6, "39.47M"),
-        "lightconv": Published(34.84, 6, "38.14M"),
-        "dynamic": Published(35.03, 6, "38.44M"),
-        "cgc": Published(35.21, 6, "38.15M"),
-    },
-    "multi30k": {"transformer": Published(41.02, 5)},
+@dataclass(frozen=True)
+class System:
+    """One row of the table."""
+
+    name: str
+    options: Callable[[Protocol], list[str]]
+    """Its architecture as options of ``fairseq-train``."""
+    published: Mapping[str, Published] = field(default_factory=dict)
+    """Protocol -> Table 6 of the paper, or Table 2 of "Good for Misconceived Reasons" for
+    Multi30k's test_2016_flickr."""
+    has_gates: bool = False
+
+
+def _transformer(protocol: Protocol) -> list[str]:
+    if protocol.name == "iwslt14_de_en":
+        # The paper's Transformer shares the decoder's embeddings (39.47M parameters).
+        return ["--arch", "transformer_iwslt_de_en", "--share-decoder-input-output-embed"]
+    return [
+        *("--arch", "transformer", "--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "256"),
+        *("--encoder-layers", "4", "--decoder-layers", "4"),
+        *("--encoder-attention-heads", "4", "--decoder-attention-heads", "4"),
+    ]
+
+
+def _dynamic(protocol: Protocol) -> list[str]:
+    sizes = [
+        word
+        for key, value in read_config(f"model/{protocol.architecture}").items()
+        if key not in ("defaults", "_name")
+        for word in as_option(key, str(value) if isinstance(value, bool) else value)
+    ]
+    kinds = ["--encoder-conv-type", "dynamic", "--decoder-conv-type", "lightweight"]
+    return ["--arch", "lightconv", *sizes, *kinds]
+
+
+def _ours(*options: str) -> Callable[[Protocol], list[str]]:
+    """This package's model."""
+    return lambda protocol: ["--arch", protocol.architecture, *options]
+
+
+#: All systems, by their keys. A new one is an entry here.
+SYSTEMS = {
+    "transformer": System(
+        "Transformer",
+        _transformer,
+        {
+            "iwslt14_de_en": Published(34.41, 6, "39.47M"),
+            "multi30k": Published(41.02, 5),
+        },
+    ),
+    # fairseq's LightConv on this package's convolution.
+    "lightconv": System(
+        "LightConv",
+        _ours("--encoder-gate-target", "none"),
+        {"iwslt14_de_en": Published(34.84, 6, "38.14M")},
+    ),
+    "dynamic": System(
+        "LightConv + dynamic encoder",
+        _dynamic,
+        {"iwslt14_de_en": Published(35.03, 6, "38.44M")},
+    ),
+    "cgc": System(
+        "LightConv + CGC encoder",
+        _ours(),
+        {"iwslt14_de_en": Published(35.21, 6, "38.15M")},
+        has_gates=True,
+    ),
+    "cgc-heads": System(
+        "LightConv + CGC encoder (norm over all heads)",
+        _ours("--encoder-gate-norm", "heads"),
+        has_gates=True,
+    ),
+    "cgc-source": System(
+        "LightConv + CGC encoder, decoder gated by the source",
+        _ours("--decoder-gate", "source"),
+        has_gates=True,
+    ),
+    "cgc-logits": System(
+        "LightConv + CGC encoder (gate on logits)",
+        _ours("--encoder-gate-target", "logits"),
+        has_gates=True,
+    ),
 }
 
 
@@ -80,29 +116,4 @@ def system_options(system: str, protocol: Protocol) -> list[str]:
     """
     if system not in SYSTEMS:
         raise UserError(f"--systems has {system!r}, but must be of {', '.join(SYSTEMS)}")
-    if system == "transformer":
-        return _TRANSFORMER[protocol.name]
-    if system in _GATES:
-        return ["--arch", protocol.architecture, *_GATES[system]]
-    sizes = [
-        word
-        for key, value in architecture_values(protocol.architecture).items()
-        for word in as_option(key, str(value) if isinstance(value, bool) else value)
-    ]
-    kinds = ["--encoder-conv-type", "dynamic", "--decoder-conv-type", "lightweight"]
-    return ["--arch", "lightconv", *sizes, *kinds]
-
-
-def count_parameters(data_dir: Path, train_options: Sequence[str]) -> int:
-    """Build the model, without training it, and count its parameters once where tied.
-
-    Args:
-        data_dir: folder with the dictionaries; nothing else of it is read.
-        train_options: options of ``fairseq-train``, languages and architecture among them.
-    """
-    parser = options.get_training_parser()
-    args = options.parse_args_and_arch(parser, input_args=[str(data_dir), *train_options])
-    cfg = convert_namespace_to_omegaconf(args)
-    with torch.random.fork_rng(devices=[]):
-        model = tasks.setup_task(cfg.task).build_model(cfg.model)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return SYSTEMS[system].options(protocol)

@@ -3,10 +3,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from outputs import noisy, sentences
+from outputs import chrf_score, noisy, sacrebleu_score, sentences
 
 from fairseq_cgc.mt.evaluate.comparison import Comparison, compare
-from fairseq_cgc.mt.evaluate.metrics import chrf_score, sacrebleu_score
 from fairseq_cgc.mt.evaluate.significance import PairedTest, paired_bootstrap
 from fairseq_cgc.support.errors import UserError
 

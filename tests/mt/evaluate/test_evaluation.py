@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from our_commands import run_command
+from outputs import chrf_score
 from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.inference.binarised import read_sentences, split_files
@@ -15,7 +16,6 @@ from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate import evaluation
 from fairseq_cgc.mt.evaluate.evaluation import Model, default_output, evaluate, prepare_model
-from fairseq_cgc.mt.evaluate.metrics import chrf_score
 from fairseq_cgc.mt.evaluate.test_set import translate_split
 from fairseq_cgc.mt.train.averaging import epoch_checkpoints
 from fairseq_cgc.support.checkpoints import load_model_state
@@ -139,7 +139,7 @@ def test_references(run: TinyRun, tmp_path: Path) -> None:
     scores, output = evaluate(model, bare, options=BEAM_2, output=tmp_path / "out")
     assert output == tmp_path / "out"
     assert scores.note is not None and "tokenised" in scores.note
-    assert "case:mixed" in scores.sacrebleu.signature
+    assert "case:mixed" in scores["sacrebleu"].signature
     assert (output / "hypotheses.txt").read_text(encoding="utf-8").startswith("the ")
 
     own = tmp_path / "own.en"
@@ -148,8 +148,8 @@ def test_references(run: TinyRun, tmp_path: Path) -> None:
     scores, _ = evaluate(
         model, run.data_dir, options=BEAM_2, reference=own, output=tmp_path / "own"
     )
-    assert scores.chrf.score == pytest.approx(100) and scores.note is None
-    assert scores.tokenized.score < 99
+    assert scores["chrf"].score == pytest.approx(100) and scores.note is None
+    assert scores["tokenized"].score < 99
 
     own.write_text("one line\n", encoding="utf-8")
     # Without the data's own target side, the raw text is tokenised for BLEU-4; and the folder's own
@@ -159,9 +159,9 @@ def test_references(run: TinyRun, tmp_path: Path) -> None:
     out = tmp_path / "only"
     with_own, _ = evaluate(model, only_source, options=BEAM_2, reference=run.raw["en"], output=out)
     whole, _ = evaluate(model, only_source, options=BEAM_2, output=out)
-    assert with_own == whole and whole.sacrebleu == in_data.sacrebleu
+    assert with_own == whole and whole["sacrebleu"] == in_data["sacrebleu"]
     # The one word that the dictionary does not have is in raw text.
-    assert whole.tokenized.score == pytest.approx(in_data.tokenized.score, abs=0.01)
+    assert whole["tokenized"].score == pytest.approx(in_data["tokenized"].score, abs=0.01)
 
 
 @pytest.mark.slow
@@ -201,10 +201,10 @@ def test_references_from_the_data_are_detokenised(run: TinyRun, tmp_path: Path) 
     )
     # Lower case is all that the raw text and the text in the data differ in, but for one word
     # that the dictionary does not have.
-    assert scores.sacrebleu.score == pytest.approx(whole.sacrebleu.score, abs=0.2)
-    assert scores.sacrebleu_other_case.score == scores.sacrebleu.score
-    assert whole.sacrebleu_other_case.score < whole.sacrebleu.score - 5
-    assert scores.tokenized == whole.tokenized
+    assert scores["sacrebleu"].score == pytest.approx(whole["sacrebleu"].score, abs=0.2)
+    assert scores["sacrebleu_other_case"].score == scores["sacrebleu"].score
+    assert whole["sacrebleu_other_case"].score < whole["sacrebleu"].score - 5
+    assert scores["tokenized"] == whole["tokenized"]
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_a_transformer_is_evaluated(run: TinyRun, transformer: Path, tmp_path: P
     scores, output = evaluate(
         Model(transformer, [transformer]), run.data_dir, options=BEAM_3, output=tmp_path / "out"
     )
-    assert scores.tokenized.score >= 0
+    assert scores["tokenized"].score >= 0
     assert len((output / "hypotheses.txt").read_text(encoding="utf-8").splitlines()) == 37
 
 

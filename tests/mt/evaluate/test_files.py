@@ -153,7 +153,7 @@ def test_page_does_not_overwrite_what_is_compared(files: dict[str, Path]) -> Non
         ({"names": "a,a"}, "but is 'a,a'"),
         ({"names": "a,b,c"}, "but is 'a,b,c'"),
         ({"names": "a,"}, "but is 'a,'"),
-        ({"top": 0}, "--top must be at least 1, but is 0"),
+        ({"top": 0}, "--top is 0, but must be at least 1"),
         ({"samples": -1}, "--samples must be at least 1, but is -1"),
         ({"test": "sign"}, "--test is 'sign', but must be"),
     ],

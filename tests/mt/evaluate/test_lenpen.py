@@ -20,7 +20,8 @@ from fairseq_cgc.support.errors import UserError
 def scores(bleu: float, length: int = 90) -> Scores:
     plain = PlainTextScore(bleu + 1, "nrefs:1|case:lc")
     tokenized = TokenizedBleu(bleu, (60.0, 40.0, 30.0, 20.0), 0.9, length, 100)
-    return Scores(tokenized, plain, plain, plain)
+    keys = ("sacrebleu", "sacrebleu_other_case", "chrf")
+    return Scores({"tokenized": tokenized, **dict.fromkeys(keys, plain)})
 
 
 def tuning(**bleu: float) -> Tuning:

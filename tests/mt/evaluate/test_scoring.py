@@ -6,15 +6,18 @@ import random
 from collections import Counter
 
 import pytest
+from outputs import chrf_score, noisy, sacrebleu_score, sentences, ter_among_the_metrics
+from sacrebleu.metrics import TER
 
 from fairseq_cgc.mt.evaluate import metrics as scoring
+from fairseq_cgc.mt.evaluate.comparison import compare
 from fairseq_cgc.mt.evaluate.metrics import (
     PlainTextScore,
     Scores,
+    Texts,
     TokenizedBleu,
     check_paired,
-    chrf_score,
-    sacrebleu_score,
+    score_texts,
     tokenized_bleu,
 )
 from fairseq_cgc.support.errors import UserError
@@ -71,15 +74,13 @@ def test_an_empty_line_counts_one_token_as_in_fairseq() -> None:
     assert (bleu.score, bleu.system_length, bleu.reference_length) == (0.0, 3, 3)
 
 
-def test_printing_and_parsing_fairseqs_line() -> None:
+def test_printing_fairseqs_line() -> None:
     line = (
         "Generate test with beam=6: BLEU4 = 34.51, 68.9/42.4/28.0/18.8 "
         "(BP=0.999, ratio=0.999, syslen=131034, reflen=131161)\n"
     )
-    bleu = TokenizedBleu.parse(line)
-    assert bleu == TokenizedBleu(34.51, (68.9, 42.4, 28.0, 18.8), 0.999, 131034, 131161)
+    bleu = TokenizedBleu(34.51, (68.9, 42.4, 28.0, 18.8), 0.999, 131034, 131161)
     assert str(bleu) in line
-    assert TokenizedBleu.parse("BLEU4 = none") is None
 
 
 def test_lowercase_is_in_score_and_signature() -> None:
@@ -126,10 +127,12 @@ def test_unpaired_lines_are_named() -> None:
 
 def test_table_and_json() -> None:
     scores = Scores(
-        TokenizedBleu(34.512, (68.9, 42.4, 28.0, 18.8), 1.0, 100, 100),
-        PlainTextScore(5.0, "nrefs:1|case:lc"),
-        PlainTextScore(4.0, "nrefs:1|case:mixed"),
-        PlainTextScore(100.0, "nrefs:1|nc:6"),
+        {
+            "tokenized": TokenizedBleu(34.512, (68.9, 42.4, 28.0, 18.8), 1.0, 100, 100),
+            "sacrebleu": PlainTextScore(5.0, "nrefs:1|case:lc"),
+            "sacrebleu_other_case": PlainTextScore(4.0, "nrefs:1|case:mixed"),
+            "chrf": PlainTextScore(100.0, "nrefs:1|nc:6"),
+        },
         note="take care",
     )
     table = scores.table()
@@ -154,3 +157,23 @@ def test_table_and_json() -> None:
     assert values["sacrebleu"] == {"score": 5.0, "signature": "nrefs:1|case:lc"}
     assert values["sacrebleu_other_case"] == {"score": 4.0, "signature": "nrefs:1|case:mixed"}
     assert values["note"] == "take care"
+
+
+def test_a_new_metric_is_one_entry() -> None:
+    """TER is computed, shown and recorded by what iterates over the table."""
+    references = sentences(8)
+    hypotheses = noisy(references, 0.4, seed=1)
+    texts = Texts(references, hypotheses, references, hypotheses, references, lowercase=True)
+    with ter_among_the_metrics():
+        scores = score_texts(texts)
+        expected = TER().corpus_score(hypotheses, [references]).score
+        assert list(scores.to_json()) == [
+            *("tokenized", "sacrebleu", "sacrebleu_other_case", "chrf", "ter", "note")
+        ]
+        assert scores.to_json()["ter"]["score"] == expected > 0
+        assert f"| TER (lower is better) | {expected:6.2f} |" in scores.table()
+        assert "case:lc" in scores.to_json()["ter"]["signature"]
+        comparison = compare(references, hypotheses, references, samples=5)
+        (name, a, b, difference, _) = comparison.rows()[2]
+        assert (name, difference) == ("TER (lower is better)", f"-{expected:.2f}")
+        assert a.startswith(f"{expected:.2f} (") and b.startswith("0.00 (")

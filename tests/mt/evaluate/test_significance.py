@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outputs import noisy, sentences
+from outputs import chrf_score, noisy, sacrebleu_score, sentences
 
 from fairseq_cgc.mt.evaluate import significance
-from fairseq_cgc.mt.evaluate.metrics import chrf_score, sacrebleu_score
 from fairseq_cgc.mt.evaluate.significance import SEED, TESTS, paired_bootstrap
 from fairseq_cgc.support.errors import UserError
 

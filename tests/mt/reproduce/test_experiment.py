@@ -161,6 +161,17 @@ def test_the_commands_of_all_systems_have_their_options_and_the_users(tmp_path: 
     assert ours == ["lightconv", "cgc", "cgc-heads", "cgc-source", "cgc-logits"]
 
 
+def test_without_training_only_runs_that_have_been_trained_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {"cgc-seed1": 8000, "cgc-seed7": 4000, "lightconv-seed7": 8000}
+    monkeypatch.setattr(
+        module, "finished_updates", lambda data, folder, options: ended.get(folder.name)
+    )
+    runs = make(tmp_path, train=False).runs()
+    assert [run.folder.name for run in runs] == ["cgc-seed1", "lightconv-seed7"]
+
+
 def test_a_run_that_was_extended_is_its_stage_for_the_updates_of_then(tmp_path: Path) -> None:
     stage = tmp_path / "out" / "cgc-seed1" / "stage-4000"
     stage.mkdir(parents=True)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from outputs import ter_among_the_metrics
 
 from fairseq_cgc.inference.text.lines import write_lines
 from fairseq_cgc.mt.evaluate.metrics import PlainTextScore, Scores, TokenizedBleu
@@ -36,10 +37,12 @@ def result(out: Path, system: str, seed: int, bleu: float, wrong: int) -> RunRes
     ]  # fmt: skip
     write_lines(folder / "train.log", map(json.dumps, log))
     scores = Scores(
-        tokenized=TokenizedBleu(bleu, (60.0, 40.0, 30.0, 20.0), 1.0, 100, 100),
-        sacrebleu=PlainTextScore(bleu + 1, "nrefs:1|case:lc"),
-        sacrebleu_other_case=PlainTextScore(bleu, "nrefs:1|case:mixed"),
-        chrf=PlainTextScore(bleu + 20, "nrefs:1|nc:6"),
+        {
+            "tokenized": TokenizedBleu(bleu, (60.0, 40.0, 30.0, 20.0), 1.0, 100, 100),
+            "sacrebleu": PlainTextScore(bleu + 1, "nrefs:1|case:lc"),
+            "sacrebleu_other_case": PlainTextScore(bleu, "nrefs:1|case:mixed"),
+            "chrf": PlainTextScore(bleu + 20, "nrefs:1|nc:6"),
+        },
         note="a note",
     )
     return RunResult(
@@ -85,6 +88,7 @@ def test_the_table_has_means_deviations_and_tests(experiment: Experiment) -> Non
     assert cgc[1:6] == ["LightConv + CGC encoder", "6", "38,148,144", "36.10 ± 0.14", "35.21"]
     clear, none = map(float, cgc[8].split(", "))
     assert clear < 0.01 and none > 0.3  # seed 2 translates as LightConv does
+    assert lightconv[11] == cgc[11] == "2.000 ± 0.000"  # the lowest of 3 and 2
 
     text = (experiment.out / "results.md").read_text(encoding="utf-8")
     for words in (
@@ -93,12 +97,20 @@ def test_the_table_has_means_deviations_and_tests(experiment: Experiment) -> Non
         "sacreBLEU: `nrefs:1|case:lc`", "a note",
         "`fairseq_cgc/config/iwslt14_de_en.yaml`, with `--max-update 25`.",
         "Made by `python reproduce.py`; CPU ", "torch ", "compounds are not split",
+        "| LightConv + CGC encoder | 6 | 2 | BLEU | +0.00 | 1.000 | 1.000 |",
     ):  # fmt: skip
         assert words in text, words
     record = json.loads((experiment.out / "results.json").read_text(encoding="utf-8"))
     assert record["rows"][1]["bleu"] == [36.0, 36.2]
     assert record["runs"][2]["beams"]["6"]["scores"]["sacrebleu"]["score"] == 37.0
     assert record["runs"][2]["beams"]["6"]["against_lightconv"][0]["metric"] == "BLEU"
+    one, other = (
+        record["runs"][2]["beams"]["6"][kind][0]
+        for kind in ("against_lightconv", "approximate_randomization")
+    )
+    assert "|bs:1000|" in one["signature"] and "|ar:1000|" in other["signature"]
+    row = f"| BLEU | {one['system'] - one['baseline']:+.2f} |"
+    assert f"{row} {one['p_value']:.3f} | {other['p_value']:.3f} |" in text
     for picture in ("results.png", "curves.png"):
         assert (experiment.out / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -106,6 +118,18 @@ def test_the_table_has_means_deviations_and_tests(experiment: Experiment) -> Non
 def test_one_seed_has_no_deviation_and_half_a_table_is_written(experiment: Experiment) -> None:
     table = write_report(experiment, [result(experiment.out, "cgc", 1, 36.0, 3)], "x")
     assert "| 36.00 | 35.21 | 37.00 | 56.00 |  | 1 h 00 min |" in table
+
+
+def test_a_new_metric_has_a_column(experiment: Experiment) -> None:
+    finished = result(experiment.out, "cgc", 1, 36.0, 3)
+    values = {**finished.scores[BEAM].values, "ter": PlainTextScore(48.5, "nrefs:1|tok:tercom")}
+    finished = dataclasses.replace(finished, scores={BEAM: Scores(values)})
+    with ter_among_the_metrics():
+        table = write_report(experiment, [finished], "x")
+    assert "| chrF2 | TER (lower is better) | p |" in table and "| 56.00 | 48.50 |" in table
+    record = json.loads((experiment.out / "results.json").read_text(encoding="utf-8"))
+    assert record["rows"][0]["ter"] == [48.5] and record["rows"][0]["chrf"] == [56.0]
+    assert "TER: `nrefs:1|tok:tercom`" in (experiment.out / "results.md").read_text()
 
 
 def test_another_split_has_files_of_its_own_and_nothing_published(experiment: Experiment) -> None:

@@ -9,13 +9,8 @@ from fairseq.data import Dictionary
 
 from fairseq_cgc.mt.fairseq_commands import merge_options
 from fairseq_cgc.mt.reproduce.protocol import load_protocol
-from fairseq_cgc.mt.reproduce.systems import (
-    PUBLISHED,
-    SYSTEMS,
-    TABLE_6,
-    count_parameters,
-    system_options,
-)
+from fairseq_cgc.mt.reproduce.runs import count_parameters
+from fairseq_cgc.mt.reproduce.systems import SYSTEMS, TABLE_6, system_options
 from fairseq_cgc.support.errors import UserError
 
 TABLE_6_PARAMETERS = {
@@ -45,9 +40,9 @@ def test_parameters_of_table_6(system: str, tmp_path: Path) -> None:
     options = [*system_options(system, protocol), *protocol.train_options]
     parameters = count_parameters(data, options)
     assert parameters == TABLE_6_PARAMETERS[system]
-    if system in PUBLISHED[protocol.name]:
-        published = float(PUBLISHED[protocol.name][system].parameters.removesuffix("M"))
-        assert abs(parameters / 1e6 - published) < 0.01
+    if published := SYSTEMS[system].published.get(protocol.name):
+        millions = float(published.parameters.removesuffix("M"))
+        assert abs(parameters / 1e6 - millions) < 0.01
 
 
 def test_parameters_with_the_real_dictionaries(shared_data: Path) -> None:

@@ -152,9 +152,6 @@ def draw_heat_maps(
         labels: of the rows.
         title: of the figure.
         output: PNG file to write.
-
-    Raises:
-        UserError: if matplotlib is missing.
     """
     rows, columns = len(images), 2 + len(heat.maps)  # the labels, the image and its maps
     figure = new_figure(1.35 * columns + 0.9, 1.3 * rows + 1.2)

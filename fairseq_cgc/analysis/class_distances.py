@@ -144,16 +144,7 @@ _MAX_WRITTEN = 12  # likewise for the numbers in the matrix
 
 
 def draw_distances(distances: ClassDistances, title: str, output: Path) -> None:
-    """Draw the differences of distances and, for 2-D kernels of few classes, the mean kernels.
-
-    Args:
-        distances: to draw.
-        title: of the figure.
-        output: PNG file to write.
-
-    Raises:
-        UserError: if matplotlib is missing.
-    """
+    """Draw the differences of distances and, for 2-D kernels of few classes, the mean kernels."""
     number = len(distances.classes)
     with_kernels = number <= _MAX_NAMED and distances.tap_strength.dim() == 3
     figure = new_figure(11.5 if with_kernels else 6.5, 5.8)

@@ -17,13 +17,7 @@ _TRANSLATION_LOG = "train.log"
 
 
 def draw_runs(runs: Sequence[Path], names: Sequence[str] | None, out: Path) -> None:
-    """Draw the curves of several runs into one PNG file.
-
-    Args:
-        runs: output folders of ``fairseq-cgc train-image`` or ``train-video``; logs of
-            fairseq-train, or folders that hold one as ``train.log``.
-        names: for the legend; several runs (seeds) may share one. By default the folders' names.
-        out: file to write.
+    """Draw the curves of several runs. The parameters are the options of ``analyse curves``.
 
     Raises:
         UserError: if a log is missing or unreadable, the kinds are mixed, or the number of names
@@ -72,13 +66,8 @@ class ImageLog:
 def draw_image_curves(logs: Sequence[ImageLog], output: Path) -> None:
     """Draw top-1 error and loss against epochs into a PNG file.
 
-    Args:
-        logs: runs to compare.
-        output: file to write.
-
     Raises:
-        UserError: if there is no run, one has no complete epoch or lacks a value, or matplotlib
-            is missing.
+        UserError: if there is no run, or one has no complete epoch or lacks a value.
     """
     errors, losses = [], []
     for log in logs:

@@ -61,9 +61,6 @@ def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
         gates: name of a layer -> its gates for one sentence, H x K.
         title: of the figure, usually the sentence.
         output: PNG file to write.
-
-    Raises:
-        UserError: if matplotlib is missing.
     """
     rows = [gate.shape[0] for gate in gates.values()]
     figure = new_figure(9, 1.6 + sum(0.45 + 0.22 * heads for heads in rows))
@@ -208,7 +205,7 @@ def draw_sentence_gates(
         The sentences as they were drawn.
 
     Raises:
-        UserError: if there are fewer than three sentences, or matplotlib is missing.
+        UserError: if there are fewer than three sentences.
     """
     projection = project(found.points())
     several = len(found.corpora) > 1

@@ -113,17 +113,9 @@ def report_heat_maps(
     target: str | None,
     device: str,
 ) -> dict[str, Any]:
-    """Grad-CAM++ before and after a layer, and of its context (Fig. 4).
+    """Draw Grad-CAM++ before and after a layer, and of its context (Fig. 4).
 
-    Args:
-        checkpoint: of a training.
-        images: files and folders of images; with ``data``, positions in its split.
-        out: PNG file to write.
-        data: as for training; ``None`` for files.
-        split: of the data.
-        layer: a 2-D convolution; ``None`` for the default of :func:`find_layer`.
-        target: the class to explain; by default the true one, for files the predicted one.
-        device: as in :func:`join_processes`.
+    The parameters are the options of ``fairseq-cgc analyse cam``.
 
     Returns:
         What was found for each image, with all maps, for JSON.
@@ -188,13 +180,9 @@ def report_kernels(
     batch_size: int,
     workers: int,
 ) -> dict[str, Any]:
-    """Distances between the mean modulated kernels of classes (Fig. 5 and appendix A.2).
+    """Draw the distances between the mean modulated kernels of classes (Fig. 5, appendix A.2).
 
-    Args:
-        checkpoint, out, data, split, device: as for :func:`report_heat_maps`.
-        layer: a gated convolution; the last one by default.
-        batch_size: images in a batch.
-        workers: processes that read files.
+    The parameters are the options of ``fairseq-cgc analyse kernels``.
 
     Returns:
         The distances, for JSON; ``shuffled`` is the percentage for randomly permuted labels.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,60 +25,53 @@ from fairseq_cgc.inference.translator import Translator
 _MAX_TOKENS = 4000  # of a batch, padding included
 
 
-class Corpora:
-    """Binarised source sentences of several splits.
-
-    Args:
-        translator: the model; all folders must have its source dictionary.
-        folders: of binarised data.
-        splits: of each folder; every one is a corpus.
-
-    Attributes:
-        names: of the corpora; they include the folder's name if there are several folders.
+def read_corpora(
+    translator: Translator, folders: Sequence[Path], splits: Sequence[str]
+) -> list[tuple[str, list[Tensor]]]:
+    """The names and source sentences of the splits of several folders of binarised data.
 
     Raises:
-        UserError: if a split is missing, or a folder has another dictionary.
+        UserError: if a split is missing, or a folder has another dictionary than the model.
     """
+    corpora = []
+    for folder in folders:
+        if load_dictionary(folder, translator.languages[0]).types != translator.source.types:
+            raise UserError(f"{folder} has another dictionary than {folders[0]}")
+        for split in splits:
+            source = split_files(folder, split, translator.languages)[0]
+            name = f"{folder.name}/{split}" if len(folders) > 1 else split
+            corpora.append((name, read_sentences(source)))
+    return corpora
 
-    def __init__(
-        self, translator: Translator, folders: Sequence[Path], splits: Sequence[str]
-    ) -> None:
-        self.names: list[str] = []
-        self.data = []
-        for folder in folders:
-            if load_dictionary(folder, translator.languages[0]).types != translator.source.types:
-                raise UserError(f"{folder} has another dictionary than {folders[0]}")
-            for split in splits:
-                self.data.append(
-                    read_sentences(split_files(folder, split, translator.languages)[0])
-                )
-                self.names.append(f"{folder.name}/{split}" if len(folders) > 1 else split)
 
-    def batches(self, max_length: int, limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield tokens, B x T, padded on the right; lengths, B; and the corpus's position.
+def batches(
+    corpora: Iterable[Sequence[Tensor]], max_length: int, limit: int
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Yield tokens, B x T, padded on the right; lengths, B; and the corpus's position.
 
-        Args:
-            max_length: longer sentences are left out.
-            limit: sentences of each corpus, spread evenly over it; 0: all.
-        """
-        for number, data in enumerate(self.data):
-            step = max(1, len(data) // limit) if limit else 1
-            chosen = list(range(0, len(data), step))[: limit or None]
-            batch: list[Tensor] = []
-            # Sorted by length: little padding, and the last sentence of a batch is its longest.
-            for sentence in sorted((data[i] for i in chosen), key=len):
-                if len(sentence) > max_length:
-                    break
-                if batch and (len(batch) + 1) * len(sentence) > _MAX_TOKENS:
-                    yield self._batch(batch, number)
-                    batch = []
-                batch.append(sentence)
-            if batch:
-                yield self._batch(batch, number)
+    Args:
+        corpora: the sentences of each corpus.
+        max_length: longer sentences are left out.
+        limit: sentences of each corpus, spread evenly over it; 0: all.
+    """
+    for number, corpus in enumerate(corpora):
+        step = max(1, len(corpus) // limit) if limit else 1
+        batch: list[Tensor] = []
+        # Sorted by length: little padding, and the last sentence of a batch is its longest.
+        for sentence in sorted(corpus[::step][: limit or None], key=len):
+            if len(sentence) > max_length:
+                break
+            if batch and (len(batch) + 1) * len(sentence) > _MAX_TOKENS:
+                yield _collate(batch, number)
+                batch = []
+            batch.append(sentence)
+        if batch:
+            yield _collate(batch, number)
 
-    def _batch(self, batch: list[Tensor], number: int) -> tuple[Tensor, Tensor, int]:
-        tokens = pad_sequence(batch, batch_first=True, padding_value=PAD)
-        return tokens, torch.tensor([len(sentence) for sentence in batch]), number
+
+def _collate(batch: list[Tensor], number: int) -> tuple[Tensor, Tensor, int]:
+    tokens = pad_sequence(batch, batch_first=True, padding_value=PAD)
+    return tokens, torch.tensor([len(sentence) for sentence in batch]), number
 
 
 def report_gates(
@@ -92,13 +85,7 @@ def report_gates(
 ) -> dict[str, Any]:
     """Draw the gates of sentences, and measure how much of them length and corpus explain.
 
-    Args:
-        checkpoint: a trained model.
-        data: folders of binarised data, the model's own first.
-        out: PNG file to write.
-        split: splits of each folder; every one is a corpus.
-        layer: a gated convolution; all of them by default.
-        limit: sentences of each corpus; 0: all.
+    The parameters are the options of ``fairseq-cgc analyse gates``.
 
     Returns:
         The numbers of the picture, for JSON.
@@ -109,13 +96,16 @@ def report_gates(
     if limit < 0:
         raise UserError(f"--limit is {limit}, but must be at least 0")
     translator = Translator(checkpoint, data[0])
-    corpora = Corpora(translator, data, split)
-    batches = corpora.batches(translator.max_source_positions, limit)
-    found = sentence_gates(translator.model.encoder, corpora.names, batches, layer)
-    shares = explained_shares(found)
-    projection = draw_sentence_gates(
-        found, shares, f"gates of {layer or 'all encoder layers'}", out
+    names, sentences = zip(*read_corpora(translator, data, split), strict=True)
+    found = sentence_gates(
+        translator.model.encoder,
+        names,
+        batches(sentences, translator.max_source_positions, limit),
+        layer,
     )
+    shares = explained_shares(found)
+    title = f"gates of {layer or 'all encoder layers'}"
+    projection = draw_sentence_gates(found, shares, title, out)
     return {
         "layer": layer or "all",
         "sentences": {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
-from fairseq_cgc.analysis.translation_reports import Corpora
+from fairseq_cgc.analysis.translation_reports import batches, read_corpora
 from fairseq_cgc.core import UserError
 from fairseq_cgc.inference.dictionary import Dictionary as InferenceDictionary
 
@@ -32,10 +32,9 @@ def write_data(folder: Path, words: str, **splits: list[int]) -> Path:
 
 def test_every_sentence_comes_once_by_length(tmp_path):
     folder = write_data(tmp_path / "bin", "abc", test=[5, 3, 9, 5], valid=[2])
-    corpora = Corpora(TRANSLATOR, [folder], ["test", "valid"])
-    assert corpora.names == ["test", "valid"]
-    assert sum(map(len, corpora.data)) == 5
-    (tokens, lengths, number), (_, of_valid, second) = corpora.batches(max_length=8, limit=0)
+    names, corpora = zip(*read_corpora(TRANSLATOR, [folder], ["test", "valid"]), strict=True)
+    assert names == ("test", "valid") and sum(map(len, corpora)) == 5
+    (tokens, lengths, number), (_, of_valid, second) = batches(corpora, max_length=8, limit=0)
     assert lengths.tolist() == [3, 5, 5] and number == 0  # 9 is too long
     assert tokens[0].tolist() == [3, 3, 3, 1, 1]  # padded on the right
     assert of_valid.tolist() == [2] and second == 1
@@ -43,26 +42,27 @@ def test_every_sentence_comes_once_by_length(tmp_path):
 
 def test_a_limit_is_spread_over_the_corpus(tmp_path):
     folder = write_data(tmp_path / "bin", "abc", test=list(range(2, 12)))
-    found = list(Corpora(TRANSLATOR, [folder], ["test"]).batches(100, 3))
+    [(_, corpus)] = read_corpora(TRANSLATOR, [folder], ["test"])
+    found = list(batches([corpus], 100, 3))
     assert [n for _, lengths, _ in found for n in lengths.tolist()] == [2, 5, 8]
 
 
 def test_batches_stay_small(tmp_path):
     folder = write_data(tmp_path / "bin", "abc", test=[90] * 100)
-    sizes = [
-        tokens.numel() for tokens, _, _ in Corpora(TRANSLATOR, [folder], ["test"]).batches(99, 0)
-    ]
+    [(_, corpus)] = read_corpora(TRANSLATOR, [folder], ["test"])
+    sizes = [tokens.numel() for tokens, _, _ in batches([corpus], 99, 0)]
     assert max(sizes) <= 4000 and sum(sizes) == 9000
 
 
 def test_folders_are_told_apart_and_must_agree(tmp_path):
     first = write_data(tmp_path / "one", "abc", test=[3])
     second = write_data(tmp_path / "two", "abc", test=[4])
-    assert Corpora(TRANSLATOR, [first, second], ["test"]).names == ["one/test", "two/test"]
+    corpora = read_corpora(TRANSLATOR, [first, second], ["test"])
+    assert [name for name, _ in corpora] == ["one/test", "two/test"]
     other = write_data(tmp_path / "other", "abd", test=[4])
     with pytest.raises(UserError, match="other has another dictionary than .*one"):
-        Corpora(TRANSLATOR, [first, other], ["test"])
+        read_corpora(TRANSLATOR, [first, other], ["test"])
     with pytest.raises(UserError, match="has no split 'dev' for de to en; it has test"):
-        Corpora(TRANSLATOR, [first], ["dev"])
+        read_corpora(TRANSLATOR, [first], ["dev"])
     with pytest.raises(UserError, match=r"has no dictionary dict\.de\.txt"):
-        Corpora(TRANSLATOR, [tmp_path], ["test"])
+        read_corpora(TRANSLATOR, [tmp_path], ["test"])

@@ -43,8 +43,9 @@ setup(
     package_data={
         "fairseq_cgc": ["py.typed", "config/*.yaml", "config/model/*.yaml"],
         "fairseq_cgc.demo.words": ["*.tsv"],
+        "fairseq_cgc.vision": ["published.yaml"],
         "fairseq_cgc.vision.training": ["presets.yaml"],
-        "fairseq_cgc.video": ["presets.yaml"],
+        "fairseq_cgc.video": ["presets.yaml", "published.yaml"],
         "fairseq_cgc.mt.evaluate": ["page.html", "page.css", "page.js"],
     },
     python_requires=">=3.11",

@@ -30,14 +30,7 @@ Evaluation = TypeVar("Evaluation", bound=EvaluationOptions)
 def add_training_options(
     parser: argparse.ArgumentParser, kind: type[TrainingSettings], *, data: str, weights: str
 ) -> None:
-    """Add the options of a training.
-
-    Args:
-        parser: to add to.
-        kind: of the settings, each of whose fields is an option.
-        data: help for ``--data``.
-        weights: help for ``--weights``.
-    """
+    """Add the options of a training, with help for ``--data`` and ``--weights``."""
     parser.add_argument("--data", required=True, metavar="PATH", help=data)
     parser.add_argument("--out", type=Path, required=True, help="folder for the training")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=weights)
@@ -47,7 +40,7 @@ def add_training_options(
     )  # fmt: skip
     settings = parser.add_argument_group("settings, with the presets' values")
     add_options(settings, kind, usual_value=kind.preset_values, negatable=True)
-    run = parser.add_argument_group("running; without influence on the settings")
+    run = parser.add_argument_group("running")
     add_options(run, RunOptions)
 
 
@@ -77,13 +70,9 @@ def train(arguments: argparse.Namespace, settings: TrainingSettings, data: Data)
 def add_evaluation_options(
     parser: argparse.ArgumentParser, kind: type[EvaluationOptions], *, command: str, nargs: Any
 ) -> None:
-    """Add the options of an evaluation.
+    """Add the options of an evaluation of what ``command`` trains.
 
-    Args:
-        parser: to add to.
-        kind: of the options.
-        command: that trains the models.
-        nargs: of the checkpoint: ``"?"`` if it may be left out, else ``None``.
+    The checkpoint has ``nargs`` of ``"?"`` if it may be left out, else ``None``.
     """
     parser.add_argument(
         "checkpoint", nargs=nargs, type=Path, help=f"last.pt or best.pt of fairseq-cgc {command}"
@@ -91,7 +80,7 @@ def add_evaluation_options(
     parser.add_argument("--data", required=True, metavar="PATH", help=f"as for {command}")
     parser.add_argument(
         "--split", choices=SPLITS, default="val",
-        help="train or val, which is the test set of CIFAR-10 and digits (%(default)s)",
+        help="val is the test set where the data have no other (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
     add_options(parser.add_argument_group("running"), kind)
@@ -120,15 +109,13 @@ def evaluate_and_write(
 
     Args:
         path: of the weights.
-        trained: the model.
-        dataset: to evaluate on.
-        arguments: of the command line.
-        options: among them.
-        suffix: of the file with the result, whose name begins as the weights' does.
+        trained, dataset: the model, and what to evaluate it on.
+        arguments, options: of the command line.
+        suffix: the result is written to ``WEIGHTS.suffix.json`` unless ``--output`` is given.
         split: as the result names it.
-        accepted, average: as :func:`evaluate` takes them.
+        accepted, average: as for :func:`evaluate`.
         views: of each sample, in words.
-        more: what else the result tells.
+        more: added to the result.
     """
     with join_processes(options.device) as processes:
         scores = evaluate(

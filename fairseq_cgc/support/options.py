@@ -24,6 +24,11 @@ ABOVE_0 = Range("more than 0", lambda value: value > 0)
 BELOW_1 = Range("from 0 to below 1", lambda value: 0 <= value < 1)
 
 
+def between(low: float, high: float) -> Range:
+    """The range from ``low`` to ``high``, both included."""
+    return Range(f"from {low} to {high}", lambda value: low <= value <= high)
+
+
 def setting(
     default: Any,
     help_: str,

@@ -1,7 +1,7 @@
 """The layers that look beyond a frame: P3D-A's, CGC 3-D, non-local blocks and TSM's shift.
 
-For P3D-A (appendix A.4) a clip counts as a picture, its frames as rows and the positions of a
-frame as columns, so that what it does along time are convolutions and a pooling of k x 1 x 1.
+The temporal layers of P3D-A (appendix A.4) take a clip as a picture: its frames are the rows, the
+positions in a frame the columns.
 
 Shape letters: B clips, T frames in a clip, C channels, c input channels, o output channels,
 k kernel width, t gates in a clip.
@@ -16,23 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGConv2d, ContextGate
-from fairseq_cgc.vision.registry import Architecture
-from fairseq_cgc.vision.resnet import STEM, BlockPart, Bottleneck, Convolution
+from fairseq_cgc.vision.resnet import STEM, BlockPart, Bottleneck, Convolution, Shape
 
 
 class TemporalConv(nn.Module):
     """A k x 1 x 1 convolution, batch normalisation and ReLU.
 
-    With ``convolution=CGConv2d`` it is CGC 1-D (section 4.3): the kernel's own size as the grid
-    means that space is pooled away and time to k positions, from which come d = k // 2 + 1
-    latent numbers and a gate for the k taps of every clip's kernel.
+    With ``convolution=CGConv2d`` it is CGC 1-D (section 4.3): the pooled grid, the kernel's own
+    size, keeps k positions in time and none in space; they are encoded to d = k // 2 + 1 numbers,
+    which gate the k taps of every clip's kernel.
 
     Args:
-        channels: C, of input and output.
+        channels: C.
         kernel_size: k, in frames.
-        frames: T, in a clip.
+        frames: T.
         stride: in frames.
-        convolution: makes it.
+        convolution: makes the convolution.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class TemporalConv(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def reset_to_identity(self) -> None:
-        """A kernel that hands on the frame under its middle."""
+        """Make the convolution pass on the frame under the middle of its kernel."""
         nn.init.dirac_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,11 +68,7 @@ class TemporalConv(nn.Module):
 
 
 class TemporalMaxPool(nn.Module):
-    """A maximum over 3 frames, every other frame. With the 2-D one behind it, it is 3-D.
-
-    Args:
-        frames: T, in a clip.
-    """
+    """A maximum over 3 of T frames with stride 2: the temporal half of a 3-D max pooling."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
@@ -93,16 +88,16 @@ class ClipGatedConv2d(CGConv2d):
     """``nn.Conv2d`` of the frames of all clips, BT x c x H x W, with kernels gated by the clip.
 
     The clip, c x T x H x W, is pooled to c x k x k x k; each channel's k^3 numbers are encoded to
-    d = k^3 // 2 + 1, and the gates that are decoded from them are o x c x t x k x k. With
-    t = T, in TSN and TSM, frame i is convolved with ``weight * gate[:, :, i]``; with t = 1, in
-    P3D-A whose spatial kernels are 1 x k x k, all frames with the same.
+    d = k^3 // 2 + 1, from which gates of o x c x t x k x k are decoded. With t = T (TSN and TSM)
+    frame i is convolved with ``weight * gate[:, :, i]``; with t = 1 (P3D-A, whose spatial kernels
+    are 1 x k x k) all frames are convolved with the same kernel.
 
     Parameters are named as in :class:`CGConv2d`; ``gate(clip)`` gives the gates.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, bias: as ``nn.Conv2d``'s.
         frames: T.
-        per_frame: whether t = T, and not 1.
+        per_frame: whether t = T; else t = 1.
     """
 
     def __init__(
@@ -117,7 +112,7 @@ class ClipGatedConv2d(CGConv2d):
         frames: int,
         per_frame: bool,
     ) -> None:
-        # Not CGConv2d's, which would make a gate of two dimensions.
+        # Not CGConv2d's __init__, which would make a gate of two dimensions.
         nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         self.frames = frames
         self.gate = ContextGate(
@@ -130,13 +125,13 @@ class ClipGatedConv2d(CGConv2d):
 
     def _context(self, x: Tensor) -> Tensor:
         """The clips pooled in space: BT x c x H x W to B x c x T x k x k."""
-        # A mean over a box is the mean over time of means over space: frame by frame the pooling
-        # needs no copy of the clip with its channels before its frames.
+        # A mean over a box is the mean over time of means over space; the latter need no copy of
+        # the clip with its channels before its frames.
         grid = F.adaptive_avg_pool2d(x, self.kernel_size[0]).to(self.weight.dtype)
         return grid.unflatten(0, (-1, self.frames)).transpose(1, 2)
 
     def _for_samples(self, gate: Tensor) -> Tensor:
-        """For each frame: B x ... x t x k x k to BT x ... x k x k."""
+        """One gate for each frame: B x ... x t x k x k to BT x ... x k x k."""
         gate = gate.movedim(-3, 1)
         return gate.expand(-1, self.frames, *gate.shape[2:]).flatten(0, 1)
 
@@ -145,14 +140,10 @@ class NonLocal(nn.Module):
     """Wang et al., "Non-local Neural Networks" (CVPR 2018), section 3, embedded Gaussian.
 
     ``z_i = x_i + BN(W sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j))`` over the positions of all
-    frames; theta, phi and g are 1 x 1 convolutions to C / 2 channels. As for all blocks of that
-    paper, phi and g are max-pooled by 2 x 2 in space, so that a position looks at a quarter of
-    the others, and the normalisation's scale starts at zero, so that the block starts as the
-    identity.
-
-    Args:
-        channels: C.
-        frames: T, in a clip.
+    frames; theta, phi and g are 1 x 1 convolutions to C / 2 channels. As in that paper, phi and g
+    are max-pooled by 2 x 2 in space, so that a position attends to a quarter of the others, and
+    the scale of the normalisation starts at zero, so that the block starts as the identity.
+    ``channels`` is C, ``frames`` is T.
     """
 
     def __init__(self, channels: int, frames: int) -> None:
@@ -168,7 +159,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The frames of all clips, BT x C x H x W, to the same."""
-        pool = partial(F.max_pool2d, kernel_size=2, ceil_mode=True)  # none is lost at odd sizes
+        pool = partial(F.max_pool2d, kernel_size=2, ceil_mode=True)  # odd sizes lose nothing
         queries, keys, values = self.theta(x), pool(self.phi(x)), pool(self.g(x))
         gathered = F.scaled_dot_product_attention(
             self._positions(queries), self._positions(keys), self._positions(values), scale=1.0
@@ -183,13 +174,10 @@ class NonLocal(nn.Module):
 
 
 def non_local_blocks(frames: int) -> BlockPart:
-    """After every other block of res2 and res3: two and three in ResNet-50.
+    """After every other block of res2 and res3, from the first on: five blocks in ResNet-50.
 
-    These are the stages of 28 x 28 and 14 x 14 maps (Wang et al.'s res3 and res4), from the
-    first block of each on as in TSM's release, which the paper built on.
-
-    Args:
-        frames: in a clip, where these blocks are.
+    These are the stages of 28 x 28 and 14 x 14 maps (Wang et al.'s res3 and res4). The places are
+    those of TSM's release, on which the paper builds. ``frames`` is T at these blocks.
     """
 
     def block(stage: str, index: int, blocks: int, channels: int) -> nn.Module | None:
@@ -198,19 +186,12 @@ def non_local_blocks(frames: int) -> BlockPart:
     return block
 
 
-_DEEP = 23  # blocks in the third stage, as ResNet-101 has
-
-
 class TemporalShift(nn.Module):
     """Lin et al., "TSM: Temporal Shift Module" (ICCV 2019), section 3; not in place.
 
-    Of C channels the first C / ``fraction`` come from the next frame, the following
-    C / ``fraction`` from the previous one, the others stay. Where there is no such frame, at the
-    clip's ends, they are zero.
-
-    Args:
-        frames: T, in a clip.
-        fraction: one in how many channels is shifted each way.
+    The first C / ``fraction`` channels come from the next frame, the following C / ``fraction``
+    from the previous one, the others stay. At the ends of the clip, shifted channels are zero.
+    ``frames`` is T.
     """
 
     def __init__(self, frames: int, fraction: int = 8) -> None:
@@ -231,18 +212,13 @@ class TemporalShift(nn.Module):
         return f"frames={self.frames}, fraction={self.fraction}"
 
 
-def shift_distance(backbone: Architecture) -> int:
-    """TSM's release shifts before every block, but in ResNet-101 before every second one."""
-    return 2 if backbone.depths[2] >= _DEEP else 1
+def shift_distance(backbone: Shape) -> int:
+    """Blocks per shift in TSM's release: 1, but 2 in ResNet-101 and deeper."""
+    return 2 if max(backbone.depths) >= 23 else 1
 
 
 def temporal_shifts(frames: int, every: int) -> BlockPart:
-    """A shift before each block of a stage whose index is a multiple of ``every``.
-
-    Args:
-        frames: T, in a clip.
-        every: at least 1.
-    """
+    """A shift between T frames before every ``every``-th block of a stage, the first included."""
 
     def shift(stage: str, index: int, blocks: int, channels: int) -> nn.Module | None:
         return TemporalShift(frames) if index % every == 0 else None
@@ -250,27 +226,21 @@ def temporal_shifts(frames: int, every: int) -> BlockPart:
     return shift
 
 
-def frames_in_blocks(num_frames: int, backbone: Architecture) -> int:
-    """How many frames the stem leaves: half of them, and half of those if it has a pooling."""
+def frames_in_blocks(num_frames: int, backbone: Shape) -> int:
+    """How many frames P3D-A's stem leaves: a half, or a quarter if it has a max pooling."""
     halved = _half(num_frames)
     return halved if backbone.small_images else _half(halved)
 
 
-def temporal_layers(num_frames: int, backbone: Architecture, *, gated: bool) -> BlockPart:
+def temporal_layers(num_frames: int, backbone: Shape, *, gated: bool) -> BlockPart:
     """The temporal layers of P3D-A, as :class:`fairseq_cgc.vision.resnet.ResNet` takes them.
 
-    A 5 x 1 x 1 convolution of stride 2 after the first convolution, the inflation of the max
-    pooling behind it (a backbone for small images has none), and a 3 x 1 x 1 convolution for
-    every two 1 x 3 x 3 ones. These are counted within each stage: with bottlenecks every second
-    block has one, after its 3 x 3 convolution, and with two 3 x 3 convolutions to a basic block
-    every block, between them, so that the residual goes on to end in a normalisation.
-
-    1 x k x k convolutions are 2-D ones of every frame: weights of images need no inflation.
-
-    Args:
-        num_frames: in a clip.
-        backbone: the ResNet.
-        gated: whether those in the blocks are context-gated.
+    The stem gets a 5 x 1 x 1 convolution of stride 2 after its first convolution, and its max
+    pooling, if it has one, becomes 3-D. The blocks get a 3 x 1 x 1 convolution for every two
+    1 x 3 x 3 ones, counted within each stage: every second bottleneck after its 3 x 3
+    convolution, and every basic block between its two, so that the residual still ends in a
+    normalisation. 1 x k x k convolutions are 2-D convolutions of every frame, so weights of image
+    models need no inflation. With ``gated``, the temporal convolutions in the blocks are gated.
     """
     frames = frames_in_blocks(num_frames, backbone)
     convolution = CGConv2d if gated else nn.Conv2d

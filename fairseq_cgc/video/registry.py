@@ -1,9 +1,8 @@
-"""Video models by name: a ResNet for clips and what is put into it."""
+"""Video models by name: a ResNet for clips and what is added to it."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,28 +22,35 @@ from fairseq_cgc.video.layers import (
     temporal_shifts,
 )
 from fairseq_cgc.vision import registry as images
-from fairseq_cgc.vision.resnet import STEM, BasicBlock, Bottleneck, Convolution, ResNet, no_part
+from fairseq_cgc.vision.resnet import (
+    STEM,
+    Block,
+    BlockPart,
+    Convolution,
+    ResNet,
+    Shape,
+    no_part,
+)
 from fairseq_cgc.vision.weights import load_weights
 
 
 class VideoResNet(ResNet):
     """A ResNet that sees the frames of all clips as one batch of images.
 
-    What looks beyond its frame is a part of the blocks and knows how many frames a clip has: a
-    shift, temporal convolutions, non-local blocks, gates.
+    The parts that look beyond a frame (shifts, temporal convolutions, non-local blocks and gates)
+    are in the blocks and know how many frames a clip has.
 
     Args:
-        block, depths, others: as :class:`ResNet`'s.
+        block, depths, others: as for :class:`ResNet`.
         num_frames: in a clip.
-        dropout: share of the features that the classifier does not see while training.
-        pools_clip: whether the frames' features are averaged before dropout and classifier
-            (P3D-A), and not the frames' logits behind it (the segments' consensus of TSN).
-            Without dropout that is the same.
+        dropout: share of the features that the classifier does not see in training.
+        pools_clip: average the frames' features before dropout and classifier (P3D-A); otherwise
+            the frames' logits are averaged (TSN's consensus). Without dropout both are the same.
     """
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: type[Block],
         depths: Sequence[int],
         *,
         num_frames: int,
@@ -90,7 +96,7 @@ class Architecture:
         family: ``tsn``, ``tsm`` or ``p3d``.
         non_local: whether there are non-local blocks.
         gates_time: whether the temporal convolutions in the blocks are gated (CGC 1-D).
-        gates_space: whether the spatial convolutions are, from the whole clip (CGC 3-D).
+        gates_space: whether the spatial convolutions are gated by the whole clip (CGC 3-D).
     """
 
     family: str
@@ -143,34 +149,34 @@ def create_model(
 ) -> VideoResNet:
     """Build a model: clips, B x T x C x H x W, to B x num_classes logits (section 4.3).
 
-    ``tsn`` averages the logits of the frames, ``tsm`` shifts channels between them, ``p3d`` has
+    ``tsn`` averages the logits of the frames, ``tsm`` shifts channels between frames, ``p3d`` has
     temporal convolutions (appendix A.4). ``_nonlocal`` adds five non-local blocks. ``_cgc`` and
-    ``_cgc3d`` gate every spatial convolution of more than 1 x 1 from the whole clip, ``_cgc1d``
-    the temporal convolutions "in every P3D-A block" (not the stem's), ``_cgc1d3d`` both.
+    ``_cgc3d`` gate every spatial convolution of more than 1 x 1 by the whole clip, ``_cgc1d`` the
+    temporal convolutions "in every P3D-A block" (not the stem's), ``_cgc1d3d`` both.
 
-    Image weights fit all of them. What they lack starts anew: gates at random; non-local blocks
-    as the identity; temporal convolutions handing on the frame under their middle, so that the
-    layers behind them see at first, but for the scale of the new normalisation, the features they
-    have learnt from and no random mixture of them; a classifier of another number of classes at
-    random. Without weights temporal convolutions are Kaiming-initialised, as all others are.
+    Weights of images fit all models. Gates, and a classifier for another number of classes, then
+    start at random, and non-local blocks as the identity. Temporal convolutions start by passing
+    on the frame under their middle, so that the layers behind them first see the features from
+    which they have learnt. Without weights, temporal convolutions are Kaiming-initialised.
 
     Args:
         name: one of :func:`list_models`.
         num_classes: 174 by default, those of Something-Something (v1).
-        num_frames: in every clip. Only gates for each frame (``tsn`` and ``tsm`` with CGC) have
-            parameters that depend on it.
+        num_frames: T. It changes the parameters of gates for each frame only (``tsn`` and ``tsm``
+            with CGC).
         in_channels: channels of the frames.
-        backbone: ``resnet50``, ``resnet101``, or ``resnet{6n+2}_cifar`` for small frames.
+        backbone: a plain ResNet for images, such as ``resnet50``, or ``resnet{6n+2}_cifar`` for
+            small frames.
         dropout: before the classifier; the paper's is 0.5 for TSN and TSM, 0.8 for P3D-A.
-        shift_every: ``tsm`` shifts before every so many blocks of each stage; ``None`` for what
-            TSM's release does, 2 for ``resnet101`` and 1 for ``resnet50``.
-        weights: a checkpoint to start from, of the plain backbone for images or of this model.
+        shift_every: ``tsm`` shifts before every so many blocks of each stage; by default as TSM's
+            release, 2 for ``resnet101`` and 1 for ``resnet50``.
+        weights: a checkpoint to start from, of the plain backbone or of this model.
 
     Raises:
         UserError: for an unknown name or backbone, a number out of range, or a checkpoint that
             does not fit.
     """
-    design, image = architecture(name), _backbone(backbone)
+    design, shape = architecture(name), _backbone(backbone)
     for option, value in (
         ("num_classes", num_classes),
         ("num_frames", num_frames),
@@ -182,7 +188,7 @@ def create_model(
     if not 0 <= dropout < 1:
         raise UserError(f"dropout is {dropout}, but must be at least 0 and below 1")
     is_p3d = design.family == "p3d"
-    frames = frames_in_blocks(num_frames, image) if is_p3d else num_frames
+    frames = frames_in_blocks(num_frames, shape) if is_p3d else num_frames
 
     def convolution(stage: str) -> Convolution:
         if not design.gates_space:
@@ -190,25 +196,22 @@ def create_model(
         seen = num_frames if stage == STEM else frames
         return partial(ClipGatedConv2d, frames=seen, per_frame=not is_p3d)
 
+    shift: BlockPart = no_part
+    temporal: BlockPart = no_part
+    if design.family == "tsm":
+        shift = temporal_shifts(num_frames, shift_every or shift_distance(shape))
+    if is_p3d:
+        temporal = temporal_layers(num_frames, shape, gated=design.gates_time)
     model = VideoResNet(
-        image.block,
-        image.depths,
+        **shape._asdict(),
         num_classes=num_classes,
         num_frames=num_frames,
         dropout=dropout,
         pools_clip=is_p3d,
         in_channels=in_channels,
-        width=image.width,
-        small_images=image.small_images,
         convolution=convolution,
-        shift=(
-            temporal_shifts(num_frames, shift_every or shift_distance(image))
-            if design.family == "tsm"
-            else no_part
-        ),
-        temporal=(
-            temporal_layers(num_frames, image, gated=design.gates_time) if is_p3d else no_part
-        ),
+        shift=shift,
+        temporal=temporal,
         after=non_local_blocks(frames) if design.non_local else no_part,
     )
     if weights is not None:
@@ -220,7 +223,7 @@ def create_model(
 
 
 def shift_distance_of(name: str, backbone: str) -> int:
-    """``shift_every`` of a model that leaves it to TSM's release; 1 where nothing is shifted.
+    """The default of ``shift_every``; 1 where nothing is shifted.
 
     Raises:
         UserError: for an unknown name or backbone.
@@ -228,10 +231,10 @@ def shift_distance_of(name: str, backbone: str) -> int:
     return shift_distance(_backbone(backbone)) if architecture(name).family == "tsm" else 1
 
 
-def _backbone(name: str) -> images.Architecture:
-    if re.fullmatch(r"resnet(50|101|\d+_cifar)", name):
-        with contextlib.suppress(UserError):  # which would name image models of all kinds
-            return images.architecture(name)
-    raise UserError(
-        f"backbone is {name!r}, but must be resnet50, resnet101 or resnet{{6n+2}}_cifar"
-    )
+def _backbone(name: str) -> Shape:
+    with contextlib.suppress(UserError):  # which would name image models of all kinds
+        shape = images.architecture(name).backbone
+        if shape is not None and not name.endswith(images.SUFFIX):
+            return shape
+    known = ", ".join(images.list_backbones())
+    raise UserError(f"backbone is {name!r}, but must be {known} or another resnet{{6n+2}}_cifar")

@@ -33,9 +33,13 @@ class VideoSettings(TrainingSettings):
     earlier: ClassVar[Mapping[str, Any]] = {"shift_every": 1}  # whatever the backbone
 
     model: str = setting("tsm_cgc", "model, see fairseq-cgc table video")
-    backbone: str = setting("resnet50", "resnet50, resnet101 or resnet{6n+2}_cifar")
-    num_frames: int = setting(8, "frames in a clip", range_=AT_LEAST_1)
-    sampling: str = setting("segments", "which frames of a video make a clip", SAMPLINGS)
+    backbone: str = setting("resnet50", "a plain ResNet of fairseq-cgc table image")
+    num_frames: int = setting(
+        8,
+        "frames in a clip",
+        range_=Range("at least 1 and at most 1000", lambda value: 1 <= value <= 1000),
+    )
+    sampling: str = setting("segments", "how frames of a video are chosen", SAMPLINGS)
     template: str = setting("img_{:05d}.jpg", "name of a frame's file, counted from 1")
     dropout: float = setting(0.5, "of features, before the classifier", range_=BELOW_1)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: any", range_=AT_LEAST_0)

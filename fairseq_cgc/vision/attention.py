@@ -1,4 +1,4 @@
-"""What CGC is compared with: SE, CBAM, BAM, global context and GloRe blocks.
+"""The attention blocks that CGC is compared with: SE, CBAM, BAM, global context and GloRe.
 
 Shape letters: B batch, C channels, H x W a feature map's size.
 """
@@ -85,24 +85,13 @@ class BAM(nn.Module):
         )
         self.spatial = nn.Sequential(nn.Conv2d(channels, width, 1))
         for _ in range(2):
-            self.spatial.extend(
-                [
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(inplace=True),
-                    nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
-                ]
-            )
-        self.spatial.extend(
-            [
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(width, 1, 1),
-                nn.BatchNorm2d(1),
-            ]
-        )
+            self.spatial.extend([nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
+            self.spatial.append(nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation))
+        self.spatial.extend([nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
+        self.spatial.extend([nn.Conv2d(width, 1, 1), nn.BatchNorm2d(1)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x H x W to the same; training needs B > 1, as its means are normalised."""
+        """B x C x H x W to the same; training needs B > 1, because means are normalised."""
         logits = self.channel(x.mean((2, 3), keepdim=True)) + self.spatial(x)
         return x * (1 + torch.sigmoid(logits))
 
@@ -112,7 +101,7 @@ class GlobalContext(nn.Module):
     (ICCV workshops 2019), equation 5.
 
     ``y_i = x_i + W2 relu(LN(W1 sum_j a_j x_j))``, where a is the softmax of ``Wk x_j`` over
-    all positions j. W2 starts at zero, as in the authors' release, and so the block as the
+    all positions j. W2 starts at zero, as in the authors' release, so the block starts as the
     identity.
 
     Args:
@@ -140,14 +129,14 @@ class GlobalContext(nn.Module):
 class GloRe(nn.Module):
     """Chen et al., "Graph-Based Global Reasoning Networks" (CVPR 2019), equations 1 to 4.
 
-    With L positions, N = C/4 nodes of S = C/2 numbers each: ``V = B phi(x)^T`` gathers
-    the reduced input phi(x), S x L, by the projection ``B = theta(x)``, N x L;
-    ``Z = relu((I - A) V) W`` reasons over the nodes; ``y = x + BN(extend(B^T Z))`` hands the
-    result back. Reducing, projecting and extending are 1 x 1 convolutions.
+    With L positions and N = C/4 nodes of S = C/2 numbers each: ``V = B phi(x)^T`` gathers the
+    reduced input phi(x), S x L, by the projection ``B = theta(x)``, N x L;
+    ``Z = relu((I - A) V) W`` reasons over the nodes; ``y = x + BN(extend(B^T Z))`` returns the
+    result to the positions. Reducing, projecting and extending are 1 x 1 convolutions.
 
-    From the authors' release come N and S, the ReLU and the last normalisation's scale of
-    zero, with which the unit starts as the identity. V is divided by L, so that its
-    scale does not depend on the map.
+    N, S, the ReLU, and the scale of zero with which the last normalisation starts, so that the
+    unit starts as the identity, are those of the authors' release. V is divided by L, so its
+    scale does not depend on the size of the map.
 
     Args:
         channels: C.
@@ -171,5 +160,5 @@ class GloRe(nn.Module):
         nodes = projection @ states.mT / states.shape[-1]  # B x N x S
         nodes = nodes - self.adjacency(nodes.mT).mT
         nodes = self.update(F.relu(nodes))
-        handed = (nodes.mT @ projection).unflatten(-1, x.shape[2:])  # B x S x H x W
-        return x + self.norm(self.extend(handed))
+        returned = (nodes.mT @ projection).unflatten(-1, x.shape[2:])  # B x S x H x W
+        return x + self.norm(self.extend(returned))

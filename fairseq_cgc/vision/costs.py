@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,40 +24,25 @@ from fairseq_cgc.vision.registry import SUFFIX, architecture, create_model, list
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one model and one image, or one clip.
-
-    Attributes:
-        parameters: how many numbers are learnt.
-        multiply_adds: of convolutions and matrix products.
-        gated_weights: how many weights are multiplied by a gate, one product each.
-    """
+    """Of one model and one image or clip."""
 
     parameters: int
     multiply_adds: int
+    """Of convolutions and matrix products."""
     gated_weights: int
+    """Weights that are multiplied by a gate, one product each."""
 
 
 def cost(name: str, *, cgc: Mapping[str, Any] | None = None) -> Cost:
-    """Count a model at its usual number of classes and image size.
-
-    Args:
-        name, cgc: as :func:`fairseq_cgc.vision.create_model` takes them.
-    """
+    """Count a model of :func:`create_model` with its usual number of classes and image size."""
     side = architecture(name).image_size
-    # The meta device knows shapes and computes nothing, which takes it longer than small
-    # images take to compute.
+    # The meta device computes nothing, but its overhead exceeds the computation of small images.
     device = "meta" if side > 64 else "cpu"
     return count(partial(create_model, name, cgc=cgc), (3, side, side), device)
 
 
 def count(make: Callable[[], nn.Module], shape: Sequence[int], device: str = "meta") -> Cost:
-    """Count a model for one input.
-
-    Args:
-        make: builds the model.
-        shape: of the input, without the batch.
-        device: on which it is built and run.
-    """
+    """Count the model that ``make`` builds for one input, of ``shape`` without the batch."""
     with torch.random.fork_rng(devices=[]), torch.device(device):
         model = make().eval()
         inputs = torch.zeros(1, *shape)
@@ -79,113 +66,41 @@ def _convolution(
     out_shape: Sequence[int],
     **kwargs: object,
 ) -> int:
-    """Operations of a convolution, which torch cannot see inside ours."""
+    """Operations of our convolution, whose inside torch does not see."""
     return 2 * prod(out_shape) * prod(weight_shape[1:])
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row; ``None`` where the paper gives no number.
-
-    Attributes:
-        model: the name here.
-        parameters: in millions.
-        multiply_adds: in millions; of a gated or extended model the increment over its
-            plain ResNet.
-        label: the paper's words, in Table 3.
-        cgc: the switches that make it, in Table 3.
-        note: why our count differs.
-    """
+    """One row of ``published.yaml``; ``None`` where the paper gives no number."""
 
     model: str
     parameters: float | None = None
     multiply_adds: float | None = None
     label: str = ""
+    """The paper's words in Table 3, and the switches for them."""
     cgc: Mapping[str, Any] = field(default_factory=dict)
+    frames: int = 1
     note: str = ""
 
 
-MODELS = [
-    Published("resnet50", 25.56, 4000),
-    Published("resnet50_cgc", 25.59, 6),
-    Published("resnet101", 44.55, 8000),
-    Published("resnet101_cgc", 44.61, 12),
-    Published(
-        "se_resnet50",
-        28.09,
-        8,
-        note="averaging over positions adds up 5.5M values, and 2.5 + 5.5 is the paper's 8.",
-    ),
-    Published(
-        "cbam_resnet50",
-        28.09,
-        15,
-        note="its multi-layer perceptron runs twice, on means and on maxima (2.5M each). Counted "
-        "once and with 5.5M values pooled twice, it would be the paper's 15.",
-    ),
-    Published("cbam_resnet50_cgc", 28.12, 21),
-    Published("bam_resnet50", 25.92, 83),
-    Published(
-        "gc_resnet50",
-        28.11,
-        8,
-        note="28.11M is what the paper trained itself; 28.08M and 100M multiply-adds are quoted "
-        "from GCNet's paper. Without the weighted sum over positions (5.5M) ours is the paper's 8.",
-    ),
-    Published("glore_resnet50", 30.5, 1200),
-    Published(
-        "dcnv2_resnet50",
-        27.4,
-        200,
-        note="the offsets and modulations of 13 layers (27 maps each, res2 to res4) take 0.87M "
-        "parameters, and about the paper's multiply-adds; 1.84M would need about twice the maps. "
-        "The interpolation is not counted.",
-    ),
-    Published("resnet110_cifar", 1.73, 256),
-    Published("resnet110_cifar_cgc", 1.80, 2),
-]
+def read_published(path: Path) -> dict[str, list[Published]]:
+    """The paper's tables, by title."""
+    tables = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {title: [Published(**row) for row in rows] for title, rows in tables.items()}
 
-TABLE_3A = [
-    Published("resnet110_cifar_cgc", *row)
-    for row in (
-        (1.80, 1.681, "ResNet-110 + CGC"),
-        (1.75, 1.447, "only G1", {"branches": "in"}),
-        (1.78, 1.472, "only G2", {"branches": "out"}),
-        (1.80, 1.681, "G1 * G2", {"combine": "product"}),
-        (1.96, 1.681, "g = 1", {"channels_per_group": None}),
-        (1.81, 1.741, "d = k1 x k2", {"latent_size": 9}),
-        (1.79, 1.681, "Shared Norm", {"shared_norm": True}),
-        (1.80, 1.871, "Two Es", {"shared_encoder": False}),
-        (1.79, 1.681, "Shared D", {"shared_decoder": True}),
-        (1.81, 1.681, "h' = 2 k1, w' = 2 k2", {"grid_scale": 2}),
-        (1.80, 1.681, "MaxPool", {"pool": "max"}),
-        (1.80, 1.678, "(res1,2,3)", {"stages": ("res1", "res2", "res3")}),
-        (1.78, 1.052, "(res2,3)", {"stages": ("res2", "res3")}),
-        (1.76, 0.622, "(res3)", {"stages": ("res3",)}),
-    )
-]
 
-TABLE_3B = [
-    Published("resnet50_cgc", label=label, cgc=cgc)
-    for label, cgc in (
-        ("ResNet-50 + CGC", {}),
-        ("Shared Norm", {"shared_norm": True}),
-        ("Shared D", {"shared_decoder": True}),
-        ("h' = 2 k1, w' = 2 k2", {"grid_scale": 2}),
-    )
-]
-
+PUBLISHED = read_published(Path(__file__).with_name("published.yaml"))
+MODELS, TABLE_3A, TABLE_3B = PUBLISHED.values()
 
 HEADINGS = ("parameters", "paper", "multiply-adds", "increment", "paper", "gate products")
 EXPLANATION = """\
 Numbers are millions. Multiply-adds are those of convolutions and matrix products for one image
 (224 x 224, CIFAR models 32 x 32), increments those over the plain ResNet; of a plain ResNet the
 paper gives the total. The paper's increments of CGC could not be reproduced from its own
-complexity formula (section 3.2), be it with the products of kernel and gate, one for each gated
-weight and image, or without; those products stand apart in the last column.
+complexity formula (section 3.2), neither with the products of kernel and gate, one for each gated
+weight and image, nor without; those products are in the last column.
 """
-
-Row = TypeVar("Row", bound=Published)
 
 
 def lines(names: Sequence[str] = (), *, markdown: bool = False) -> Iterator[str]:
@@ -198,75 +113,85 @@ def lines(names: Sequence[str] = (), *, markdown: bool = False) -> Iterator[str]
     Raises:
         UserError: if one of ``names`` is no model.
     """
-    for name in names:
-        architecture(name)
-    known = {row.model: row for row in MODELS}
-    if names:
-        tables = [("Models", [known.get(name, Published(name)) for name in names])]
-    else:
-        others = [Published(name) for name in list_models() if name not in known]
-        tables = [
-            ("Models of tables 1 and 7", MODELS),
-            ("Models that the paper does not have", others),
-            ("Table 3a: variants of resnet110_cifar_cgc", TABLE_3A),
-            ("Table 3b: variants of resnet50_cgc (accuracies only in the paper)", TABLE_3B),
-        ]
+    tables = select(names or list_models(), PUBLISHED, _unpublished, only=bool(names))
     yield from render(tables, HEADINGS, _cells, EXPLANATION, markdown=markdown)
 
 
+def select(
+    names: Sequence[str],
+    published: dict[str, list[Published]],
+    unpublished: Callable[[str], Published],
+    *,
+    only: bool,
+) -> dict[str, list[Published]]:
+    """One table of the named models (``only``), or the paper's tables and one of other models.
+
+    ``unpublished`` makes the row of a model that the paper does not have.
+    """
+    known = [row for rows in published.values() for row in rows if not row.label]
+    if only:
+        found = ([row for row in known if row.model == n] or [unpublished(n)] for n in names)
+        return {"Models": [row for rows in found for row in rows]}
+    others = [unpublished(n) for n in names if all(row.model != n for row in known)]
+    return {**published, "Models that the paper does not have": others}
+
+
 def render(
-    tables: Sequence[tuple[str, Sequence[Row]]],
+    tables: dict[str, list[Published]],
     headings: Sequence[str],
-    cells: Callable[[Row], Sequence[str]],
+    cells: Callable[[Published], Sequence[str]],
     explanation: str,
     *,
     markdown: bool,
 ) -> Iterator[str]:
-    """Tables with their notes, line by line.
+    """Tables with their notes, line by line, and an explanation at the end.
 
-    Args:
-        tables: titles and rows.
-        headings: of the columns behind the name.
-        cells: what a row has in these columns.
-        explanation: of the numbers, at the end.
-        markdown: Markdown instead of aligned columns.
+    ``headings`` are those of the columns after the name, ``cells`` gives a row's cells there.
     """
-    for title, rows in tables:
+    for title, rows in tables.items():
         yield from (f"### {title}" if markdown else title, "")
         head = ("", *headings)
-        lines = ((row.label or row.model, *cells(row)) for row in rows)  # counted line by line
+        body = ((row.label or row.model, *cells(row)) for row in rows)  # counted line by line
         if markdown:
-            yield from tables_.markdown(head, lines)
+            yield from tables_.markdown(head, body)
         else:
             widths = (20, *map(len, headings))
             align = "l" + "r" * len(headings)
-            yield from tables_.text(itertools.chain([head], lines), align, widths)
+            yield from tables_.text(itertools.chain([head], body), align, widths)
         yield ""
         for row in rows:
             if row.note:
-                yield from _paragraph(f"{row.model}: {row.note}")
-    yield from _paragraph(explanation)
+                yield from (*textwrap.wrap(f"{row.model}: {row.note}", 98), "")
+    yield from (*textwrap.wrap(explanation, 98), "")
 
 
-def _cells(row: Published) -> tuple[str, ...]:
-    counted = cost(row.model, cgc=row.cgc or None)
-    plain = row.model[row.model.index("resnet") :].removesuffix(SUFFIX)
-    increment = counted.multiply_adds - _plain_multiply_adds(plain)
-    return (
+def number_cells(row: Published, counted: Cost, plain: Cost | None) -> list[str]:
+    """Parameters and the paper's; multiply-adds, their increment and the paper's; gate products.
+
+    The increment is over the ``plain`` model, ``None`` if the model is plain itself.
+    """
+    increment = plain and (counted.multiply_adds - plain.multiply_adds) / 1e6
+    return [
         f"{counted.parameters / 1e6:.2f}",
         f"{row.parameters:.2f}" if row.parameters is not None else "",
         f"{counted.multiply_adds / 1e6:.1f}",
-        f"{increment / 1e6:.3f}" if row.model != plain else "",
+        f"{increment:.3f}" if increment is not None else "",
         f"{row.multiply_adds:g}" if row.multiply_adds is not None else "",
         f"{counted.gated_weights / 1e6:.2f}" if counted.gated_weights else "",
-    )
+    ]
+
+
+def _unpublished(name: str) -> Published:
+    architecture(name)  # or an error
+    return Published(name)
+
+
+def _cells(row: Published) -> list[str]:
+    plain = row.model[row.model.index("resnet") :].removesuffix(SUFFIX)
+    counted = cost(row.model, cgc=row.cgc or None)
+    return number_cells(row, counted, None if row.model == plain else _plain_cost(plain))
 
 
 @functools.cache
-def _plain_multiply_adds(name: str) -> int:
-    return cost(name).multiply_adds
-
-
-def _paragraph(text: str) -> Iterator[str]:
-    yield from textwrap.wrap(text, 98)
-    yield ""
+def _plain_cost(name: str) -> Cost:
+    return cost(name)

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 class ModulatedDeformConv2d(nn.Conv2d):
     """Zhu et al., "Deformable ConvNets v2" (CVPR 2019), equation 1; a drop-in ``nn.Conv2d``.
 
-    ``y(p) = sum_k W_k x(p + p_k + dp_k) dm_k``: position k of the kernel looks dp_k away from
-    its place and counts dm_k in (0, 1). Both come from a convolution ``offset`` of the input
-    with the same kernel size, stride, padding and dilation. It starts at zero: no offsets, every
-    dm_k = 1/2. The paper trains it at a tenth of the learning rate.
+    ``y(p) = sum_k W_k x(p + p_k + dp_k) dm_k``: position k of the kernel is moved by dp_k and
+    weighted by dm_k in (0, 1). Both come from a convolution ``offset`` of the input with the same
+    kernel size, stride, padding and dilation. It starts at zero: no offsets, every dm_k = 1/2.
+    The paper trains it at a tenth of the learning rate.
 
-    Grouped convolution and padding modes other than zeros are not supported.
-
-    Args: as ``nn.Conv2d``'s; the padding in numbers.
+    Arguments are those of ``nn.Conv2d``, with the padding as numbers. Grouped convolution and
+    padding modes other than zeros are not supported.
     """
 
     def __init__(
@@ -75,12 +74,12 @@ def deform_conv2d(
 ) -> Tensor:
     """Modulated deformable convolution by bilinear sampling and one matrix product.
 
-    Outside its borders the input counts as zero. Arguments and layout are those of
+    The input is zero outside its borders. Arguments and layout are those of
     ``torchvision.ops.deform_conv2d``.
 
     Args:
         x: B x c x H x W.
-        offsets: B x 2K x H' x W', for each of the K kernel positions its shift down and right,
+        offsets: B x 2K x H' x W', for each of the K kernel positions its shifts down and right,
             in pixels.
         weight: o x c x kernel.
         bias: o, or none.
@@ -92,7 +91,7 @@ def deform_conv2d(
     """
     height, width = x.shape[2:]
     positions, (out_height, out_width) = modulation.shape[1], modulation.shape[2:]
-    # Places on the map need more digits than half precision has.
+    # Half precision cannot resolve places on the map.
     sampling_dtype = torch.promote_types(x.dtype, torch.float32)
 
     def places(axis: int, count: int) -> Tensor:

@@ -9,42 +9,39 @@ from torch import nn
 
 from fairseq_cgc.core import CGConv2d, UserError
 from fairseq_cgc.core.convolution import GateSwitches
+from fairseq_cgc.support.options import Range
 from fairseq_cgc.vision.resnet import Convolution
 
 GATE_SWITCHES = tuple(GateSwitches.__annotations__)
-"""Handed to every ``CGConv2d``; see ``fairseq_cgc.core.ContextGate``."""
-SWITCHES = (*GATE_SWITCHES, "grid_scale", "stages")
+"""Passed on to every ``CGConv2d``; see ``fairseq_cgc.core.ContextGate``."""
+_LARGEST = 1024  # far more than a kernel has positions
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is int and value >= 1
+def _is_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _LARGEST
 
 
 def _is_list(value: object, fits: Callable[[object], bool]) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(map(fits, value))
 
 
-_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "latent_size": (lambda v: v is None or _is_number(v), "a whole number from 1 on"),
-    "channels_per_group": (
-        lambda v: v is None or _is_number(v),
-        "a whole number from 1 on, or null: one group",
+_SIZE = f"a whole number from 1 to {_LARGEST}"
+_FLAG = Range("true or false", lambda v: isinstance(v, bool))
+_VALUES = {
+    "latent_size": Range(_SIZE, lambda v: v is None or _is_size(v)),
+    "channels_per_group": Range(f"{_SIZE}, or null: one group", lambda v: v is None or _is_size(v)),
+    "grid_size": Range(
+        f"two whole numbers from 1 to {_LARGEST}, as in [3, 3]",
+        lambda v: v is None or (_is_list(v, _is_size) and len(v) == 2),
     ),
-    "grid_size": (
-        lambda v: v is None or _is_list(v, _is_number) and len(v) == 2,
-        "two whole numbers from 1 on, as in [3, 3]",
-    ),
-    "grid_scale": (_is_number, "a whole number from 1 on"),
-    "stages": (
-        lambda v: isinstance(v, str) or _is_list(v, lambda stage: isinstance(stage, str)),
+    "grid_scale": Range(_SIZE, _is_size),
+    "stages": Range(
         "the name of a stage, or a list of some",
+        lambda v: isinstance(v, str) or _is_list(v, lambda stage: isinstance(stage, str)),
     ),
-    **{
-        name: (lambda v: isinstance(v, bool), "true or false")
-        for name in ("shared_norm", "shared_encoder", "shared_decoder")
-    },
+    **dict.fromkeys(("shared_norm", "shared_encoder", "shared_decoder"), _FLAG),
 }
-"""For each switch that takes no word: whether a value fits, and what is allowed."""
+"""The values of the switches that take no word; the gate checks the words."""
 
 
 def gated_convolutions(
@@ -53,21 +50,20 @@ def gated_convolutions(
     """For each stage of a model, what makes its spatial convolutions.
 
     Args:
-        switches: of ``GATE_SWITCHES``; ``grid_scale``, the pooled grid as a multiple of each
-            kernel's size (Table 3: h' = 2 k1, w' = 2 k2); ``stages``, those with gated
-            convolutions, all by default.
+        switches: those of ``GATE_SWITCHES``; ``grid_scale``, the pooled grid as a multiple of each
+            kernel's size (Table 3: h' = 2 k1, w' = 2 k2); ``stages``, which have gated
+            convolutions (all by default).
         stages: those the model has.
 
     Raises:
-        UserError: for an unknown switch or stage, or a value of the wrong type or size. (The
-            words that a switch takes are checked by the gate.)
+        UserError: for an unknown switch or stage, or a value of the wrong type or size.
     """
     for name, value in switches.items():
-        if name not in SWITCHES:
-            raise UserError(f"cgc has no switch {name!r}; allowed are {', '.join(SWITCHES)}")
-        fits, allowed = _VALUES.get(name, (lambda value: True, ""))
-        if not fits(value):
-            raise UserError(f"cgc {name} is {value!r}, but must be {allowed}")
+        allowed = (*GATE_SWITCHES, "grid_scale", "stages")
+        if name not in allowed:
+            raise UserError(f"cgc has no switch {name!r}; allowed are {', '.join(allowed)}")
+        if name in _VALUES and not _VALUES[name].holds(value):
+            raise UserError(f"cgc {name} is {value!r}, but must be {_VALUES[name].allowed}")
     chosen = switches.get("stages", stages)
     chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     for stage in chosen:
@@ -76,7 +72,7 @@ def gated_convolutions(
     scale = switches.get("grid_scale", 1)
     gate = {name: value for name, value in switches.items() if name in GATE_SWITCHES}
     if scale != 1 and "grid_size" in gate:
-        raise UserError("cgc has both grid_size and grid_scale; one of them says it all")
+        raise UserError("cgc has both grid_size and grid_scale, but only one of them is allowed")
 
     def gated(in_channels: int, out_channels: int, kernel_size: int, **others: Any) -> nn.Conv2d:
         options = {**others, **gate}

@@ -1,10 +1,11 @@
-"""Models by name."""
+"""Image models by name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,11 @@ from fairseq_cgc.vision.attention import BAM, CBAM, GlobalContext, GloRe, Squeez
 from fairseq_cgc.vision.deformable import ModulatedDeformConv2d
 from fairseq_cgc.vision.gating import gated_convolutions
 from fairseq_cgc.vision.resnet import (
-    Attention,
     BasicBlock,
-    BlockPart,
     Bottleneck,
     Convolution,
     ResNet,
-    no_part,
+    Shape,
     stage_names,
 )
 from fairseq_cgc.vision.weights import load_weights
@@ -34,21 +33,39 @@ class Architecture:
     """What a plain name stands for.
 
     Attributes:
-        block, depths, width, small_images, attention, after: as :class:`ResNet` takes them.
-        convolution: by stage; ``None`` for ``nn.Conv2d`` throughout, which alone can be gated.
-        num_classes: of the data set the model was published for.
+        build: makes the model from the keywords ``num_classes`` and ``in_channels``, and, if it
+            can be gated, ``convolution``: for the name of a stage, what makes its spatial
+            convolutions. The model's first convolution is called ``conv1``, its classifier
+            ``fc``.
+        stages: their names.
+        can_be_gated: whether ``build`` takes ``convolution``.
+        backbone: its shape, if a video model can be built on it.
+        num_classes: of the data set that the model was published for.
         image_size: side of that data set's square images.
     """
 
-    block: type[BasicBlock] | type[Bottleneck]
-    depths: tuple[int, ...]
-    width: int = 64
-    small_images: bool = False
-    attention: Attention | None = None
-    after: BlockPart = no_part
-    convolution: Callable[[str], Convolution] | None = None
+    build: Callable[..., nn.Module]
+    stages: tuple[str, ...]
+    can_be_gated: bool = True
+    backbone: Shape | None = None
     num_classes: int = 1000
     image_size: int = 224
+
+
+def _resnet(shape: Shape, **parts: Any) -> Architecture:
+    """A ResNet with ``parts`` as :class:`ResNet` takes them; plain without any."""
+    return Architecture(
+        partial(ResNet, **shape._asdict(), **parts),
+        stage_names(shape.depths),
+        can_be_gated="convolution" not in parts,
+        backbone=None if parts else shape,
+        num_classes=10 if shape.small_images else 1000,
+        image_size=32 if shape.small_images else 224,
+    )
+
+
+def _cifar(depth: int) -> Architecture:
+    return _resnet(Shape(BasicBlock, ((depth - 2) // 6,) * 3, width=16, small_images=True))
 
 
 def _bam(stage: str, index: int, blocks: int, channels: int) -> nn.Module | None:
@@ -66,36 +83,30 @@ def _deformable(stage: str) -> Convolution:
     return ModulatedDeformConv2d if stage in ("res2", "res3", "res4") else nn.Conv2d
 
 
-def _cifar(depth: int) -> Architecture:
-    return Architecture(
-        BasicBlock,
-        ((depth - 2) // 6,) * 3,
-        width=16,
-        small_images=True,
-        num_classes=10,
-        image_size=32,
-    )
-
-
-_RESNET50 = Architecture(Bottleneck, (3, 4, 6, 3))
+_RESNET50 = Shape(Bottleneck, (3, 4, 6, 3))
 _ARCHITECTURES = {
-    "resnet50": _RESNET50,
-    "resnet101": Architecture(Bottleneck, (3, 4, 23, 3)),
-    "se_resnet50": replace(_RESNET50, attention=SqueezeExcitation),
-    "cbam_resnet50": replace(_RESNET50, attention=CBAM),
-    "bam_resnet50": replace(_RESNET50, after=_bam),
-    "gc_resnet50": replace(_RESNET50, attention=GlobalContext),
-    "glore_resnet50": replace(_RESNET50, after=_glore),
-    "dcnv2_resnet50": replace(_RESNET50, convolution=_deformable),
+    "resnet50": _resnet(_RESNET50),
+    "resnet101": _resnet(Shape(Bottleneck, (3, 4, 23, 3))),
+    "se_resnet50": _resnet(_RESNET50, attention=SqueezeExcitation),
+    "cbam_resnet50": _resnet(_RESNET50, attention=CBAM),
+    "bam_resnet50": _resnet(_RESNET50, after=_bam),
+    "gc_resnet50": _resnet(_RESNET50, attention=GlobalContext),
+    "glore_resnet50": _resnet(_RESNET50, after=_glore),
+    "dcnv2_resnet50": _resnet(_RESNET50, convolution=_deformable),
     "resnet20_cifar": _cifar(20),
     "resnet110_cifar": _cifar(110),
 }
 
 
 def list_models() -> list[str]:
-    """The names :func:`create_model` takes, beside other depths of ``resnet{6n+2}_cifar``."""
-    gated = [f"{name}{SUFFIX}" for name, a in _ARCHITECTURES.items() if a.convolution is None]
+    """The names :func:`create_model` takes, besides other depths of ``resnet{6n+2}_cifar``."""
+    gated = [f"{name}{SUFFIX}" for name, a in _ARCHITECTURES.items() if a.can_be_gated]
     return sorted([*_ARCHITECTURES, *gated])
+
+
+def list_backbones() -> list[str]:
+    """The models on which video models can be built, besides other ``resnet{6n+2}_cifar``."""
+    return [name for name, found in _ARCHITECTURES.items() if found.backbone]
 
 
 def architecture(name: str) -> Architecture:
@@ -109,7 +120,7 @@ def architecture(name: str) -> Architecture:
     cifar = re.fullmatch(r"resnet([1-9]\d{0,3})_cifar", plain)
     if found is None and cifar and int(cifar[1]) >= 8 and int(cifar[1]) % 6 == 2:
         found = _cifar(int(cifar[1]))
-    if found is None or (name != plain and found.convolution is not None):
+    if found is None or (name != plain and not found.can_be_gated):
         raise UserError(
             f"there is no model {name!r}; allowed are {', '.join(list_models())} "
             f"and other depths of resnet{{6n+2}}_cifar[{SUFFIX}]"
@@ -124,8 +135,8 @@ def create_model(
     in_channels: int = 3,
     cgc: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
-) -> ResNet:
-    """Build a model.
+) -> nn.Module:
+    """Build a model: images, B x C x H x W, to B x num_classes logits.
 
     With the suffix ``_cgc`` every convolution of more than 1 x 1 is context-gated, the stem
     included; convolutions inside attention blocks are not.
@@ -149,22 +160,12 @@ def create_model(
     for option, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if value < 1:
             raise UserError(f"{option} is {value}, but must be at least 1")
-    convolution = design.convolution or (lambda stage: nn.Conv2d)
+    parts: dict[str, Any] = {}
     if cgc is not None or name.endswith(SUFFIX):
-        if design.convolution is not None:
+        if not design.can_be_gated:
             raise UserError(f"{name} has no plain 3 x 3 convolutions to gate: cgc must be None")
-        convolution = gated_convolutions(cgc or {}, stage_names(design.depths))
-    model = ResNet(
-        design.block,
-        design.depths,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=design.width,
-        small_images=design.small_images,
-        convolution=convolution,
-        attention=design.attention,
-        after=design.after,
-    )
+        parts["convolution"] = gated_convolutions(cgc or {}, design.stages)
+    model = design.build(num_classes=num_classes, in_channels=in_channels, **parts)
     if weights is not None:
         load_weights(model, weights, other_classes=True)
     return model

@@ -1,122 +1,121 @@
 """Residual networks whose spatial convolutions and attention can be exchanged.
 
 He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016). Parameter names are
-torchvision's (``conv1``, ``layer1.0.bn2``, ``fc``), so that its checkpoints fit. What a plain
-ResNet lacks has names of its own: ``gate`` (context-gated convolutions), ``offset``
-(deformable ones), ``attention`` (before a block's addition), ``after`` (behind a block) and
-``temporal`` (convolutions over the frames of a clip).
+torchvision's (``conv1``, ``layer1.0.bn2``, ``fc``), so that its checkpoints fit. Additions to a
+plain ResNet have names of their own (:data:`fairseq_cgc.vision.weights.ADDITIONS`): ``gate``
+(context-gated convolutions), ``offset`` (deformable ones), ``attention`` (before a block's
+addition), ``after`` (behind a block) and ``temporal`` (convolutions over the frames of a clip).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 Convolution = Callable[..., nn.Conv2d]
-"""Called as ``nn.Conv2d`` is."""
+"""Called like ``nn.Conv2d``."""
 Attention = Callable[[int], nn.Module]
-"""Channels to a module that keeps the shape of its input, B x C x H x W."""
+"""Called with C; gives a module that keeps the shape of its input, B x C x H x W."""
 BlockPart = Callable[[str, int, int, int], nn.Module | None]
-"""Stage, index of the block, number of blocks in the stage and channels to a module or none."""
+"""Called with stage, index of the block, blocks in the stage, and channels; may give none."""
 
 STEM = "stem"
 
 
 def no_part(stage: str, index: int, blocks: int, channels: int) -> None:
-    """The :data:`BlockPart` that is nowhere."""
+    """The :data:`BlockPart` that adds nothing."""
 
 
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut; ``width`` output channels.
+class Block(nn.Module):
+    """A residual block: two or three convolutions ``conv1``, ``conv2``, ... and a shortcut.
 
     Args:
         in_channels: channels of the input.
-        width: channels between the convolutions, and of the output.
-        stride: of the first convolution and of the shortcut.
+        width: channels between the convolutions; the output has ``expansion`` times as many.
+        stride: of the first 3 x 3 convolution and of the shortcut.
         convolution: makes the 3 x 3 convolutions.
         attention: changes the residual before the addition.
-        shift: changes what the first convolution sees, and not the shortcut.
-        temporal: changes what the last convolution sees, ``width`` channels.
+        shift: changes the input of the first convolution, but not of the shortcut.
+        temporal: changes the input of the last convolution, ``width`` channels.
         after: changes the block's output.
     """
 
+    kernel_sizes: tuple[int, ...]
+    expansion: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        stride: int = 1,
+        convolution: Convolution = nn.Conv2d,
+        attention: Attention | None = None,
+        shift: nn.Module | None = None,
+        temporal: nn.Module | None = None,
+        after: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        count = len(self.kernel_sizes)
+        out_channels = width * self.expansion
+        channels = [in_channels, *[width] * (count - 1), out_channels]
+        # Checkpoints hold the optimizer's state in the order of the parameters.
+        self.shift = shift
+        for number, size in enumerate(self.kernel_sizes, start=1):
+            if number == count:
+                self.temporal = temporal
+            make = convolution if size > 1 else nn.Conv2d
+            step = stride if number == 1 + self.kernel_sizes.index(3) else 1
+            conv = _conv(make, channels[number - 1], channels[number], size, step)
+            self.add_module(f"conv{number}", conv)
+            self.add_module(f"bn{number}", nn.BatchNorm2d(channels[number]))
+        self.relu = nn.ReLU(inplace=True)
+        self.attention = attention(out_channels) if attention is not None else None
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x in_channels x H x W to B x channels x ceil(H / stride) x ceil(W / stride)."""
+        out = _through(self.shift, x)
+        last = len(self.kernel_sizes)
+        for number in range(1, last):
+            out = self.relu(self._convolve(number, out))
+        out = self._convolve(last, _through(self.temporal, out))
+        out = _through(self.attention, out)
+        return _through(self.after, self.relu(out + _through(self.downsample, x)))
+
+    def _convolve(self, number: int, x: Tensor) -> Tensor:
+        conv, norm = self.get_submodule(f"conv{number}"), self.get_submodule(f"bn{number}")
+        return norm(conv(x))
+
+
+class BasicBlock(Block):
+    """Two 3 x 3 convolutions; arguments as for :class:`Block`."""
+
+    kernel_sizes = (3, 3)
     expansion = 1
 
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int = 1,
-        convolution: Convolution = nn.Conv2d,
-        attention: Attention | None = None,
-        shift: nn.Module | None = None,
-        temporal: nn.Module | None = None,
-        after: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.shift = shift
-        self.conv1 = _conv(convolution, in_channels, width, 3, stride)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.temporal = temporal
-        self.conv2 = _conv(convolution, width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.attention = attention(width) if attention is not None else None
-        self.downsample = _shortcut(in_channels, width, stride)
-        self.after = after
 
-    def forward(self, x: Tensor) -> Tensor:
-        """B x in_channels x H x W to B x width x ceil(H / stride) x ceil(W / stride)."""
-        out = self.relu(self.bn1(self.conv1(_through(self.shift, x))))
-        out = _through(self.temporal, out)
-        return _join(self, self.bn2(self.conv2(out)), x)
+class Bottleneck(Block):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions; arguments as for :class:`Block`.
 
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut; ``4 * width`` output channels.
-
-    The stride is the 3 x 3 convolution's, as in torchvision ("ResNet v1.5"). Arguments as for
-    :class:`BasicBlock`.
+    The stride is the 3 x 3 convolution's, as in torchvision ("ResNet v1.5").
     """
 
+    kernel_sizes = (1, 3, 1)
     expansion = 4
 
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int = 1,
-        convolution: Convolution = nn.Conv2d,
-        attention: Attention | None = None,
-        shift: nn.Module | None = None,
-        temporal: nn.Module | None = None,
-        after: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        channels = width * self.expansion
-        self.shift = shift
-        self.conv1 = _conv(nn.Conv2d, in_channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _conv(convolution, width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.temporal = temporal
-        self.conv3 = _conv(nn.Conv2d, width, channels, 1)
-        self.bn3 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.attention = attention(channels) if attention is not None else None
-        self.downsample = _shortcut(in_channels, channels, stride)
-        self.after = after
 
-    def forward(self, x: Tensor) -> Tensor:
-        """B x in_channels x H x W to B x 4 width x ceil(H / stride) x ceil(W / stride)."""
-        out = self.relu(self.bn1(self.conv1(_through(self.shift, x))))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = _through(self.temporal, out)
-        return _join(self, self.bn3(self.conv3(out)), x)
+class Shape(NamedTuple):
+    """The shape of a plain ResNet: arguments of :class:`ResNet`."""
+
+    block: type[Block]
+    depths: tuple[int, ...]
+    width: int = 64
+    small_images: bool = False
 
 
 class ResNet(nn.Module):
@@ -131,17 +130,16 @@ class ResNet(nn.Module):
         width: of the stem and the first stage.
         small_images: a 3 x 3 stem of stride 1 and no pooling (CIFAR) instead of a 7 x 7 stem
             of stride 2 followed by max pooling (ImageNet).
-        convolution: for each of :func:`stage_names`, what makes its spatial convolutions.
-        attention: for each block, what changes its residual.
-        shift: for each block, what changes the input of the first convolution.
-        temporal: for each block, what changes the input of the last convolution; for the stem,
-            counted as a stage of one block, what comes before the max pooling.
-        after: for each block, what changes its output.
+        convolution: gives for each of :func:`stage_names` what makes its spatial convolutions.
+        attention: makes every block's attention, as in :class:`Block`.
+        shift, after: make the parts of the same names in :class:`Block`.
+        temporal: likewise; for the stem, a stage of one block, it makes what comes before the
+            max pooling.
     """
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: type[Block],
         depths: Sequence[int],
         *,
         num_classes: int,
@@ -191,7 +189,7 @@ class ResNet(nn.Module):
         return self.fc(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """Images, B x in_channels x H x W, to what the classifier sees of them, B x channels."""
+        """Images, B x in_channels x H x W, to the classifier's input, B x channels."""
         x = _through(self.temporal, self.relu(self.bn1(self.conv1(x))))
         x = self.maxpool(x)
         for stage in self.stages:
@@ -220,12 +218,6 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
     return nn.Sequential(
         _conv(nn.Conv2d, in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
     )
-
-
-def _join(block: BasicBlock | Bottleneck, residual: Tensor, x: Tensor) -> Tensor:
-    """Attention, addition, ReLU, and what comes after."""
-    residual = _through(block.attention, residual)
-    return _through(block.after, block.relu(residual + _through(block.downsample, x)))
 
 
 def _through(module: nn.Module | None, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checkpoints of image models: read without running code, taken whole or not at all."""
+"""Weights of image models: read without running code, loaded whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.checkpoints import read_safely
+from fairseq_cgc.support.errors import some_names
 
 logger = logging.getLogger(__name__)
 
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
-# What a plain ResNet lacks: the module's name and what its parameters are called.
+#: What a plain ResNet lacks: a part of the parameters' names, and what messages call it.
 ADDITIONS = {
     "gate": "gates",
     "attention": "attention blocks",
@@ -25,20 +26,20 @@ ADDITIONS = {
 
 
 def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = False) -> None:
-    """Take a checkpoint's parameters; tells in the log what it did not hold.
+    """Load a checkpoint's parameters, and log what it lacks.
 
-    A plain ResNet's checkpoint, torchvision's for example, fits models with additions too:
+    The checkpoint of a plain ResNet, torchvision's for example, also fits a model with additions:
     gates (or attention, offsets) that it lacks altogether keep their initial values.
 
     Args:
         model: of :func:`fairseq_cgc.vision.create_model`.
         path: as for :func:`read_weights`.
-        other_classes: whether a classifier of another number of classes is left out, so that
+        other_classes: whether a classifier for another number of classes is left out, so that
             the model's own keeps its initial values.
 
     Raises:
-        UserError: if the file cannot be read or is not such a dictionary, or names or shapes
-            differ otherwise. The model is unchanged then.
+        UserError: if the file cannot be read or is not such a dictionary, or other names or
+            shapes differ. The model is then unchanged.
     """
     state = read_weights(path)
     own = model.state_dict()
@@ -54,8 +55,8 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
             )
     unknown = [name for name in state if name not in own]
     if unknown:
-        raise UserError(f"{path} holds {_some(unknown)}, which the model lacks")
-    # Batch counters came to BatchNorm later than its other numbers, and hardly matter.
+        raise UserError(f"{path} holds {some_names(unknown)}, which the model lacks")
+    # Old checkpoints have no batch counters, which hardly matter.
     missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
     for addition, what in ADDITIONS.items():
         of_model = {name for name in own if addition in name.split(".")}
@@ -63,7 +64,7 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
             kept[what] = of_model
     absent = [name for name in missing if not any(name in names for names in kept.values())]
     if absent:
-        raise UserError(f"{path} lacks {_some(absent)}")
+        raise UserError(f"{path} lacks {some_names(absent)}")
     model.load_state_dict(state, strict=False)
     for what in kept:
         logger.warning("%s holds no %s: they keep their initial values", path, what)
@@ -73,8 +74,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """A checkpoint's parameters under the model's own names.
 
     Args:
-        path: a state dict, or a dictionary with one under ``model`` or ``state_dict``; what
-            wrappers put before every name (``module.``) is taken off.
+        path: a state dict, or a dictionary with one under ``model`` or ``state_dict``; the
+            prefixes of wrappers (``module.``) are removed.
 
     Raises:
         UserError: if the file cannot be read or is not such a dictionary.
@@ -100,8 +101,3 @@ def _classes(state: Mapping[str, Tensor]) -> int | None:
 
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
-
-
-def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest

@@ -8,8 +8,7 @@ from fairseq_cgc.core import UserError
 from fairseq_cgc.video import create_model, list_models
 from fairseq_cgc.video.layers import TemporalShift, temporal_layers
 from fairseq_cgc.video.registry import VideoResNet
-from fairseq_cgc.vision.registry import Architecture
-from fairseq_cgc.vision.resnet import BasicBlock, Bottleneck, ResNet
+from fairseq_cgc.vision.resnet import BasicBlock, Bottleneck, ResNet, Shape
 
 
 def small_model(name, *, frames=4, classes=3, channels=3, **options):
@@ -73,8 +72,8 @@ def p3d_written_out(model, clips):
 @pytest.mark.parametrize(
     "backbone",
     [
-        Architecture(Bottleneck, (2, 3), width=4),
-        Architecture(BasicBlock, (1, 2), width=4, small_images=True),
+        Shape(Bottleneck, (2, 3), width=4),
+        Shape(BasicBlock, (1, 2), width=4, small_images=True),
     ],
     ids=["bottleneck", "basic"],
 )

@@ -86,7 +86,7 @@ def test_switches_of_table_3b():
 @pytest.fixture
 def counted(monkeypatch):
     """Replaces the counting: a model has a million multiply-adds for each letter of its name."""
-    costs._plain_multiply_adds.cache_clear()
+    costs._plain_cost.cache_clear()
     names = []
 
     def cost(name, *, cgc=None):
@@ -95,7 +95,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(costs, "cost", cost)
     yield names
-    costs._plain_multiply_adds.cache_clear()
+    costs._plain_cost.cache_clear()
 
 
 def test_all_models_and_variants(counted):

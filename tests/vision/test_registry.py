@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from fairseq_cgc import video
 from fairseq_cgc.core import CGConv2d, UserError
-from fairseq_cgc.vision import create_model, list_models
-from fairseq_cgc.vision.registry import architecture
+from fairseq_cgc.vision import create_model, list_models, registry
+from fairseq_cgc.vision.registry import Architecture, architecture
+from fairseq_cgc.vision.resnet import BasicBlock, Shape
 
 CIFAR = [name for name in list_models() if "cifar" in name]
 
@@ -121,6 +123,49 @@ def test_where_the_extra_blocks_are():
     assert places("glore_resnet50", "after") == [f"layer3.{i}.after" for i in (0, 2, 4)]
     assert len(places("se_resnet50", "attention")) == 16
     assert len(places("dcnv2_resnet50", "offset")) == 13
+
+
+class TwoLayers(nn.Module):
+    """A backbone that is no ResNet."""
+
+    def __init__(self, num_classes, in_channels, convolution=lambda stage: nn.Conv2d):
+        super().__init__()
+        self.conv1 = convolution("stem")(in_channels, 4, 3, padding=1)
+        self.conv2 = convolution("body")(4, 6, 3, padding=1)
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.conv2(self.conv1(x).relu()).mean((2, 3)))
+
+
+def test_a_new_backbone_is_one_entry(monkeypatch, tmp_path, caplog):
+    monkeypatch.setitem(
+        registry._ARCHITECTURES, "two_layers", Architecture(TwoLayers, ("stem", "body"))
+    )
+    assert {"two_layers", "two_layers_cgc"} <= set(list_models())
+    plain = create_model("two_layers", 5)
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    gated = create_model("two_layers_cgc", 7, weights=tmp_path / "plain.pt")
+    assert torch.equal(gated.conv2.weight, plain.conv2.weight)
+    assert [m.partition("holds no ")[2][:7] for m in caplog.messages] == ["outputs", "gates: "]
+    assert gated(torch.randn(2, 3, 9, 9)).shape == (2, 7)
+    body = create_model("two_layers", 5, cgc={"stages": "body"})
+    assert [isinstance(c, CGConv2d) for c in (body.conv1, body.conv2)] == [False, True]
+    with pytest.raises(UserError, match="stages has 'res1'; allowed are stem, body"):
+        create_model("two_layers", cgc={"stages": "res1"})
+    with pytest.raises(UserError, match="backbone is 'two_layers'"):
+        video.create_model("tsm", 5, backbone="two_layers")
+
+
+def test_a_new_resnet_carries_video_models(monkeypatch):
+    entry = registry._resnet(Shape(BasicBlock, (1, 1), width=8))
+    monkeypatch.setitem(registry._ARCHITECTURES, "resnet6", entry)
+    assert create_model("resnet6_cgc")(torch.randn(1, 3, 33, 40)).shape == (1, 1000)
+    for name in ("p3d_cgc1d3d", "tsm_cgc"):
+        model = video.create_model(name, 5, num_frames=4, backbone="resnet6")
+        assert model(torch.randn(1, 4, 3, 33, 40)).shape == (1, 5)
+    with pytest.raises(UserError, match="must be resnet50, .*, resnet6 or another"):
+        video.create_model("tsm", 5, backbone="resnet6_cgc")
 
 
 @pytest.mark.parametrize("name", ["resnet8_cifar_cgc", "dcnv2_resnet50", "cbam_resnet50_cgc"])

@@ -29,7 +29,7 @@ class Sampling(ABC):
 
     @abstractmethod
     def evaluation_clips(self, length: int, clips: int) -> list[list[int]]:
-        """``clips`` clips spread evenly; a single one lies in the middle."""
+        """``clips`` clips, spread evenly; a single one is in the middle."""
 
 
 class Segments(Sampling):
@@ -54,47 +54,30 @@ class Segments(Sampling):
 
 
 class Window(Sampling):
-    """Frames at equal distances in a window anywhere in the video.
+    """Frames at equal distances in a window of ``span`` frames anywhere in the video.
 
-    A video shorter than the window is repeated.
-
-    Args:
-        num_frames: of the clip.
-        span: of the window, in frames.
+    A video shorter than the window is repeated. With ``skip_last``, as in TSM's ``dense_sample``,
+    the window never starts in the last possible place.
     """
 
-    def __init__(self, num_frames: int, span: int) -> None:
+    def __init__(self, num_frames: int, span: int, *, skip_last: bool = False) -> None:
         super().__init__(num_frames)
-        self.span, self.stride = span, span // num_frames
+        self.span, self.skip_last = span, skip_last
 
     def training_clip(self, length: int, draw: random.Random) -> list[int]:
-        return self._from(self._random_start(max(0, length - self.span), draw), length)
+        last = max(0, length - self.span)
+        if self.skip_last:
+            return self._clip(draw.randrange(last) if last else 0, length)
+        return self._clip(draw.randint(0, last), length)
 
     def evaluation_clips(self, length: int, clips: int) -> list[list[int]]:
         last = max(0, length - self.span)
         starts = [last // 2] if clips == 1 else np.linspace(0, last, clips, dtype=int).tolist()
-        return [self._from(start, length) for start in starts]
+        return [self._clip(start, length) for start in starts]
 
-    def _random_start(self, last: int, draw: random.Random) -> int:
-        return draw.randint(0, last)
-
-    def _from(self, start: int, length: int) -> list[int]:
-        return [(start + i * self.stride) % length for i in range(self.num_frames)]
-
-
-class Dense(Window):
-    """A window of 64 frames, TSM's ``dense_sample``; :class:`UserError` for more frames."""
-
-    def __init__(self, num_frames: int) -> None:
-        if num_frames > DENSE_SPAN:
-            raise UserError(
-                f"--num-frames is {num_frames}, but --sampling dense takes them from a window of "
-                f"{DENSE_SPAN}"
-            )
-        super().__init__(num_frames, DENSE_SPAN)
-
-    def _random_start(self, last: int, draw: random.Random) -> int:
-        return draw.randrange(last) if last else 0  # as TSM, which never starts in the last place
+    def _clip(self, start: int, length: int) -> list[int]:
+        stride = self.span // self.num_frames
+        return [(start + i * stride) % length for i in range(self.num_frames)]
 
 
 def create_sampling(name: str, num_frames: int) -> Sampling:
@@ -105,7 +88,14 @@ def create_sampling(name: str, num_frames: int) -> Sampling:
     """
     if name == "segments":
         return Segments(num_frames)
-    return Dense(num_frames) if name == "dense" else Window(num_frames, num_frames)
+    if name == "consecutive":
+        return Window(num_frames, num_frames)
+    if num_frames > DENSE_SPAN:
+        raise UserError(
+            f"--num-frames is {num_frames}, but --sampling dense takes them from a window of "
+            f"{DENSE_SPAN}"
+        )
+    return Window(num_frames, DENSE_SPAN, skip_last=True)
 
 
 _SCALES = (1, 0.875, 0.75, 0.66)

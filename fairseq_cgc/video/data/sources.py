@@ -11,7 +11,7 @@ from fairseq_cgc.video.data.dataset import FrameVideos, Views, read_classes, rea
 from fairseq_cgc.video.data.motion import MOTION, open_motion
 from fairseq_cgc.video.data.sampling import create_sampling
 from fairseq_cgc.video.settings import VideoSettings
-from fairseq_cgc.vision.data.dataset import Data, Dataset
+from fairseq_cgc.vision.data.dataset import SPLITS, Data, Dataset
 from fairseq_cgc.vision.data.tree import is_folder
 
 
@@ -37,15 +37,26 @@ class Source:
         return getattr(self, split) or Path(self.data) / f"{split}_videofolder.txt"
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The names in the file of classes, if there is one.
-
-        Raises:
-            UserError: if it cannot be read.
-        """
-        if self.classes is not None:
-            return read_classes(self.classes)
+        """The names in the file of classes, if there is one."""
         usual = Path(self.data) / "category.txt"
-        return read_classes(usual) if os.path.lexists(usual) else None
+        if self.classes is None and not os.path.lexists(usual):
+            return None
+        return read_classes(self.classes or usual)
+
+    def open(
+        self, split: str, classes: tuple[str, ...], settings: VideoSettings, views: Views
+    ) -> FrameVideos:
+        """The videos of a list."""
+        return FrameVideos(
+            Path(self.data),
+            read_list(self.list_of(split), len(classes)),
+            classes,
+            template=settings.template,
+            sampling=create_sampling(settings.sampling, settings.num_frames),
+            crops=settings.crops,
+            views=views,
+            skip_broken=self.skip_broken,
+        )
 
 
 def preset_for(source: str) -> str:
@@ -76,20 +87,17 @@ def open_training(source: Source, settings: VideoSettings) -> Data:
     if names is None:
         largest = max(video.label for video in read_list(source.list_of("train")))
         names = tuple(map(str, range(largest + 1)))
-    train, val = (_frames(source, split, names, settings, Views()) for split in ("train", "val"))
-    return Data(train, val)
+    return Data(*(source.open(split, names, settings, Views()) for split in SPLITS))
 
 
 def open_evaluation(
     source: Source, split: str, settings: VideoSettings, classes: tuple[str, ...], views: Views
 ) -> Dataset:
-    """The videos on which to evaluate a model.
+    """The videos of ``train`` or ``val`` on which to evaluate a model.
 
     Args:
-        source: of the videos.
-        split: ``train`` or ``val``.
-        settings: of the model's training.
-        classes: of the model, used where there is no file of names.
+        source, split: which videos.
+        settings, classes: of the model; its classes count where there is no file of names.
         views: of each video.
 
     Raises:
@@ -100,24 +108,9 @@ def open_evaluation(
             raise UserError("--data motion has clips, not videos: they have one view each")
         return open_motion(settings.num_frames, settings.crops).split(split)
     _demand_folder(source)
-    return _frames(source, split, source.class_names() or classes, settings, views)
+    return source.open(split, source.class_names() or classes, settings, views)
 
 
 def _demand_folder(source: Source) -> None:
     if not is_folder(source.data):
         raise UserError(f"--data is {source.data}, which is neither a folder nor {MOTION!r}")
-
-
-def _frames(
-    source: Source, split: str, classes: tuple[str, ...], settings: VideoSettings, views: Views
-) -> FrameVideos:
-    return FrameVideos(
-        Path(source.data),
-        read_list(source.list_of(split), len(classes)),
-        classes,
-        template=settings.template,
-        sampling=create_sampling(settings.sampling, settings.num_frames),
-        crops=settings.crops,
-        views=views,
-        skip_broken=source.skip_broken,
-    )

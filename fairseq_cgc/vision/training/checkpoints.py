@@ -52,12 +52,8 @@ class Progress:
 class Checkpoint:
     """All that is needed to resume a training or to evaluate its model.
 
-    Attributes:
-        settings: of the training.
-        classes: names, in the order of the model's outputs.
-        channels: of the images.
-        model, optimizer, scaler: their ``state_dict``.
-        progress: of the training.
+    ``classes`` are names in the order of the model's outputs, ``channels`` those of the images;
+    ``model``, ``optimizer`` and ``scaler`` are state dicts.
     """
 
     settings: TrainingSettings
@@ -69,11 +65,7 @@ class Checkpoint:
     progress: Progress
 
     def save(self, path: Path) -> None:
-        """Write it, all or nothing.
-
-        Raises:
-            UserError: if it cannot be written.
-        """
+        """Write it, all or nothing; raises :class:`UserError` if it cannot be written."""
         content = vars(self) | {
             "script": _script(self.settings),
             "settings": self.settings.as_dict(),
@@ -105,11 +97,7 @@ def _script(kind: TrainingSettings | type[TrainingSettings]) -> str:
 
 
 def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Checkpoint:
-    """Read what :meth:`Checkpoint.save` wrote.
-
-    Args:
-        path: of the file.
-        kind: of the training.
+    """Read what :meth:`Checkpoint.save` wrote in a training of a kind.
 
     Raises:
         UserError: if the file is missing, damaged, asks to run code, or is another kind of

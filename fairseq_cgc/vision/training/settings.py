@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
 import yaml
 from torch import nn
@@ -20,7 +20,7 @@ from fairseq_cgc.support.options import (
     AT_LEAST_0,
     AT_LEAST_1,
     BELOW_1,
-    Range,
+    between,
     check_values,
     demand,
     option_of,
@@ -32,8 +32,7 @@ from fairseq_cgc.vision.registry import create_model
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("step", "cosine")
-# With much larger ones random.betavariate does not return.
-_MIXUP = Range("from 0 to 1000", lambda value: 0 <= value <= 1000)
+_SIDE = between(1, 10_000)  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +60,22 @@ class TrainingSettings(ABC):
     lr: float = setting(0.1, "learning rate", range_=ABOVE_0)
     momentum: float = setting(0.9, "of SGD", range_=BELOW_1)
     weight_decay: float = setting(1e-4, "of all parameters", range_=AT_LEAST_0)
-    schedule: str = setting("step", "of the learning rate", SCHEDULES)
+    schedule: str = setting("step", "how the learning rate falls", SCHEDULES)
     milestones: tuple[int, ...] = setting(
         (), "epochs after which step lowers the learning rate", metavar="EPOCH"
     )
-    decay: float = setting(0.1, "factor by which step multiplies it", range_=ABOVE_0)
+    decay: float = setting(0.1, "factor by which step multiplies the learning rate", range_=ABOVE_0)
     warmup_epochs: int = setting(0, "epochs of linear warm-up", range_=AT_LEAST_0)
-    mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0: no mixup", range_=_MIXUP)
+    mixup: float = setting(  # of much larger ones random.betavariate never draws a number
+        0.0, "alpha of mixup's beta distribution; 0: no mixup", range_=between(0, 1000)
+    )
     label_smoothing: float = setting(
         0.0, "share of the target that is spread over all classes", range_=BELOW_1
     )
-    image_size: int = setting(224, "side of the crops of image files", range_=AT_LEAST_1)
-    resize: int = setting(256, "shorter side before the central crop of image files")
+    image_size: int = setting(224, "side of the crops of image files", range_=_SIDE)
+    resize: int = setting(256, "shorter side before the central crop of image files", range_=_SIDE)
     padding: int = setting(
-        4, "black pixels around images in memory before a random crop", range_=AT_LEAST_0
+        4, "black pixels around images in memory before a random crop", range_=between(0, 1000)
     )
     flip: bool = setting(True, "mirror half of the training samples")
     precision: str = setting("float32", "of convolutions and products", PRECISIONS)
@@ -92,8 +93,9 @@ class TrainingSettings(ABC):
                 demand(self, option.name, math.isfinite(value), "a finite number")
         check_values(self)
         demand(self, "resize", self.resize >= self.image_size, "at least --image-size")
-        rising = list(self.milestones) == sorted({m for m in self.milestones if m > 0})
-        demand(self, "milestones", rising, "rising and more than 0")
+        are_whole = all(type(m) is int and m > 0 for m in self.milestones)
+        rising = are_whole and list(self.milestones) == sorted({*self.milestones})
+        demand(self, "milestones", rising, "rising whole numbers from 1 on")
         has_steps = self.schedule == "step" or not self.milestones
         demand(self, "milestones", has_steps, "left out with --schedule cosine")
         is_shorter = self.warmup_epochs < self.epochs
@@ -166,9 +168,11 @@ class TrainingSettings(ABC):
                 value = tuple(value)
             if types[name] is float and type(value) is int:
                 value = float(value)
-            if types[name] in (str, int, float, bool) and type(value) is not types[name]:
+            expected = get_origin(types[name]) or types[name]
+            is_plain = expected in (str, int, float, bool)
+            if type(value) is not expected if is_plain else not isinstance(value, expected):
                 raise UserError(
-                    f"{option_of(name)} is {value!r}, but must be of type {types[name].__name__}"
+                    f"{option_of(name)} is {value!r}, but must be of type {expected.__name__}"
                 )
             taken[name] = value
         return cls(**taken)
@@ -248,7 +252,7 @@ class ComputingOptions:
     workers: int = setting(
         min(8, os.cpu_count() or 1),
         "processes that read image files, for each GPU",
-        range_=AT_LEAST_0,
+        range_=between(0, 256),
     )
     skip_broken: bool = setting(
         False,

@@ -23,31 +23,19 @@ from fairseq_cgc.vision.weights import load_weights, read_weights
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to evaluate.
-
-    Attributes:
-        model: on the CPU.
-        name: of the architecture.
-        outputs: how many.
-        channels: of the images.
-        classes: their names, where they are known.
-        crops: how its evaluation images are cut.
-    """
+    """A model to evaluate, on the CPU, and how its images are cut."""
 
     model: nn.Module
     name: str
     outputs: int
     channels: int
     classes: tuple[str, ...] | None
+    """Their names, where they are known."""
     crops: Crops
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> TrainedModel:
-        """The model of a checkpoint.
-
-        Raises:
-            UserError: if its weights do not fit its settings.
-        """
+        """The model of a checkpoint; raises :class:`UserError` if weights and settings disagree."""
         settings, classes = checkpoint.settings, checkpoint.classes
         model = checkpoint.create_model()
         return cls(
@@ -55,12 +43,9 @@ class TrainedModel:
         )
 
     def check_data(self, dataset: Dataset, source: str, *, mapped: bool = False) -> None:
-        """Check that a data set fits the model.
+        """Check that the data set of ``--data source`` fits the model.
 
-        Args:
-            dataset: the data set.
-            source: what ``--data`` says.
-            mapped: whether labels stand for sets of outputs, so that classes may differ.
+        With ``mapped``, labels stand for sets of outputs, and the classes may differ.
 
         Raises:
             UserError: naming the difference in classes or channels.
@@ -85,21 +70,12 @@ class TrainedModel:
 
 
 def load_trained(path: Path) -> TrainedModel:
-    """A model that ``fairseq-cgc train-image`` has trained.
-
-    Raises:
-        UserError: if the file cannot be read or is no such checkpoint.
-    """
+    """A model of ``fairseq-cgc train-image``; errors are those of :func:`load_checkpoint`."""
     return TrainedModel.of(load_checkpoint(path))
 
 
 def load_weights_of(name: str, path: Path, crops: Crops) -> TrainedModel:
-    """A model with a state dict, which also tells the numbers of classes and channels.
-
-    Args:
-        name: of the model.
-        path: as for :func:`read_weights`.
-        crops: how its evaluation images are cut.
+    """The model ``name`` with a state dict, which also tells the numbers of classes and channels.
 
     Raises:
         UserError: if the file cannot be read, does not fit the model, or lacks parts of it.
@@ -139,10 +115,9 @@ def evaluation_images(
 
     Args:
         trained: the model.
-        source: as for :func:`open_data`, or the folder of ObjectNet's images.
+        source, skip_broken: as for :func:`open_data`; for ObjectNet, the folder of its images.
         split: ``train`` or ``val``.
         objectnet: the file of the mapping, for ObjectNet's protocol.
-        skip_broken: as for :class:`Dataset`.
 
     Returns:
         The images, and for ObjectNet the right outputs of each label.

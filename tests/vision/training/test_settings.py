@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import re
+import typing
 
 import pytest
 
 from fairseq_cgc.commands.vision_commands import add_training_options
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.settings import Settings
+from fairseq_cgc.video.settings import VideoEvaluationOptions, VideoSettings
+from fairseq_cgc.vision.training.settings import EvaluationOptions, RunOptions, Settings
 
 
 def test_presets_are_the_papers():
@@ -64,6 +68,36 @@ def test_settings_survive_json():
 def test_wrong_values_are_named(values, message):
     with pytest.raises(UserError, match=re.escape(message)):
         Settings.from_dict(values)
+
+
+@pytest.mark.parametrize("kind", [Settings, VideoSettings])
+def test_every_value_of_every_setting_is_typed_and_bounded(kind):
+    """Whatever a checkpoint or a preset may hold, the answer is one line that names the option."""
+    wrong = {
+        int: (-1, 1.5, "3", True, None, 10**30),
+        float: (-1.0, math.inf, -math.inf, math.nan, "0.1", True, [0.1]),
+        bool: (1, "maybe", None),
+        str: (3, None, ["x"], b"x"),
+    }
+    unbounded = {"epochs", "batch_size", "accumulate", "warmup_epochs", "shift_every", "seed"}
+    types = typing.get_type_hints(kind)
+    for option in dataclasses.fields(kind):
+        values = wrong.get(types[option.name], ("a", 5, [1.5], [True], ["a"], [[1]]))
+        if option.metadata.get("choices"):
+            values += ("", "none")
+        for value in values:
+            if value == 10**30 and option.name in unbounded - {"warmup_epochs"}:
+                continue
+            with pytest.raises(UserError, match=f"^--{option.name.replace('_', '-')} is "):
+                kind.from_dict({option.name: value})
+
+
+@pytest.mark.parametrize("kind", [RunOptions, EvaluationOptions, VideoEvaluationOptions])
+def test_every_number_of_a_run_is_bounded(kind):
+    for option in dataclasses.fields(kind):
+        if option.metadata["range"] or option.metadata["choices"]:
+            with pytest.raises(UserError, match=f"^--{option.name.replace('_', '-')} is "):
+                kind(**{option.name: "x" if option.metadata["choices"] else -1})
 
 
 def test_every_option_shows_its_values_in_the_presets():

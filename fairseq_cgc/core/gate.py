@@ -304,21 +304,20 @@ def _normalise(x: Tensor, norm: nn.Module) -> Tensor:
     if isinstance(norm, nn.LayerNorm):  # its parameters follow the model's dtype
         scale, shift = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
         return F.layer_norm(x, norm.normalized_shape, scale, shift, norm.eps)
-    tensors = {**norm._parameters, **norm._buffers}
-    cast = (
-        {}
-        if is_proxy(x)
-        else {
-            name: tensor.to(x.dtype)
-            for name, tensor in tensors.items()
-            if tensor is not None and tensor.is_floating_point() and tensor.dtype != x.dtype
-        }
-    )
+    if is_proxy(x):
+        return norm(x)
+    buffers = dict(norm.named_buffers(recurse=False))
+    tensors = {**dict(norm.named_parameters(recurse=False)), **buffers}
+    cast = {
+        name: tensor.to(x.dtype)
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.dtype != x.dtype
+    }
     if not cast:
         return norm(x)
     out = torch.func.functional_call(norm, cast, (x,))
-    for name in cast.keys() & norm._buffers.keys():
-        norm.get_buffer(name).copy_(cast[name])  # the batch statistics
+    for name in cast.keys() & buffers.keys():
+        buffers[name].copy_(cast[name])  # the batch statistics
     return out
 
 

@@ -1,4 +1,4 @@
-"""Lightweight convolution, plain and with a kernel that the whole sentence gates (section 4.4)."""
+"""Lightweight convolution, plain and with kernels gated by the whole sentence (section 4.4)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from fairseq_cgc.core import gpu as kernels
 from fairseq_cgc.core.functional import choose_method, light_convolution, needs_unfolded
 from fairseq_cgc.core.gate import ContextGate, is_called
 from fairseq_cgc.core.plain import to_autocast_dtype
-from fairseq_cgc.core.pooling import mask_and_average, pool_positions, zero_padding
+from fairseq_cgc.core.pooling import mask_and_average, zero_padding
+from fairseq_cgc.core.sentence_gate import TARGETS, gate_sentences, make_sentence_gate
 from fairseq_cgc.support.errors import UserError
-
-GATE_TARGETS = ("kernel", "logits")
-GATE_NORMS = ("latent", "heads")
 
 
 def _check_inputs(x: Tensor, padding_mask: Tensor | None, channels: int) -> Tensor | None:
-    """The mask as booleans; raises a UserError if the shapes do not fit."""
+    """The mask as booleans.
+
+    Raises:
+        UserError: if the shapes do not fit.
+    """
     if not torch.jit.is_tracing():
         if x.dim() != 3 or x.shape[2] != channels:
             raise UserError(f"x must be T x B x {channels}, but is {tuple(x.shape)}")
@@ -33,28 +35,20 @@ def _check_inputs(x: Tensor, padding_mask: Tensor | None, channels: int) -> Tens
 
 
 def _widen(weight: Tensor) -> Tensor:
-    """In float32 whatever the model's dtype, as fairseq does it; float64 stays."""
+    """At least float32 whatever the model's dtype, as in fairseq."""
     return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
-def _pool(heads: Tensor, pooled_size: int, padding_mask: Tensor | None) -> Tensor:
-    if heads.device.type == "cpu":
-        # A LayerNorm over two or three numbers enlarges the rounding of sums whose order
-        # depends on the batch. The cost of float64 is not noticeable here.
-        heads = heads.double()
-    return pool_positions(heads, pooled_size, padding_mask)
-
-
 # Symbolic tracing has no tensors, so functions that inspect them become single nodes of its graph.
-for _function in (_check_inputs, _pool, _widen, light_convolution, mask_and_average, zero_padding):
+for _function in (_check_inputs, _widen, light_convolution, mask_and_average, zero_padding):
     fx.wrap(_function.__name__)
 
 
 class LightConv(nn.Module):
     """Lightweight convolution with "same" padding (Wu et al., ICLR 2019).
 
-    Each head owns a kernel that its C / H channels share. Outputs, parameters' names and shapes
-    are those of fairseq's ``LightweightConv1dTBC`` with ``padding_l=kernel_size // 2``.
+    Each head has a kernel that its C / H channels share. Outputs, parameter names and shapes are
+    those of fairseq's ``LightweightConv1dTBC`` with ``padding_l=kernel_size // 2``.
 
     Args:
         channels: C.
@@ -66,11 +60,11 @@ class LightConv(nn.Module):
 
     Attributes:
         weight: H x 1 x K.
-        weight_dropout_module: holds the probability ``p`` of DropConnect and whether it is active.
+        weight_dropout_module: has the probability ``p`` of DropConnect, active in training mode.
 
     Raises:
-        UserError: for an even kernel, heads that do not divide the channels, or a dropout
-            outside 0 to 1.
+        UserError: for an even kernel size, a number of heads that does not divide the channels, or
+            a dropout outside 0 to 1.
     """
 
     def __init__(
@@ -152,20 +146,16 @@ class CGLightConv(LightConv):
     ``"kernel"``, ``softmax(weight * gate)`` for ``"logits"``. DropConnect follows. With a gate
     of ones it is a :class:`LightConv`.
 
-    The gate of a kernel of three taps hardly depends on the sentence: its LayerNorm is over two
-    numbers, which leaves little more than their order (8 distinct gates per head over 200
-    sentences, 200 for 31 taps). A kernel of one tap has no gate at all.
+    The gate of a kernel of three taps hardly depends on the sentence: its LayerNorm over two
+    numbers leaves little more than their order (8 distinct gates per head over 200 sentences,
+    200 for 31 taps). A kernel of one tap has no gate at all.
 
     Args:
-        channels: C.
-        kernel_size: K, odd.
-        num_heads: H; divides C.
-        weight_dropout: DropConnect probability.
-        weight_softmax: normalise each kernel by a softmax.
+        channels, kernel_size, num_heads, weight_dropout, weight_softmax, bias: as for
+            :class:`LightConv`.
         gate_target: ``"kernel"`` or ``"logits"``.
         gate_norm: the gate's LayerNorm is over the d latent numbers of each head (``"latent"``, as
             in the paper) or over all H x d of the sentence (``"heads"``).
-        bias: add a bias of C.
 
     Attributes:
         weight: H x 1 x K.
@@ -195,8 +185,8 @@ class CGLightConv(LightConv):
             weight_softmax=weight_softmax,
             bias=bias,
         )
-        if gate_target not in GATE_TARGETS:
-            raise UserError(f"gate_target must be one of {GATE_TARGETS}, but is {gate_target!r}")
+        if gate_target not in TARGETS:
+            raise UserError(f"gate_target must be one of {tuple(TARGETS)}, but is {gate_target!r}")
         self.gate_target, self.gate_norm = gate_target, gate_norm
         gate = make_sentence_gate(num_heads, kernel_size, gate_norm)
         self.gate = gate if kernel_size > 1 else None
@@ -212,18 +202,17 @@ class CGLightConv(LightConv):
         x, heads = mask_and_average(x, self.num_heads, padding_mask)
         weight = _widen(self.weight).unsqueeze(0)
         gate = gate_sentences(self.gate, heads, self.kernel_size, padding_mask).to(weight.dtype)
-        if self.gate_target == "logits":
-            weight = self._normalise(weight * gate)
-        else:
-            weight = self._normalise(weight) * gate
-        return x, weight.squeeze(2)
+        modulate = TARGETS[self.gate_target].modulate
+        return x, modulate(weight, gate, self._normalise).squeeze(2)
 
     def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         gate = self.gate
-        # The fused kernel bypasses the gate module: not where it was replaced or has hooks.
+        # The fused kernel bypasses the gate module, so it is skipped where that was replaced or has
+        # hooks.
         if (
             needs_unfolded(x)
             or choose_method(x, self.kernel_size) != "triton"
+            or not TARGETS[self.gate_target].is_fused
             or type(gate) is not ContextGate
             or is_called(gate)
             or not isinstance(gate.in_norm, nn.LayerNorm)
@@ -247,19 +236,19 @@ class CGLightConv(LightConv):
     def take_constant_gate(self, state: dict[str, Tensor], prefix: str) -> Tensor | None:
         """Remove from a state dict the gate that a kernel of one tap had in older checkpoints.
 
-        A kernel without softmax is multiplied by it; after a softmax, a single logit does not
-        matter.
+        That gate's LayerNorm was over one number, of which it leaves only the shift: the gate was
+        the constant sigmoid(D relu(shift)). It goes into a weight without softmax.
 
         Args:
             state: changed in place.
             prefix: of this module's names in it.
 
         Returns:
-            What the convolution's output is still to be multiplied by, a float64 scalar; None if
-            the outputs are the same without.
+            What the convolution's output remains to be multiplied by, a float64 scalar; None if
+            nothing remains.
 
         Raises:
-            UserError: if the gate depends on the sentence.
+            UserError: if the gate depends on the sentence (``--encoder-gate-norm heads``).
         """
         parts = [key for key in state if key.startswith(f"{prefix}gate.")]
         if self.gate is not None or self.kernel_size > 1 or not parts:
@@ -272,10 +261,12 @@ class CGLightConv(LightConv):
                 "one tap have no gate: use larger kernels"
             )
         gate = torch.sigmoid(decoder * shift.relu()).squeeze()
-        if self.weight_softmax:
-            return gate if self.gate_target == "kernel" else None
+        modulate = TARGETS[self.gate_target].modulate
+        if self.weight_softmax:  # of one logit, it is 1
+            factor = modulate(torch.zeros_like(gate), gate, self._normalise)
+            return None if factor == 1 else factor
         weight = state[f"{prefix}weight"]
-        state[f"{prefix}weight"] = (_widen(weight) * gate).to(weight.dtype)
+        state[f"{prefix}weight"] = modulate(_widen(weight), gate, self._normalise).to(weight.dtype)
         return None
 
     def _load_from_state_dict(
@@ -297,59 +288,24 @@ class CGLightConv(LightConv):
         )
 
 
-def make_sentence_gate(num_heads: int, kernel_size: int, gate_norm: str) -> ContextGate:
-    """The gate of H kernels, H x 3K to H x 1 x K (section 4.4).
+def fold_constant_gates(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Remove the gates of kernels of one tap from an older model's state; outputs stay the same.
+
+    What such a gate multiplied the convolution's output by goes into the weight of ``linear2``, the
+    projection that follows the convolution in an encoder layer.
 
     Args:
-        num_heads: H.
-        kernel_size: K.
-        gate_norm: one of :data:`GATE_NORMS`.
+        model: the model to be loaded, with encoder layers that have ``conv`` and ``linear2``.
+        state: of the whole model; changed in place.
 
     Raises:
-        UserError: for another gate norm.
+        UserError: as :meth:`CGLightConv.take_constant_gate`.
     """
-    if gate_norm not in GATE_NORMS:
-        raise UserError(f"gate_norm must be one of {GATE_NORMS}, but is {gate_norm!r}")
-    return ContextGate(
-        num_heads,
-        num_heads,
-        kernel_size,
-        channel_interaction=False,
-        grid_size=(3 * kernel_size,),
-        norm="layer" if gate_norm == "latent" else gate_norm,
-        init="xavier",
-    )
-
-
-def gate_sentences(
-    gate: nn.Module, heads: Tensor, kernel_size: int, padding_mask: Tensor | None
-) -> Tensor:
-    """Pool each sentence and compute its gate.
-
-    Args:
-        gate: from :func:`make_sentence_gate`.
-        heads: T x B x H, zero at padding, from :func:`mask_and_average`.
-        kernel_size: K.
-        padding_mask: B x T, True at padding.
-
-    Returns:
-        B x H x 1 x K.
-    """
-    return gate(_pool(heads, 3 * kernel_size, padding_mask))
-
-
-def gate_by_source(gate: ContextGate, source: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """The gates of a decoder's kernels, from what the encoder made of each sentence.
-
-    Args:
-        gate: from :func:`make_sentence_gate`.
-        source: T x B x C, the encoder's output; H divides C.
-        padding_mask: B x T, True at padding.
-
-    Returns:
-        B x H x K.
-    """
-    dtype = torch.promote_types(source.dtype, torch.float32)
-    heads = source.unflatten(2, (gate.in_channels, -1)).mean(-1, dtype=dtype)
-    heads = zero_padding(heads, padding_mask)
-    return gate_sentences(gate, heads, gate.kernel_size[0], padding_mask).squeeze(2)
+    for name, module in model.named_modules():
+        conv, linear = getattr(module, "conv", None), getattr(module, "linear2", None)
+        if isinstance(conv, CGLightConv) and isinstance(linear, nn.Linear):
+            prefix = f"{name}." if name else ""
+            factor = conv.take_constant_gate(state, f"{prefix}conv.")
+            key = f"{prefix}linear2.weight"
+            if factor is not None and key in state:
+                state[key] = (state[key] * factor).to(state[key].dtype)

@@ -91,7 +91,7 @@ class _MaskAndAverage(torch.autograd.Function):
             masked = x.view_as(x)  # a forward must not return its input itself
         else:
             masked = _zero_padding_(x.clone(memory_format=torch.contiguous_format), padding_mask)
-        return masked, _average(masked, num_heads)
+        return masked, average_heads(masked, num_heads)
 
     @staticmethod
     def backward(ctx: Any, grad_x: Tensor, grad_heads: Tensor) -> tuple[Tensor, None, None]:
@@ -104,8 +104,8 @@ class _MaskAndAverage(torch.autograd.Function):
         return grad, None, None
 
 
-def _average(x: Tensor, num_heads: int) -> Tensor:
-    """The mean of each head's channels, in float32 at least: T x B x C to T x B x H."""
+def average_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Average each head's channels, in float32 at least: T x B x C to T x B x H."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     return x.unflatten(2, (num_heads, -1)).mean(-1, dtype=dtype)
 
@@ -157,7 +157,7 @@ def mask_and_average(
     """
     if must_be_plain(x, compiles=False):
         x = zero_padding(x, padding_mask)
-        return x, _average(x, num_heads)
+        return x, average_heads(x, num_heads)
     return _MaskAndAverage.apply(x, num_heads, padding_mask)
 
 

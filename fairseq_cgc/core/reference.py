@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fairseq_cgc.core.convolution import CGConv1d, CGConv2d, CGConv3d
 from fairseq_cgc.core.gate import ContextGate
 from fairseq_cgc.core.lightconv import CGLightConv
+from fairseq_cgc.core.sentence_gate import TARGETS
 
 
 def pool_sentence(values: Tensor, pooled_size: int) -> Tensor:
@@ -120,6 +121,10 @@ def cg_light_conv(module: CGLightConv, x: Tensor, padding_mask: Tensor | None = 
     time, batch, _ = x.shape
     if padding_mask is None:
         padding_mask = torch.zeros(batch, time, dtype=torch.bool)
+
+    def normalise(weight: Tensor) -> Tensor:
+        return nn.functional.softmax(weight, dim=-1) if module.weight_softmax else weight
+
     out = torch.zeros_like(x)
     for b in range(batch):
         sentence = x[~padding_mask[b], b].unsqueeze(1)  # L x 1 x C
@@ -127,11 +132,7 @@ def cg_light_conv(module: CGLightConv, x: Tensor, padding_mask: Tensor | None = 
         if module.gate is not None:
             pooled = pool_heads(sentence, module.num_heads, 3 * module.kernel_size)
             gate = context_gate(module.gate, pooled)[0]  # H x 1 x K
-        weight = module.weight * gate if module.gate_target == "logits" else module.weight
-        if module.weight_softmax:
-            weight = nn.functional.softmax(weight, dim=-1)
-        if module.gate_target == "kernel":
-            weight = weight * gate
+        weight = TARGETS[module.gate_target].modulate(module.weight, gate, normalise)
         result = light_convolution(sentence, weight.transpose(0, 1))
         if module.bias is not None:
             result = result + module.bias

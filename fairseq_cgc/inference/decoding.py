@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_cgc.core.lightconv import gate_by_source
+from fairseq_cgc.core.sentence_gate import gate_by_source
 
 
 class DecoderState:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
-from fairseq_cgc.core.constant_gate import fold_constant_gates
-from fairseq_cgc.core.lightconv import make_sentence_gate
+from fairseq_cgc.core.lightconv import fold_constant_gates
 from fairseq_cgc.core.pooling import zero_padding
+from fairseq_cgc.core.sentence_gate import make_sentence_gate
 from fairseq_cgc.inference.decoding import DecoderState, decode_layer, predicted_kernels
 from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.inference.model_options import ModelOptions

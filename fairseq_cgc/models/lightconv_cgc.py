@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, UserError
-from fairseq_cgc.core.constant_gate import fold_constant_gates
+from fairseq_cgc.core.lightconv import fold_constant_gates
 from fairseq_cgc.inference.precision import precision_from_environment, set_precision
 from fairseq_cgc.models.beam_state import EncoderOut, reorder_lazily
 from fairseq_cgc.models.config import (

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.core.lightconv import gate_by_source, make_sentence_gate
+from fairseq_cgc.core.sentence_gate import gate_by_source, make_sentence_gate
 from fairseq_cgc.models.beam_state import Generation
 from fairseq_cgc.models.decoder_layer import DecoderLightConv, LightConvCGCDecoderLayer
 

@@ -5,9 +5,18 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.nn.utils import prune
 
-from fairseq_cgc.core import GATE_NORMS, CGLightConv, LightConv, UserError, lightconv, reference
+from fairseq_cgc.core import (
+    GATE_NORMS,
+    GATE_TARGETS,
+    CGLightConv,
+    LightConv,
+    UserError,
+    lightconv,
+    pool_heads,
+    reference,
+)
 from fairseq_cgc.core.functional import FORCE
-from fairseq_cgc.core.lightconv import make_sentence_gate
+from fairseq_cgc.core.sentence_gate import TARGETS, GateTarget, make_sentence_gate
 
 # C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
 CASES = [
@@ -64,6 +73,30 @@ def test_gradcheck(gate_target, weight_softmax, gate_norm):
         return torch.func.functional_call(conv, state, (x, mask))
 
     assert torch.autograd.gradcheck(run, (x, *parameters.values()))
+
+
+@pytest.mark.parametrize("weight_softmax", [True, False])
+@pytest.mark.parametrize("gate_target", GATE_TARGETS)
+def test_gate_targets_are_what_their_names_say(gate_target, weight_softmax):
+    conv = CGLightConv(4, 5, 2, gate_target=gate_target, weight_softmax=weight_softmax)
+    x = torch.randn(9, 1, 4)
+    weight, gate = conv.weight.flatten(1), conv.gate(pool_heads(x, 2, 15)).flatten(0, 2)
+    want = {"kernel": weight * gate, "logits": weight * gate}
+    if weight_softmax:
+        want = {"kernel": weight.softmax(1) * gate, "logits": (weight * gate).softmax(1)}
+    torch.testing.assert_close(conv.sentence_kernels(x)[0], want[gate_target])
+
+
+def test_a_new_gate_target_is_one_entry(monkeypatch):
+    target = GateTarget(lambda weight, gate, normalise: normalise(weight + gate))
+    monkeypatch.setitem(TARGETS, "sum", target)
+    monkeypatch.setattr(lightconv, "choose_method", lambda *_: "triton")  # which lacks it
+    conv = CGLightConv(4, 5, 2, gate_target="sum")
+    x = torch.randn(9, 2, 4, requires_grad=True)
+    inputs = [x, *conv.parameters()]
+    got, want = conv(x), reference.cg_light_conv(conv, x)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradients(got, inputs), gradients(want, inputs))
 
 
 def open_gate(*arguments, **options):

@@ -23,7 +23,7 @@ from small_models import TINY, build, parse
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.lightconv import make_sentence_gate
+from fairseq_cgc.core.sentence_gate import make_sentence_gate
 from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import set_precision

@@ -15,7 +15,7 @@ from tools import padding_mask
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.core.lightconv import make_sentence_gate
+from fairseq_cgc.core.sentence_gate import make_sentence_gate
 from fairseq_cgc.models.config import (
     CONFIG_DIR,
     LightConvCGCConfig,

@@ -5,23 +5,17 @@ Shape letters: B batch, T time, C channels, H heads, K kernel, P pooled position
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairseq_cgc.core.gpu import context
-from fairseq_cgc.core.gpu.common import power_of_two
-
-#: Positions up to which a program averages its head's channels itself. Beyond, that is work for
-#: more programs than there are heads and sentences.
-AVERAGED_AT_ONCE = 128
+from fairseq_cgc.core.gpu.tiles import AVERAGED_AT_ONCE, channel_tile, gate_tiles, power_of_two
 
 
-@dataclass(frozen=True)
-class Gate:
-    """The parameters of the gate and what is done with it.
+class Gate(NamedTuple):
+    """The contiguous parameters of the gate, and its options.
 
     Attributes:
         weight: H x K; a kernel for each head.
@@ -30,8 +24,8 @@ class Gate:
         norm_bias: likewise.
         decoder: K x d.
         epsilon: of the LayerNorm.
-        weight_softmax: normalise the kernels.
-        gates_logits: gate the kernels before the softmax, not after it.
+        weight_softmax: whether to normalise the kernels.
+        gate_target: a fused one of :data:`~fairseq_cgc.core.sentence_gate.TARGETS`.
     """
 
     weight: Tensor
@@ -41,11 +35,11 @@ class Gate:
     decoder: Tensor
     epsilon: float
     weight_softmax: bool
-    gates_logits: bool
+    gate_target: str
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        return self.weight, self.encoder, self.norm_weight, self.norm_bias, self.decoder
+        return self[:5]
 
     @property
     def norms_heads(self) -> bool:
@@ -53,19 +47,9 @@ class Gate:
 
     def sizes(self, time: int) -> dict[str, Any]:
         """The constants that all kernels are compiled for."""
-        latent, pooled = self.encoder.shape
-        block_p = power_of_two(pooled)
-        # A block of positions with R channels each, or one that keeps P numbers for each.
-        largest = 32 if time <= AVERAGED_AT_ONCE else min(8192 // block_p, AVERAGED_AT_ONCE)
-        return {
-            "HEADS": len(self.weight),
-            "POOLED": pooled,
-            "LATENT": latent,
-            "BLOCK_T": largest,
-            "BLOCK_P": block_p,
-            "BLOCK_D": power_of_two(latent),
-            "num_warps": 8 if time > AVERAGED_AT_ONCE or self.weight.shape[1] > 31 else 4,
-        }
+        (heads, size), (latent, pooled) = self.weight.shape, self.encoder.shape
+        tiles = gate_tiles(time, pooled, latent, size)
+        return {"HEADS": heads, "POOLED": pooled, "LATENT": latent, **tiles}
 
     def modulation(self) -> dict[str, Any]:
         """The constants that ``modulate`` and its backward are compiled for as well."""
@@ -73,39 +57,35 @@ class Gate:
         return {
             "SIZE": size,
             "SOFTMAX": self.weight_softmax,
-            "GATES_LOGITS": self.gates_logits,
+            "TARGET": self.gate_target,
             "NORMS_HEADS": self.norms_heads,
             "BLOCK_K": power_of_two(size),
         }
 
 
 def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The modulated kernels, and what they come from.
+    """The modulated kernels, and what their gradients are computed from.
 
     Args:
         x: T x B x C, the last stride 1.
         padding_mask: B x T, contiguous, 8 bits, not 0 at padding.
-        gate: whose parameters are contiguous.
+        gate: parameters and options.
 
     Returns:
         The kernels, B x H x K; the pooled positions, B x H x P; and where the LayerNorm is over all
         heads, its mean and 1 / deviation, B x 2. All in float32.
     """
-    time, batch, channels = x.shape
+    time, batch, _ = x.shape
     heads, (latent, pooled_size) = len(gate.weight), gate.encoder.shape
     if time > AVERAGED_AT_ONCE:
-        # Whatever stands at padding is averaged too, but the kernel does not read that.
+        # This averages values at padding too, but the kernel does not read those.
         x = x.unflatten(2, (heads, -1)).mean(-1, dtype=torch.float32)
     options: dict[str, Any] = {"dtype": torch.float32, "device": x.device}
     kernel = torch.empty(batch, *gate.weight.shape, **options)
     pooled = torch.empty(batch, heads, pooled_size, **options)
     width = x.shape[2] // heads
-    sizes = {
-        "WIDTH": width,
-        "BLOCK_R": min(power_of_two(width), 128),
-        **gate.sizes(time),
-    }
-    strides = (time, x.stride(0), x.stride(1))
+    sizes = {"WIDTH": width, "BLOCK_R": channel_tile(width), **gate.sizes(time)}
+    strides = (time, *x.stride()[:2])
     moments = None
     if gate.norms_heads:
         encoded = torch.empty(batch, heads * latent, **options)
@@ -143,8 +123,9 @@ def modulate_backward(
     """From the gradient of the modulated kernels to the input's and the parameters'.
 
     Args:
-        taps: B x H x rows x K, float32, contiguous; the gradient is its sum over the rows ...
-        scale: ... times this.
+        taps: B x H x rows x K, float32, contiguous; the gradient is its sum over the rows, times
+            ``scale``.
+        scale: a factor.
         pooled: B x H x P, from :func:`modulate`.
         moments: likewise.
         padding_mask: as for :func:`modulate`.
@@ -155,25 +136,19 @@ def modulate_backward(
 
     Returns:
         The gradient of each channel of a head through the gate, B x H x T in float32, zero at
-        padding; and ``numbers`` for :func:`parameter_gradients`.
+        padding; and ``partial`` for :func:`parameter_gradients`.
     """
     (batch, heads, rows, size), latent = taps.shape, len(gate.encoder)
-    share = (
-        torch.empty(batch, heads, time, dtype=torch.float32, device=taps.device)
-        if wants_share
-        else None
-    )
-    numbers = torch.empty(
-        batch * heads, 2 * size + 4 * latent, dtype=torch.float32, device=taps.device
-    )
-    written = numbers, numbers if share is None else share
+    partial = taps.new_empty(batch * heads, 2 * size + 4 * latent)
+    share = taps.new_empty(batch, heads, time) if wants_share else None
+    written = partial, partial if share is None else share
     sizes = {"WIDTH": width, "WANTS_SHARE": wants_share, **gate.sizes(time)}
     context.modulate_backward[(batch * heads,)](
         *written,
         taps,
         pooled,
         padding_mask,
-        numbers if moments is None else moments,
+        partial if moments is None else moments,
         *gate.parameters,
         time,
         rows,
@@ -183,9 +158,9 @@ def modulate_backward(
         **gate.modulation(),
     )
     if moments is not None:
-        # Averages over all that the norm spans: of the gradient, and of the gradient times what was
-        # normalised. The norm's scale's is the latter without the scale, the shift's the former.
-        of_norm = numbers[:, -2 * latent :].view(batch, heads, 2, latent)
+        # The averages, over all that the norm spans, of the gradient times what was normalised, and
+        # of the gradient itself: those of the norm's parameters, times the scale.
+        of_norm = partial[:, -2 * latent :].view(batch, heads, 2, latent)
         grad_moments = (of_norm * gate.norm_weight.unsqueeze(1)).mean((1, 3))
         context.encode_backward[(batch * heads,)](
             *written,
@@ -200,14 +175,14 @@ def modulate_backward(
             SIZE=size,
             **sizes,
         )
-    return share, numbers
+    return share, partial
 
 
-def parameter_gradients(numbers: Tensor, pooled: Tensor, gate: Gate) -> tuple[Tensor, ...]:
-    """The gradients of ``gate.parameters``, float32, summed in an order that is always the same."""
+def parameter_gradients(partial: Tensor, pooled: Tensor, gate: Gate) -> tuple[Tensor, ...]:
+    """The gradients of ``gate.parameters`` in float32, summed in a fixed order."""
     size, latent = gate.decoder.shape
-    with torch.autocast(numbers.device.type, enabled=False):
-        weight, logits, active, encoded, norm = numbers.split(
+    with torch.autocast(partial.device.type, enabled=False):
+        weight, logits, active, encoded, norm = partial.split(
             [size, size, latent, latent, 2 * latent], 1
         )
         norm = norm.unflatten(0, (-1, len(gate.weight))) if gate.norms_heads else norm

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairseq_cgc.core.gpu.common import draw_seed, drop_scale
-from fairseq_cgc.core.gpu.convolution import convolve
+from fairseq_cgc.core.gpu.convolution import convolve, draw_seed, drop_scale, multiply_taps
 from fairseq_cgc.core.gpu.modulation import (
     Gate,
     modulate,
     modulate_backward,
     parameter_gradients,
 )
-from fairseq_cgc.core.gpu.tap_gradients import multiply_taps
+from fairseq_cgc.core.sentence_gate import TARGETS
+from fairseq_cgc.support.errors import UserError
 
 
 def light_convolution(
@@ -39,11 +39,11 @@ def light_convolution(
         kernel: B x H x K, or 1 x H x K for one kernel for all sentences; any floating type.
         padding_l: input positions before an output's own that the kernel sees, 0 to K - 1.
         padding_mask: B x T, boolean, True at padding, where x counts as zero whatever it holds.
-        dropout: probability of DropConnect, drawn for each output position by itself; seeded by
-            torch's generator.
+        dropout: probability of DropConnect, drawn independently for each output position; seeded
+            by torch's generator.
 
     Returns:
-        T x B x C in x's dtype, whatever the kernel's; what stands at padding is of no meaning.
+        T x B x C in x's dtype, whatever the kernel's; values at padding are meaningless.
     """
     return _LightConvolution.apply(x, kernel, padding_l, padding_mask, dropout, draw_seed(dropout))
 
@@ -64,11 +64,11 @@ def cg_light_conv(
 ) -> Tensor:
     """Lightweight convolution whose kernels are gated by the whole sentence.
 
-    What :class:`fairseq_cgc.core.CGLightConv` computes, bias apart; the gate and the kernels are
-    computed in float32, the convolution in x's dtype. P is 3K.
+    What :class:`fairseq_cgc.core.CGLightConv` computes without its bias; the gate and the kernels
+    are computed in float32, the convolution in x's dtype. P is 3K.
 
     Args:
-        x: T x B x C; what stands at padding (a NaN even) does not matter.
+        x: T x B x C; values at padding, even NaN, do not matter.
         padding_mask: B x T, boolean, True at padding.
         weight: H x 1 x K.
         encoder: d x P.
@@ -77,12 +77,20 @@ def cg_light_conv(
         decoder: K x d.
         norm_eps: of the LayerNorm.
         weight_softmax: normalise the kernels by a softmax.
-        gate_target: ``"kernel"`` or ``"logits"``.
+        gate_target: a fused one of :data:`~fairseq_cgc.core.sentence_gate.TARGETS`.
         dropout: probability of DropConnect.
 
     Returns:
-        T x B x C in x's dtype; what stands at padded positions is of no meaning.
+        T x B x C in x's dtype; values at padding are meaningless.
+
+    Raises:
+        UserError: for a gate target that the kernels do not have.
     """
+    if gate_target not in TARGETS or not TARGETS[gate_target].is_fused:
+        fused = tuple(name for name, target in TARGETS.items() if target.is_fused)
+        raise UserError(
+            f"gate_target must be one of {fused} for the Triton kernels, but is {gate_target!r}"
+        )
     return _GatedConvolution.apply(
         x,
         padding_mask,
@@ -91,16 +99,16 @@ def cg_light_conv(
         norm_weight,
         norm_bias,
         decoder,
-        (norm_eps, weight_softmax, gate_target == "logits"),
+        (norm_eps, weight_softmax, gate_target),
         dropout,
         draw_seed(dropout),
     )
 
 
 def _first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse to be recorded.
+    """Refuse to be differentiated.
 
-    torch's ``once_differentiable`` lets a derivative vanish silently where the incoming gradient
+    torch's ``once_differentiable`` would silently return no derivative where the incoming gradient
     does not require gradients itself.
     """
 
@@ -166,13 +174,15 @@ class _GatedConvolution(torch.autograd.Function):
         norm_weight: Tensor,
         norm_bias: Tensor,
         decoder: Tensor,
-        options: tuple[float, bool, bool],
+        options: tuple[float, bool, str],
         dropout: float,
         seed: int,
     ) -> Tensor:
         x = _rows(x)
-        # Where nothing is padded too: half as many kernels have to be compiled.
-        padding_mask = _bytes(_no_padding(x) if padding_mask is None else padding_mask)
+        # A mask even where nothing is padded: half as many kernels have to be compiled.
+        if padding_mask is None:
+            padding_mask = torch.zeros(x.shape[1], x.shape[0], dtype=torch.bool, device=x.device)
+        padding_mask = _bytes(padding_mask)
         gate = _make_gate((weight, encoder, norm_weight, norm_bias, decoder), options)
         with torch.cuda.device_of(x):
             kernel, pooled, moments = modulate(x, padding_mask, gate)
@@ -198,7 +208,7 @@ class _GatedConvolution(torch.autograd.Function):
         wants_x, wants_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:7])
         drops = {"padding_mask": padding_mask, "dropout": ctx.dropout, "seed": ctx.seed}
         taps = multiply_taps(grad, x, heads, size, size // 2, **drops)
-        share, numbers = modulate_backward(
+        share, partial = modulate_backward(
             taps,
             drop_scale(ctx.dropout),
             pooled,
@@ -214,13 +224,13 @@ class _GatedConvolution(torch.autograd.Function):
             grad_x = convolve(grad, kernel, size // 2, transposed=True, share=share, **drops)
         if not wants_parameters:
             return grad_x, *[None] * 9
-        weight, *others = parameter_gradients(numbers, pooled, gate)
+        weight, *others = parameter_gradients(partial, pooled, gate)
         found = zip([weight.unsqueeze(1), *others], parameters, strict=True)
         return grad_x, None, *[g.to(p.dtype) for g, p in found], None, None, None
 
 
 def _rows(x: Tensor) -> Tensor:
-    """x with the channels of a position side by side."""
+    """x with the channels of each position contiguous."""
     return x if x.stride(2) == 1 else x.contiguous()
 
 
@@ -229,20 +239,6 @@ def _bytes(mask: Tensor) -> Tensor:
     return mask.contiguous().view(torch.uint8)
 
 
-def _no_padding(x: Tensor) -> Tensor:
-    return torch.zeros(x.shape[1], x.shape[0], dtype=torch.bool, device=x.device)
-
-
-def _make_gate(parameters: Sequence[Tensor], options: tuple[float, bool, bool]) -> Gate:
+def _make_gate(parameters: Sequence[Tensor], options: tuple[float, bool, str]) -> Gate:
     weight, encoder, norm_weight, norm_bias, decoder = (p.contiguous() for p in parameters)
-    epsilon, weight_softmax, gates_logits = options
-    return Gate(
-        weight.flatten(1),
-        encoder,
-        norm_weight,
-        norm_bias,
-        decoder,
-        epsilon,
-        weight_softmax=weight_softmax,
-        gates_logits=gates_logits,
-    )
+    return Gate(weight.flatten(1), encoder, norm_weight, norm_bias, decoder, *options)

@@ -20,9 +20,9 @@ from launching import (
 from tools import padding_mask
 from torch import Tensor
 
-from fairseq_cgc.core import GATE_NORMS, CGLightConv, reference
+from fairseq_cgc.core import GATE_NORMS, CGLightConv, UserError, reference
 from fairseq_cgc.core.gpu import cg_light_conv, operations
-from fairseq_cgc.core.gpu.modulation import AVERAGED_AT_ONCE
+from fairseq_cgc.core.gpu.tiles import AVERAGED_AT_ONCE
 
 pytestmark = launching.MARKS
 
@@ -231,6 +231,13 @@ def test_computes_only_the_gradients_that_are_wanted(wanted, gate_norm, monkeypa
             assert torch.equal(one, other)
     backward = {"x": ["convolve"], "parameters": ["parameter_gradients"]}.get(wanted, [])
     assert calls == ["convolve", *backward]
+
+
+def test_refuses_a_gate_target_that_the_kernels_lack():
+    module, x = make(4, 3, 2), random(5, 2, 4)
+    module.gate_target = "weights"
+    with pytest.raises(UserError, match="gate_target must be one of .*, but is 'weights'"):
+        run(module, x)
 
 
 def test_without_gradients():

@@ -1,4 +1,4 @@
-"""Context-Gated Convolution in place of torch's convolutions (section 3).
+"""Context-Gated Convolution as a drop-in for torch's convolutions (section 3).
 
 Shape letters: B batch, c input channels, o output channels, G groups.
 """
@@ -20,13 +20,13 @@ from fairseq_cgc.core.gated_convolution import (
     grouped_kernels,
     kernels_of_gate,
 )
-from fairseq_cgc.core.plain import is_autocast_on, is_proxy
+from fairseq_cgc.core.plain import is_proxy, to_autocast_dtype
 from fairseq_cgc.core.sample_convolution import Geometry, convolve_samples
 from fairseq_cgc.support.errors import UserError
 
 
 class GateSwitches(TypedDict, total=False):
-    """What a convolution passes on to its :class:`ContextGate`."""
+    """The arguments that a convolution passes to its :class:`ContextGate`."""
 
     grid_size: Sequence[int] | None
     latent_size: int | None
@@ -42,7 +42,7 @@ class GateSwitches(TypedDict, total=False):
 
 
 class _CGConv(_ConvNd):
-    """What the convolutions of 1, 2 and 3 dimensions share; stands before torch's own class."""
+    """The convolutions of 1, 2 and 3 dimensions; a base class before torch's own."""
 
     gate: ContextGate
     #: Whether to use plain torch operations: see :mod:`fairseq_cgc.core.plain`.
@@ -89,14 +89,14 @@ class _CGConv(_ConvNd):
             x: B x c x spatial, or c x spatial for one sample.
 
         Returns:
-            B x o x spatial (or o x spatial) in x's dtype, or autocast's where that is on.
+            B x o x spatial (or o x spatial) in x's dtype, or in autocast's.
 
         Raises:
             UserError: if x has another number of channels or dimensions, or is smaller than the
                 kernel.
         """
         dims = len(self.kernel_size)
-        # A proxy has no sizes, and stands for a batch; those of a trace are tensors themselves.
+        # A proxy has no sizes and stands for a batch; in a trace, sizes are tensors.
         has_sizes = not (is_proxy(x) or torch.jit.is_tracing())
         if not is_proxy(x):
             is_wrong = has_sizes and x.shape[-dims - 1 :][:1] != (self.in_channels,)
@@ -108,17 +108,16 @@ class _CGConv(_ConvNd):
                 )
             if x.dim() == dims + 1:
                 return self.forward(x.unsqueeze(0)).squeeze(0)
-        if has_sizes and x.shape[0] == 0:  # no context to learn from: the statistics stay
+        if has_sizes and x.shape[0] == 0:  # no context, so batch statistics stay
             return super().forward(x)
+        prepared, geometry = self._prepare(x)
         if not has_sizes or is_called(self.gate):
             kernels = self._grouped_kernels(x)
-            x, geometry = self._prepare(x)
-            out = convolve_samples(x, kernels, self.kernel_size, geometry, plain=self.plain)
+            out = convolve_samples(prepared, kernels, self.kernel_size, geometry, plain=self.plain)
         else:
-            g1, g2 = self.branch_logits(x)
-            x, geometry = self._prepare(x)
+            branches, combine = self.branch_logits(x), self.gate.combine
             out = gated_convolution(
-                x, self.weight, g1, g2, geometry, combine=self.gate.combine, plain=self.plain
+                prepared, self.weight, *branches, geometry, combine=combine, plain=self.plain
             )
         if self.bias is not None:
             out = out + self.bias.to(out.dtype).view(-1, *[1] * dims)
@@ -132,7 +131,7 @@ class _CGConv(_ConvNd):
         return self._grouped_kernels(x).flatten(1, 2).unflatten(3, self.kernel_size)
 
     def _grouped_kernels(self, x: Tensor) -> Tensor:
-        """The same as B x G x o/G x c/G x prod(kernel)."""
+        """The modulated kernels as B x G x o/G x c/G x prod(kernel)."""
         if not is_called(self.gate):
             return grouped_kernels(
                 self.weight, *self.branch_logits(x), self.groups, self.gate.combine
@@ -154,29 +153,23 @@ class _CGConv(_ConvNd):
         )
 
     def _context(self, x: Tensor) -> Tensor:
-        """What the gate is given."""
+        """The gate's input."""
         return x
 
     def _for_samples(self, gate: Tensor) -> Tensor:
-        """From a gate or branch as the gate gives it to one for each sample of x."""
+        """A gate or branch for each sample of x, from what the gate returned."""
         return gate
 
     def _prepare(self, x: Tensor) -> tuple[Tensor, Geometry]:
-        """x padded and in the dtype of the convolution, and what is left to do."""
-        if not is_proxy(x) and x.dtype != torch.float64 and is_autocast_on(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        x, padding = self._pad(x)
-        return x, Geometry(self.stride, padding, self.dilation, self.groups)
-
-    def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Pad here what the convolution itself cannot; returns x and what is left to pad."""
+        """x in the convolution's dtype, with the padding that the geometry cannot express."""
+        if not is_proxy(x):
+            x = to_autocast_dtype(x)
         pads = self._reversed_padding_repeated_twice  # of the last dimension first, both sides
-        before, after = tuple(pads[::-2]), tuple(pads[-2::-2])
-        if self.padding_mode != "zeros":
-            return F.pad(x, pads, mode=self.padding_mode), (0,) * len(before)
-        if before != after:  # "same" with an even number of gaps
-            return F.pad(x, pads), (0,) * len(before)
-        return x, before
+        padding, after = tuple(pads[::-2]), tuple(pads[-2::-2])
+        if self.padding_mode != "zeros" or padding != after:  # "same" may need one more after
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x, padding = F.pad(x, pads, mode=mode), (0,) * len(padding)
+        return x, Geometry(self.stride, padding, self.dilation, self.groups)
 
 
 class CGConv1d(_CGConv, nn.Conv1d):
@@ -184,24 +177,24 @@ class CGConv1d(_CGConv, nn.Conv1d):
 
 
 class CGConv2d(_CGConv, nn.Conv2d):
-    """``nn.Conv2d`` whose kernel the whole input modulates, for each sample (equation 2).
+    """``nn.Conv2d`` whose kernel is modulated for each sample by the whole input (equation 2).
 
     A drop-in: the same arguments in the same order, then those of :class:`ContextGate` by name;
-    the same ``weight`` and ``bias``, so that weights of ``nn.Conv2d`` load; the gate's parameters
-    stand under ``gate``. With a gate of ones it is ``nn.Conv2d``.
+    the same ``weight`` and ``bias``, so that weights of ``nn.Conv2d`` load. The gate's parameters
+    are under ``gate``. With a gate of ones it is ``nn.Conv2d``.
 
-    Any module from x to a gate, B x o x c x kernel, may take the place of ``gate``. Then, and where
+    ``gate`` may be replaced by any module from x to a gate, B x o x c x kernel. Then, and where
     ``gate`` has hooks (pruning adds one), the gates of a whole batch are in memory at once.
 
-    ``plain`` asks for plain torch operations, which export, tracing and derivatives of derivatives
-    get anyway; they need the memory of all kernels and windows of a batch.
+    ``plain`` asks for plain torch operations, which need the memory of all kernels and windows of
+    a batch; export, tracing and second derivatives use them anyway.
 
-    With ``groups`` the gate is that of the convolution without groups, read at the weights that
-    exist: a weight from input channel i to output channel h is multiplied with
-    ``sigmoid(G1[i] + G2[h])`` in either case.
+    With ``groups``, the gate is that of the convolution without groups, at the weights that exist:
+    a weight from input channel i to output channel h is multiplied by ``sigmoid(G1[i] + G2[h])``
+    in either case.
 
     Raises:
-        UserError: for a 1 x 1 kernel, which has no gate, and for what :class:`ContextGate` refuses.
+        UserError: for a 1 x 1 kernel, which has no gate, or what :class:`ContextGate` refuses.
     """
 
 
@@ -213,7 +206,7 @@ def gate_for(conv: _ConvNd, **switches: Unpack[GateSwitches]) -> ContextGate:
     """A new gate for a convolution, on its weight's device and in its dtype.
 
     Raises:
-        UserError: for a kernel of one weight, or a switch that is unknown or has a wrong value.
+        UserError: for a 1 x 1 kernel, or a switch that is unknown or has a wrong value.
     """
     if prod(conv.kernel_size) == 1:
         raise UserError(

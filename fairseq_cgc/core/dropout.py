@@ -1,9 +1,9 @@
 """Dropout whose masks a CPU draws ten times as fast as torch does.
 
 torch draws a mask number by number from one serial generator. Here every call takes one seed from
-that generator (so ``torch.manual_seed``, resuming and gradient checkpointing work as they do with
-torch's dropout), and SFC64 (Doty-Humphrey, PractRand) makes four 16-bit draws of each of its steps.
-On other devices, and where a computation is recorded or transformed, this is torch's dropout.
+that generator, so ``torch.manual_seed``, resuming and gradient checkpointing work as with torch's
+dropout, and SFC64 (Doty-Humphrey, PractRand) makes four 16-bit draws at each of its steps. On other
+devices, and where a computation is recorded or transformed, this is torch's dropout.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from fairseq_cgc.core.plain import must_be_plain
 from fairseq_cgc.support.errors import UserError
 
-#: Environment variable that forces torch's masks, and with them those of fairseq.
+#: Environment variable that forces torch's masks, which are fairseq's.
 FORCE = "FAIRSEQ_CGC_DROPOUT"
-#: A draw is one of so many numbers, all equally likely.
+#: Number of equally likely draws.
 _DRAWS = 2**16
-#: Elements masked at a time: 128 KiB of draws, which stay in a core's cache.
+#: Elements masked at a time: their 128 KiB of draws stay in a core's cache.
 _CHUNK = 2**16
 #: Floating type -> the integers of the same width.
 _INTEGERS = {
@@ -39,7 +39,7 @@ def dropout(x: Tensor, p: float, *, inplace: bool = False) -> Tensor:
 
     Args:
         x: any shape.
-        p: from 0 to 1; on a CPU, draw and divisor have it rounded to a multiple of 2^-16.
+        p: from 0 to 1; rounded to a multiple of 2^-16 on a CPU, in the divisor too.
         inplace: overwrite x.
 
     Raises:

@@ -1,10 +1,10 @@
 """Lightweight convolution, with one kernel for all sentences or a kernel for each.
 
-Four ways to the same result, chosen by :func:`light_convolution`: ``band`` turns each kernel into
-a T x T band matrix, the fastest way for sentences on a CPU; ``blocked`` cuts long inputs into
-blocks that share one small band matrix, so that time and memory grow with T and not with its
-square; ``triton`` is a kernel for GPUs; ``unfolded`` is for what transforms, traces or exports the
-computation (:mod:`~fairseq_cgc.core.plain`), and for empty inputs.
+:func:`light_convolution` chooses between four methods with the same result: ``band`` turns each
+kernel into a T x T band matrix, the fastest for sentences on a CPU; ``blocked`` cuts long inputs
+into blocks that share one small band matrix, in time and memory linear in T; ``triton`` is a GPU
+kernel; ``unfolded`` is for whatever transforms, traces or exports the computation
+(:mod:`~fairseq_cgc.core.plain`), and for empty inputs.
 
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head, K kernel.
 """
@@ -26,12 +26,20 @@ from fairseq_cgc.core.dropout import apply_mask, draw_mask, dropout
 from fairseq_cgc.core.plain import must_be_plain, to_autocast_dtype
 from fairseq_cgc.support.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+#: Environment variable that forces one of :data:`METHODS`.
+FORCE = "FAIRSEQ_CGC_KERNEL"
+#: Positions from which on ``blocked`` needs less time and memory (benchmarks/op.py).
+BLOCKED_FROM = 96
+#: Output positions of a block.
+BLOCK = 32
+
 
 def unfolded(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
-    """:func:`light_convolution` from a window of K inputs for every position.
+    """From a window of K inputs for every position, in O(T x K) time and memory.
 
-    It takes O(T x K) time and memory, but every transform, tracer and exporter of torch can handle
-    it, and no step of it is specialised to the length.
+    Every transform, tracer and exporter of torch can handle it, for other lengths too.
     """
     num_heads, kernel_size = kernel.shape[1:]
     time, batch = x.shape[:2]
@@ -48,10 +56,10 @@ def unfolded(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tenso
 
 
 def band(x: Tensor, kernel: Tensor, padding_l: int, p: float) -> Tensor:
-    """:func:`light_convolution` as one matrix product, in O(T x T) time and memory."""
+    """As one matrix product, in O(T x T) time and memory."""
     time, batch, channels = x.shape
     groups = batch * kernel.shape[1]
-    # Cast only now: the kernel's gradient is a sum over the diagonals of the matrix's.
+    # Cast only now: the kernel's gradient sums the diagonals of the matrix's, in float32.
     matrix = band_matrix(kernel, time, time, padding_l).to(x.dtype)
     matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, time, time)
     x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R
@@ -60,22 +68,18 @@ def band(x: Tensor, kernel: Tensor, padding_l: int, p: float) -> Tensor:
 
 def band_matrix(kernel: Tensor, rows: int, columns: int, shift: int) -> Tensor:
     """Entry (t, s) is tap s - t + shift of the kernel: n x H x K to n x H x rows x columns."""
-    # Each row is the row below it shifted by one, so all rows are windows of one padded kernel (a
-    # cropped one where the input is shorter than the kernel).
+    # Each row is the row below it shifted by one, so all rows are windows of one padded kernel,
+    # cropped where the input is shorter than the kernel.
     kernel_size = kernel.shape[2]
     left, right = rows - 1 - shift, columns - kernel_size + shift
     return F.pad(kernel, (left, right)).unfold(2, columns, 1).flip(2)
 
 
-#: Output positions of a block.
-BLOCK = 32
-
-
 def blocked(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor:
-    """:func:`light_convolution` block by block, in O(T) time and memory.
+    """Block by block, in O(T) time and memory.
 
-    The blocks of a sentence share one small band matrix. Forward and backward go through the input
-    once, a block at a time, and keep nothing but the input and DropConnect's masks.
+    The blocks of a sentence share one small band matrix. Forward and backward pass over the input
+    once, and keep only the input and DropConnect's masks.
     """
     batch, (num_heads, kernel_size) = x.shape[1], kernel.shape[1:]
     groups, seen = batch * num_heads, BLOCK + kernel_size - 1
@@ -109,14 +113,13 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, *drawn = ctx.saved_tensors
         kernel_size, padding_l, scale = ctx.how
-        # With create_graph=True autograd records what follows, so it uses the saved inputs
-        # themselves and differentiable operations only.
+        # With create_graph=True autograd records what follows, so it uses only the saved inputs and
+        # differentiable operations.
         shape, x, grad_out = x.shape, _by_group(x, len(matrix)), _by_group(grad_out, len(matrix))
         grad_x, taps = torch.zeros_like(x), matrix.to(x.dtype)
         # Half precision would lose the last terms of this sum over all blocks.
-        grad_matrix = torch.zeros_like(
-            matrix, dtype=torch.promote_types(matrix.dtype, torch.float32)
-        )
+        dtype = torch.promote_types(matrix.dtype, torch.float32)
+        grad_matrix = torch.zeros_like(matrix, dtype=dtype)
         for i, (positions, seen, columns) in enumerate(_spans(len(x), kernel_size, padding_l)):
             grad = grad_out[positions].transpose(0, 1)  # BH x rows x R
             part = taps[:, : grad.shape[1], columns]
@@ -134,20 +137,12 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
 
 
 def _spans(time: int, kernel_size: int, padding_l: int) -> Iterator[tuple[slice, slice, slice]]:
-    """For each block: its positions, the input positions that they see, and their columns."""
+    """For each block: its positions, the input positions they see, and the matrix's columns."""
     for start in range(0, time, BLOCK):
         first = max(0, start - padding_l)
         last = min(time, start - padding_l + BLOCK + kernel_size - 1)
         columns = slice(first - start + padding_l, last - start + padding_l)
         yield slice(start, min(time, start + BLOCK)), slice(first, last), columns
-
-
-logger = logging.getLogger(__name__)
-
-#: Environment variable that forces one of :data:`METHODS`.
-FORCE = "FAIRSEQ_CGC_KERNEL"
-#: Positions from which on ``blocked`` needs less time and memory (benchmarks/op.py).
-BLOCKED_FROM = 96
 
 
 def light_convolution(
@@ -164,19 +159,17 @@ def light_convolution(
         x: T x B x C, zero at padded positions.
         kernel: B x H x K, or 1 x H x K for one kernel for all sentences. In half precision its
             gradient, a sum over all positions, is exact only if the kernel is in float32.
-        padding_l: zeros before the first position, 0 to K - 1; K - 1 - padding_l follow the
-            last. K - 1 looks back only, as a decoder must; K // 2 where it is None.
-        dropout: probability of DropConnect, drawn for each output position by itself as
-            fairseq's lightweight convolution draws it.
+        padding_l: zeros before the first position, 0 to K - 1 (a decoder's: it looks back only);
+            K - 1 - padding_l follow the last. K // 2 by default.
+        dropout: probability of DropConnect, drawn independently for each output position as in
+            fairseq's lightweight convolution.
         training: whether DropConnect is active.
 
     Returns:
-        T x B x C in x's dtype, whatever the kernel's; under autocast in autocast's, as torch's
-        convolutions.
+        T x B x C in x's dtype whatever the kernel's, or in autocast's.
 
     Raises:
-        UserError: for another padding_l, or if the environment variable FAIRSEQ_CGC_KERNEL names
-            no method.
+        UserError: for another padding_l, or as :func:`choose_method`.
     """
     kernel_size = kernel.shape[2]
     if padding_l is None:
@@ -194,7 +187,7 @@ def needs_unfolded(x: Tensor) -> bool:
 
 
 def choose_method(x: Tensor, kernel_size: int) -> str:
-    """The fastest method for an input T x B x C, reported in the log when first used.
+    """The fastest method for an input T x B x C, logged when first used.
 
     Raises:
         UserError: if the environment variable FAIRSEQ_CGC_KERNEL names no method, or ``triton``
@@ -233,7 +226,7 @@ def _triton(x: Tensor, kernel: Tensor, padding_l: int, dropout: float) -> Tensor
     return kernels.light_convolution(x, kernel, padding_l=padding_l, dropout=dropout)
 
 
-#: The name of each method, and its function of x, kernel, padding_l and dropout.
+#: Each method by its name, a function of x, kernel, padding_l and dropout.
 METHODS: dict[str, Callable[[Tensor, Tensor, int, float], Tensor]] = {
     "band": band,
     "blocked": blocked,

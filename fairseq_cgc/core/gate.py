@@ -21,14 +21,13 @@ from fairseq_cgc.support.errors import UserError
 class ContextGate(nn.Module):
     """A gate for every weight of a convolution kernel, computed from the whole input.
 
-    The input of each channel is pooled to a fixed grid and encoded to d numbers (E);
-    branch 1 decodes them to the kernel's positions (D_c), branch 2 first mixes channels
-    within groups (I) and then decodes (D_o). The gate is the sigmoid of their sum
-    (equation 1).
+    The input of each channel is pooled to a fixed grid and encoded to d numbers (E). Branch 1
+    decodes them to the kernel's positions (D_c); branch 2 first mixes channels within groups (I),
+    then decodes (D_o). The gate is the sigmoid of their sum (equation 1).
 
-    With ``channel_interaction=False`` only branch 1 remains and the gate fits a depthwise
-    kernel, ``channels x 1 x kernel``: the form for lightweight convolution, whose heads are
-    the channels (section 4.4).
+    With ``channel_interaction=False`` only branch 1 remains and the gate fits a depthwise kernel,
+    ``channels x 1 x kernel``, as for lightweight convolution, whose heads are the channels
+    (section 4.4).
 
     Args:
         in_channels: c.
@@ -37,9 +36,9 @@ class ContextGate(nn.Module):
         channel_interaction: whether branch 2 exists.
         grid_size: pooled positions per dimension; the kernel's own size by default.
         latent_size: d; ``prod(kernel_size) // 2 + 1`` by default.
-        channels_per_group: c / g. Where it does not divide c, or the g groups do not divide o, the
-            largest smaller number for which both hold, or else the smallest larger one; all of c
-            where c is smaller. ``None`` means one group (g = 1).
+        channels_per_group: c / g. Where it does not divide c, or g does not divide o, the largest
+            smaller number for which both hold, or else the smallest larger one; c where c is
+            smaller. ``None`` means one group (g = 1).
         branches: ``"both"``, or ``"in"`` (G1 only) or ``"out"`` (G2 only) as in Table 3a.
         combine: ``"sum"`` or ``"product"`` of the branches before the sigmoid.
         norm: ``"batch"`` (a scale and a shift per channel, statistics over batch and latent
@@ -117,8 +116,8 @@ class ContextGate(nn.Module):
         def matrix(outputs: int, inputs: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(outputs, inputs))
 
-        # Names: E, the norms of C for each branch, I with its norm, D_c and D_o. A part that
-        # both branches share is registered once, under the first branch's name.
+        # Names: E is encoder, D_c in_decoder, D_o out_decoder, I interaction. A part that both
+        # branches share is registered once, under the name of branch 1.
         grid = prod(self.grid_size)
         self.encoder = matrix(latent, grid)
         self.in_norm = make_norm(in_channels) if has_in or shared_norm else None
@@ -137,8 +136,8 @@ class ContextGate(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise every linear map, none of which has a bias, as section 4.1 says."""
-        for parameter in self.parameters(recurse=False):  # not those of the norms
+        """Initialise every linear map, none of which has a bias (section 4.1)."""
+        for parameter in self.parameters(recurse=False):  # without the norms
             if self.init == "kaiming":
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             else:
@@ -185,11 +184,11 @@ class ContextGate(nn.Module):
         if not is_proxy(x) and is_autocast_on(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return self.branch_logits(x)
-        # What is recorded for other sizes too must pool; to pool twice changes nothing.
+        # A recorded computation is run on other sizes and must pool; pooling twice changes nothing.
         if is_recorded(x) or x.shape[2:] != self.grid_size:
             x = self.pool(x)
-        # Sums over the grid of large inputs are beyond float16's range, and the small differences
-        # that a norm enlarges below its precision.
+        # Sums over the grid may exceed float16's range, and the norms enlarge small differences
+        # that it cannot represent.
         x = x.flatten(2).to(self._wide_dtype(x))  # B x c x grid
         latent = _linear(x, self.encoder)  # B x c x d
         g1 = g2 = None
@@ -204,10 +203,10 @@ class ContextGate(nn.Module):
         return g1, g2
 
     def _wide_dtype(self, x: Tensor) -> torch.dtype:
-        """What the gate is computed in: float32, or float64 where that comes in."""
-        # A proxy has no dtype, and the parameters are proxies where x is one.
+        """The dtype that the gate is computed in: float32, or float64 for float64 input."""
+        # A proxy has no dtype, and parameters are proxies where x is one.
         wide = _wide((next(self.parameters()) if is_proxy(x) else self.encoder).dtype)
-        # Batch statistics are in the dtype that the module was made or moved to.
+        # Batch statistics have the dtype that the module was made in or moved to.
         if self.norm == "batch" or is_proxy(x):
             return wide
         return torch.promote_types(wide, x.dtype)
@@ -224,19 +223,19 @@ class ContextGate(nn.Module):
         return _linear(F.relu(_normalise(mixed, self.interaction_norm)), decoder)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ContextGate:
-        """Keep batch statistics in float32 where a network is turned to half precision.
+        """Keep batch statistics in float32 where a model is converted to half precision.
 
-        Their variances are squares: those of inputs of a few hundred are beyond float16's range.
+        Variances of inputs of a few hundred are beyond float16's range.
         """
 
-        def widely(tensor: Tensor) -> Tensor:
+        def to_float32(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
             is_narrow = moved.is_floating_point() and moved.dtype != _wide(moved.dtype)
             return tensor.to(moved.device, torch.float32) if is_narrow else moved
 
         super()._apply(fn, recurse=False)
         for child in self.children() if recurse else ():
-            child._apply(widely if isinstance(child, nn.modules.batchnorm._BatchNorm) else fn)
+            child._apply(to_float32 if isinstance(child, nn.modules.batchnorm._BatchNorm) else fn)
         return self
 
     def _load_from_state_dict(
@@ -248,23 +247,23 @@ class ContextGate(nn.Module):
                     value = state_dict.get(key)
                     if value is not None and value.is_floating_point():  # as in _apply
                         state_dict[key] = value.detach().to(_wide(value.dtype))
-        found = state_dict.get(f"{prefix}interaction")
-        if found is not None and self.interaction is not None:
-            self._check_interaction(f"{prefix}interaction", tuple(found.shape))
+        self._check_interaction(state_dict, f"{prefix}interaction")
         super()._load_from_state_dict(state_dict, prefix, *others, **options)
 
-    def _check_interaction(self, name: str, shape: tuple[int, ...]) -> None:
+    def _check_interaction(self, state_dict: dict[str, Any], name: str) -> None:
         """Refuse a checkpoint whose I has groups of another width."""
-        assert self.interaction is not None
-        if shape == self.interaction.shape or len(shape) != 2:
+        if self.interaction is None or name not in state_dict:
             return
-        width = shape[1]
-        if shape[0] * self.in_channels == self.out_channels * width:
+        expected, found = self.interaction.shape, state_dict[name].shape
+        if found == expected or len(found) != 2:
+            return
+        rows, width = found
+        if rows * self.in_channels == self.out_channels * width:
             raise UserError(
-                f"{name} is {shape[0]} x {width} in the checkpoint, but "
-                f"{len(self.interaction)} x {self.interaction.shape[1]} in the model, because the "
-                f"default width of I's groups has changed or channels_per_group differs: a gate "
-                f"made with channels_per_group={width} fits"
+                f"{name} is {rows} x {width} in the checkpoint, but {expected[0]} x {expected[1]} "
+                "in the model, because the default width of I's groups has changed or "
+                "channels_per_group differs: a gate made with "
+                f"channels_per_group={width} fits"
             )
 
     def extra_repr(self) -> str:
@@ -275,11 +274,12 @@ class ContextGate(nn.Module):
 
 
 def is_called(gate: nn.Module) -> bool:
-    """Whether a convolution must call its gate, and cannot ask a ContextGate for its branches.
+    """Whether a convolution must call its gate, instead of computing the gate's branches itself.
 
-    So it is for a module of another kind, and where a hook, the user's or one that prunes or
-    shards, may change what the gate is given, what it gives, or its parameters.
+    It must call any other module than a :class:`ContextGate`, and a gate with hooks, which may
+    change its inputs, outputs or parameters (pruning and sharding use hooks too).
     """
+    # torch has no public way to ask for hooks.
     return bool(
         type(gate).forward is not ContextGate.forward
         or "forward" in vars(gate)
@@ -300,8 +300,8 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _normalise(x: Tensor, norm: nn.Module) -> Tensor:
-    """Call a norm in x's dtype, whatever dtype its parameters were given."""
-    if isinstance(norm, nn.LayerNorm):  # its parameters follow the model's dtype
+    """Normalise in x's dtype, whatever the dtype of the norm's parameters."""
+    if isinstance(norm, nn.LayerNorm):
         scale, shift = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
         return F.layer_norm(x, norm.normalized_shape, scale, shift, norm.eps)
     if is_proxy(x):

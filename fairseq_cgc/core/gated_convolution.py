@@ -1,8 +1,8 @@
 """Convolution whose kernel a gate modulates for each sample (equations 1 and 2).
 
-The gates and the modulated kernels of a batch need B times the memory of the weight: in ResNet-50
-more than all its feature maps. Here they exist for a few samples at a time and are made again in
-the backward pass, from the two branches, which are small.
+The gates and the modulated kernels of a batch need B times the memory of the weight, in ResNet-50
+more than all its feature maps. Here they exist for a few samples at a time, and the backward pass
+computes them again from the two branches, which are small.
 
 Shape letters: B batch, c input channels, o output channels, G groups, K = prod(kernel).
 """
@@ -20,8 +20,8 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 from fairseq_cgc.core.plain import is_proxy, is_transformed, must_be_plain
 from fairseq_cgc.core.sample_convolution import METHODS, Geometry, choose_method, convolve_samples
 
-#: Bytes that the kernels of the samples in work take at most (one sample's at least), and so do
-#: their unfolded inputs: within a CPU's cache, and enough to keep a GPU busy.
+#: Bytes for the kernels computed at a time, and for their unfolded inputs (at least one sample's):
+#: they fit a CPU's cache, or keep a GPU busy.
 WORKSPACE = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
 
 T = TypeVar("T", Tensor, Tensor | None)
@@ -42,28 +42,24 @@ def gated_convolution(
     combine: str = "sum",
     plain: bool = False,
 ) -> Tensor:
-    """Convolve each sample with ``weight * sigmoid(g1 + g2)``.
+    """Convolve each sample with ``weight * sigmoid(g1 + g2)``, computed in float32 at least.
 
-    With groups the gate is that of the convolution without groups, read at the weights that exist.
-    The kernels are computed in float32 at least and used in x's dtype.
+    With groups, the gate is that of the convolution without groups, at the weights that exist.
 
     Args:
         x: B x c x spatial.
         weight: o x c/G x kernel.
-        g1: B x c x kernel, or None; one of the branches must be there.
+        g1: B x c x kernel, or None; at least one branch is required.
         g2: B x o x kernel, or None.
-        geometry: stride, padding, dilation and groups.
         combine: ``"sum"`` or ``"product"`` of the branches.
-        plain: whether to use plain torch operations, which keep all kernels and windows in memory;
-            so it is where :func:`~fairseq_cgc.core.plain.must_be_plain`, and for derivatives of
-            derivatives.
+        plain: use plain torch operations, which keep all kernels and windows in memory, as for
+            second derivatives and where :func:`~fairseq_cgc.core.plain.must_be_plain`.
 
     Returns:
         B x o x spatial in x's dtype; channels_last where x or weight is.
 
     Raises:
-        UserError: if x is smaller than the kernel, or the environment variable FAIRSEQ_CGC_CONV
-            names no method.
+        UserError: as :func:`~fairseq_cgc.core.sample_convolution.convolve_samples`.
     """
     if must_be_plain(x, asked=plain):
         return _plainly(x, weight, g1, g2, geometry, combine)
@@ -85,28 +81,28 @@ def _plainly(
 def sample_kernels(
     weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int = 1, combine: str = "sum"
 ) -> Tensor:
-    """The modulated kernels themselves, B x o x c/G x kernel. Arguments as above."""
+    """The modulated kernels, B x o x c/G x kernel; arguments as for :func:`gated_convolution`."""
     return grouped_kernels(weight, g1, g2, groups, combine).view(-1, *weight.shape)
 
 
 def grouped_kernels(
     weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int, combine: str
 ) -> Tensor:
-    """The same as B x G x o/G x c/G x K."""
+    """The modulated kernels as B x G x o/G x c/G x K."""
     weight, g1, g2 = _wide(weight), _wide(g1), _wide(g2)
     return _weight_by_group(weight, groups) * _gate(*_by_group(g1, g2, groups), combine)
 
 
 def kernels_of_gate(weight: Tensor, gate: Tensor, groups: int) -> Tensor:
-    """The same from the gate itself, B x o x c x kernel."""
+    """As :func:`grouped_kernels`, from the gate itself, B x o x c x kernel."""
     gate = _wide(gate.flatten(3)).unflatten(2, (groups, -1)).unflatten(1, (groups, -1))
-    # B x G x o/G x G x c/G x K, of which the weights of a group see their own channels only.
+    # B x G x o/G x G x c/G x K, where the weights of a group see only its own channels.
     gate = gate.diagonal(dim1=1, dim2=3).movedim(-1, 1)
     return _weight_by_group(_wide(weight), groups) * gate
 
 
 def _wide(tensor: T) -> T:
-    """In float32 at least."""
+    """At least float32."""
     if tensor is None or is_proxy(tensor):  # gates are in float32 already
         return tensor
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
@@ -128,7 +124,7 @@ def _weight_by_group(weight: Tensor, groups: int) -> Tensor:
 
 
 def _gate(g1: Tensor | None, g2: Tensor | None, combine: str, out: Tensor | None = None) -> Tensor:
-    """Equation 1, broadcast over a missing branch's channels; written to ``out``."""
+    """Equation 1; broadcastable over a missing branch's channels, else written to ``out``."""
     if g1 is None or g2 is None:
         only = g1 if g1 is not None else g2
         assert only is not None
@@ -138,7 +134,7 @@ def _gate(g1: Tensor | None, g2: Tensor | None, combine: str, out: Tensor | None
 
 
 class _Chunks:
-    """Few samples at a time, with their kernels, all in the same memory.
+    """Iterates over a few samples at a time with their kernels, in memory that all chunks share.
 
     Args:
         keeps_gate: whether the gate is needed beside the kernels.
@@ -169,7 +165,7 @@ class _Chunks:
         workspace = WORKSPACE["cpu" if x.device.type == "cpu" else "cuda"]
         self.samples = max(1, workspace // (largest * self.dtype.itemsize))
         self.batch = len(x)
-        # Memory that is fresh for each chunk would cost more than what is computed in it.
+        # Fresh memory for each chunk would cost more than what is computed in it.
         shape = (min(self.samples, self.batch), *self.weight.shape)
         self.kernels = self.weight.new_empty(shape)
         self.gate = torch.empty_like(self.kernels) if keeps_gate else self.kernels
@@ -179,15 +175,13 @@ class _Chunks:
         for start in range(0, self.batch, self.samples):
             chunk = slice(start, min(start + self.samples, self.batch))
             n = chunk.stop - start
-            gate = _gate(
-                None if self.g1 is None else self.g1[chunk],
-                None if self.g2 is None else self.g2[chunk],
-                self.combine,
-                out=self.gate[:n],
-            )
+            g1 = None if self.g1 is None else self.g1[chunk]
+            g2 = None if self.g2 is None else self.g2[chunk]
+            gate = _gate(g1, g2, self.combine, out=self.gate[:n])
             yield chunk, gate, torch.mul(self.weight, gate, out=self.kernels[:n])
 
     def kernels_for(self, x: Tensor, kernels: Tensor) -> Tensor:
+        """The kernels as a method of :data:`METHODS` takes them, in x's dtype."""
         return kernels.to(x.dtype).view(-1, *self.shape)
 
 
@@ -195,22 +189,13 @@ class _Chunks:
     "fairseq_cgc::gated_convolution", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor"
 )
 def _operation(
-    x: Tensor,
-    weight: Tensor,
-    g1: Tensor | None,
-    g2: Tensor | None,
-    combine: str,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    x: Tensor, weight: Tensor, g1: Tensor | None, g2: Tensor | None, combine: str, *sliding: Any
 ) -> Tensor:
-    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
+    geometry = Geometry.from_lists(*sliding)
     out = _empty_output(x, weight, geometry)
     chunks = _Chunks(x, weight, g1, g2, combine, geometry, keeps_gate=False)
     for chunk, _, kernels in chunks:
-        of_samples = chunks.kernels_for(x, kernels)
-        out[chunk] = chunks.method.forward(x[chunk], of_samples, geometry)
+        out[chunk] = chunks.method.forward(x[chunk], chunks.kernels_for(x, kernels), geometry)
     return out
 
 
@@ -226,45 +211,40 @@ def _backward_operation(
     g1: Tensor | None,
     g2: Tensor | None,
     combine: str,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    needs_x: bool,
+    *others: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
-    of_x, of_weight, of_g1, of_g2 = _empty_gradients(x, weight, g1, g2, needs_x)
+    *sliding, needs_x = others
+    geometry = Geometry.from_lists(*sliding)
+    grad_x, grad_weight, grad_g1, grad_g2 = _empty_gradients(x, weight, g1, g2, needs_x)
     chunks = _Chunks(x, weight, g1, g2, combine, geometry, keeps_gate=True)
     total = torch.zeros_like(chunks.weight)  # in float32 at least, as it sums over the samples
-    to_g1, to_g2 = _by_group(
-        None if g1 is None else of_g1, None if g2 is None else of_g2, groups
-    )  # views
+    to_g1, to_g2 = _by_group(  # views
+        None if g1 is None else grad_g1, None if g2 is None else grad_g2, geometry.groups
+    )
     for chunk, gate, kernels in chunks:
-        gx, of_kernels = chunks.method.backward(
+        grad_chunk, grad_kernels = chunks.method.backward(
             grad[chunk], x[chunk], chunks.kernels_for(x, kernels), geometry, needs_x
         )
-        if gx is not None:
-            of_x[chunk] = gx
-        # Of the weight: gate * of_kernels, and of the logits: weight * gate * (1 - gate) times
-        # of_kernels, which is that times (weight - kernels).
-        product = of_kernels.to(chunks.dtype).reshape(kernels.shape).mul_(gate)
+        if grad_chunk is not None:
+            grad_x[chunk] = grad_chunk
+        # The weight's gradient is gate * grad_kernels; the logits' is that times
+        # weight * (1 - gate) = weight - kernels.
+        product = grad_kernels.to(chunks.dtype).reshape(kernels.shape).mul_(gate)
         total += product[0] if len(product) == 1 else product.sum(0)
-        of_logits = product.mul_(torch.sub(chunks.weight, kernels, out=kernels))
-        is_product = combine == "product"
-        if to_g1 is not None:
-            factor = chunks.g2[chunk] if is_product and chunks.g2 is not None else None
-            of_branch = of_logits if factor is None else of_logits * factor
-            to_g1[chunk] = of_branch.sum(2, keepdim=True)
-        if to_g2 is not None:
-            factor = chunks.g1[chunk] if is_product and chunks.g1 is not None else None
-            of_branch = of_logits if factor is None else of_logits * factor
-            to_g2[chunk] = of_branch.sum(3, keepdim=True)
-    of_weight.copy_(total.view(weight.shape))
-    return of_x, of_weight, of_g1, of_g2
+        grad_logits = product.mul_(torch.sub(chunks.weight, kernels, out=kernels))
+        for target, other, channels in ((to_g1, chunks.g2, 2), (to_g2, chunks.g1, 3)):
+            if target is None:
+                continue
+            grad_branch = grad_logits
+            if combine == "product" and other is not None:
+                grad_branch = grad_logits * other[chunk]
+            target[chunk] = grad_branch.sum(channels, keepdim=True)
+    grad_weight.copy_(total.view(weight.shape))
+    return grad_x, grad_weight, grad_g1, grad_g2
 
 
 def _empty_output(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """In channels_last where x or weight is, as torch's own convolutions have it."""
+    """In channels_last where x or weight is, as torch's own convolutions do."""
     size = geometry.output_size(x.shape[2:], weight.shape[2:])
     memory_format = torch.contiguous_format
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
@@ -282,21 +262,21 @@ def _empty_output(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 def _empty_gradients(
     x: Tensor, weight: Tensor, g1: Tensor | None, g2: Tensor | None, needs_x: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """An operation returns tensors: those that are not needed have no elements."""
+    """An operation must return tensors: those that are not needed have no elements."""
 
-    def of_branch(branch: Tensor | None) -> Tensor:
-        # One of its own each time: two outputs must not be the same tensor.
+    def for_branch(branch: Tensor | None) -> Tensor:
+        # A new empty tensor each time, because two outputs must not be the same tensor.
         if branch is None:
             return x.new_empty(0)
         return torch.empty_like(branch, memory_format=torch.contiguous_format)
 
-    of_x = torch.empty_like(x) if needs_x else x.new_empty(0)
-    return of_x, torch.empty_like(weight), of_branch(g1), of_branch(g2)
+    grad_x = torch.empty_like(x) if needs_x else x.new_empty(0)
+    return grad_x, torch.empty_like(weight), for_branch(g1), for_branch(g2)
 
 
 @_operation.register_fake
-def _(x, weight, g1, g2, combine, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
-    return _empty_output(x, weight, Geometry(stride, padding, dilation, groups))
+def _(x, weight, g1, g2, combine, *sliding):  # type: ignore[no-untyped-def]
+    return _empty_output(x, weight, Geometry(*sliding))
 
 
 @_backward_operation.register_fake
@@ -304,7 +284,7 @@ def _(grad, x, weight, g1, g2, *others):  # type: ignore[no-untyped-def]
     return _empty_gradients(x, weight, g1, g2, others[-1])
 
 
-# torch's counter of operations cannot look inside; it counts no elementwise products elsewhere.
+# torch's counter of operations cannot look inside. Like it, leave elementwise products out.
 @register_flop_formula(torch.ops.fairseq_cgc.gated_convolution)
 def _count(x_shape: Any, weight_shape: Any, *_: Any, out_shape: Any, **__: Any) -> int:
     return conv_flop_count(x_shape, weight_shape, out_shape)
@@ -325,7 +305,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     tensors, needs = ctx.saved_tensors, ctx.needs_input_grad
-    if torch.is_grad_enabled() or is_transformed():  # of the gradient there are derivatives too
+    if torch.is_grad_enabled() or is_transformed():  # the gradient is to be differentiated too
         found = _differentiate_plainly(grad, tensors, ctx.others, needs)
     else:
         found = _backward_operation(grad, *tensors, *ctx.others, needs[0])
@@ -338,8 +318,8 @@ def _differentiate_plainly(
 ) -> Iterator[Tensor | None]:
     combine, *geometry = others
     with torch.enable_grad():
-        # Views, because the branches may have been computed from x: only what is between these
-        # inputs and the output is to be differentiated.
+        # Views, because the branches may depend on x: only what lies between these inputs and the
+        # output is to be differentiated.
         x, weight, g1, g2 = (None if t is None else t.view_as(t) for t in tensors)
         assert x is not None and weight is not None
         out = _plainly(x, weight, g1, g2, Geometry(*geometry), combine)

@@ -1,7 +1,7 @@
 """Whether a call must be made of plain torch operations, and in which dtype under autocast.
 
-The fast paths of this package are operations with a derivative of their own: correct for training
-and inference, but opaque to whatever transforms or records a computation. There each layer computes
+The fast paths of this package are operations with their own derivative: correct for training and
+inference, but opaque to whatever transforms or records a computation. There, each layer computes
 the same with torch's own operations, which can be differentiated in any mode and to any order,
 mapped over batches, traced and exported.
 """
@@ -22,10 +22,10 @@ FORCE = "FAIRSEQ_CGC_PLAIN"
 def must_be_plain(*inputs: Any, asked: bool = False, compiles: bool = True) -> bool:
     """Whether this call must be made of plain torch operations.
 
-    It must be where the caller or the environment variable FAIRSEQ_CGC_PLAIN asks for it; under
-    ``torch.func``'s transforms (jvp, vmap, grad, hessian ...) and forward-mode differentiation;
-    under ``torch.jit.trace``, ``torch.fx`` (symbolic tracing and ``make_fx``) and
-    ``torch.export``, and so under ``torch.onnx.export``.
+    It must where the caller or the environment variable FAIRSEQ_CGC_PLAIN asks for it; under the
+    transforms of ``torch.func`` (jvp, vmap, grad, hessian ...) and forward-mode differentiation;
+    and under ``torch.jit.trace``, ``torch.fx`` (symbolic tracing and ``make_fx``),
+    ``torch.export`` and ``torch.onnx.export``.
 
     Args:
         inputs: the tensors of the call, one of which is a proxy under symbolic tracing.
@@ -40,7 +40,7 @@ def must_be_plain(*inputs: Any, asked: bool = False, compiles: bool = True) -> b
 
 
 def is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` or forward-mode differentiation is at work."""
+    """Whether a transform of ``torch.func`` or forward-mode differentiation is active."""
     return forward_ad._current_level >= 0 or _is_in_torch_func()
 
 
@@ -48,8 +48,8 @@ def _is_in_torch_func() -> bool:
     return torch._C._functorch.maybe_current_level() is not None
 
 
-# The compiler cannot look inside, but asks while it traces and guards the answer itself. This is
-# what torch.compiler.assume_constant_result does, without importing the compiler.
+# The compiler cannot look inside, so it calls this while tracing and guards the answer itself. This
+# is what torch.compiler.assume_constant_result does, without importing the compiler.
 _is_in_torch_func._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -64,7 +64,7 @@ def is_recorded(*inputs: Any) -> bool:
 
 
 def is_proxy(x: Any) -> bool:
-    """Whether x stands for a tensor under symbolic tracing: it has no shape to look at."""
+    """Whether x stands for a tensor under symbolic tracing, and so has no shape."""
     return isinstance(x, fx.Proxy)
 
 

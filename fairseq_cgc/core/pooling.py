@@ -1,7 +1,7 @@
-"""Context pooling: a channel's input, whatever its size, on a fixed grid (section 3.2).
+"""Context pooling: inputs of any size on a fixed grid (section 3.2).
 
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head,
-P pooled positions.
+P pooled positions. A ``padding_mask`` is B x T, True at padding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fairseq_cgc.core.plain import is_autocast_on, must_be_plain
 
-#: The functions for 1, 2 and 3 dimensions; each takes x, B x c x spatial, and the grid's size.
+#: The functions for 1, 2 and 3 dimensions, of x, B x c x spatial, and the grid's size.
 POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
     "avg": (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
     "max": (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
@@ -26,7 +26,7 @@ def pool_to_grid(x: Tensor, grid_size: Sequence[int], pool: Callable[..., Tensor
     """Pool B x c x spatial to B x c x grid with one of :data:`POOLS`."""
     if not torch.onnx.is_in_onnx_export():
         return pool(x, grid_size)
-    # ONNX has no adaptive pooling; bins are boxes, so that one dimension follows the other.
+    # ONNX has no adaptive pooling. Bins are boxes, so one dimension can be pooled after the other.
     for dim, bins in enumerate(grid_size, start=2):
         x = _pool_last(x.transpose(dim, -1), bins, pool in POOLS["avg"]).transpose(dim, -1)
     return x
@@ -50,9 +50,8 @@ def sentence_pooling_matrix(
 ) -> Tensor:
     """The linear map from the valid positions of each sentence to its pooled positions.
 
-    Bin i of a sentence of length L >= P averages its positions floor(i L / P) up to
-    ceil((i + 1) L / P); a shorter sentence keeps its L values, zeros follow (paper,
-    section 4.4).
+    Bin i of a sentence of length L >= P averages its positions from floor(i L / P) to
+    ceil((i + 1) L / P) - 1; a shorter sentence keeps its L values, followed by zeros (section 4.4).
 
     Args:
         lengths: B, number of valid positions of each sentence.
@@ -76,10 +75,10 @@ def sentence_pooling_matrix(
 
 
 class _MaskAndAverage(torch.autograd.Function):
-    """x, zero at padding, and the mean of each head's channels.
+    """:func:`mask_and_average` with a derivative of its own.
 
     Autograd would write the whole gradient three times: for the mean, for the sum of both outputs'
-    gradients, and for the mask. Here it is written once.
+    gradients, and for the mask. This writes it once.
     """
 
     @staticmethod
@@ -111,29 +110,27 @@ def average_heads(x: Tensor, num_heads: int) -> Tensor:
 
 
 def _zero_padding_(x: Tensor, padding_mask: Tensor) -> Tensor:
-    """Set the padded positions of x, T x B x C and contiguous, to zero in place."""
+    """:func:`zero_padding` in place, for a contiguous x."""
     if x.device.type == "cpu":
-        # Ten times as fast as masked_fill; on a GPU, nonzero() would wait for the device.
-        rows = padding_mask.t().reshape(-1).nonzero().squeeze(1)
-        x.view(-1, x.shape[2]).index_fill_(0, rows, 0)
+        x.view(-1, x.shape[2]).index_fill_(0, _padded_rows(padding_mask), 0)
         return x
     return x.masked_fill_(padding_mask.t().unsqueeze(2), 0)
 
 
-def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Set padded positions to zero.
+def _padded_rows(padding_mask: Tensor) -> Tensor:
+    """Indices of the padded positions in T x B order.
 
-    Args:
-        x: T x B x C.
-        padding_mask: B x T, True at padding.
-
-    Returns:
-        T x B x C; ``x`` itself without a mask.
+    On a CPU, filling these is ten times as fast as masked_fill; on a GPU, nonzero() would wait.
     """
+    return padding_mask.t().reshape(-1).nonzero().squeeze(1)
+
+
+def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Set the padded positions of x, T x B x C, to zero; returns x itself without a mask."""
     if padding_mask is None:
         return x
-    if x.device.type == "cpu" and not must_be_plain(x, compiles=False):  # as in _zero_padding_
-        rows = padding_mask.t().reshape(-1).nonzero().squeeze(1)
+    if x.device.type == "cpu" and not must_be_plain(x, compiles=False):
+        rows = _padded_rows(padding_mask)
         return x.reshape(-1, x.shape[2]).index_fill(0, rows, 0).view(x.shape)
     return x.masked_fill(padding_mask.t().unsqueeze(2), 0)
 
@@ -143,17 +140,14 @@ def mask_and_average(
 ) -> tuple[Tensor, Tensor]:
     """Set padding to zero and average the channels of each head, in one step.
 
-    Sums are taken in float32 (float64 for float64 input): half-precision input would otherwise
-    lose the small differences between heads.
-
     Args:
         x: T x B x C.
         num_heads: H; head h owns channels h R to (h + 1) R - 1.
-        padding_mask: B x T, True at padding.
 
     Returns:
-        x with zeros at padded positions (a NaN there would survive any later multiplication by
-        zero), and the heads' means, T x B x H, in float32, or float64 for float64 input.
+        x with zeros at padded positions (a NaN would survive multiplication by zero), and the
+        heads' means, T x B x H, in float32 at least: half precision would lose the small
+        differences between heads.
     """
     if must_be_plain(x, compiles=False):
         x = zero_padding(x, padding_mask)
@@ -162,18 +156,10 @@ def mask_and_average(
 
 
 def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None = None) -> Tensor:
-    """Pool each sentence to a fixed length.
+    """Pool each sentence to P positions: T x B x H, zero at padding, to B x H x P.
 
-    Only valid positions count, so the result does not depend on what a sentence is batched
-    with, nor on the side of its padding.
-
-    Args:
-        heads: T x B x H, zero at padding.
-        pooled_size: P.
-        padding_mask: B x T, True at padding.
-
-    Returns:
-        B x H x P, in the type of ``heads``.
+    Only valid positions count, so the result depends neither on the other sentences of the batch
+    nor on the side of the padding.
     """
     if is_autocast_on(heads.device.type):  # it would sum in half precision
         with torch.autocast(heads.device.type, enabled=False):
@@ -193,15 +179,9 @@ def pool_positions(heads: Tensor, pooled_size: int, padding_mask: Tensor | None 
 
 
 def _keep_positions(heads: Tensor, ranks: Tensor, pooled_size: int) -> Tensor:
-    """Pooling by :func:`sentence_pooling_matrix` for T <= P, where each value has its own bin.
-
-    Args:
-        heads: B x H x T.
-        ranks: B or 1 x T, -1 at padding.
-        pooled_size: P.
-    """
+    """Pool heads, B x H x T, for T <= P, where each value has its own bin; ranks are B or 1 x T."""
     batch, num_heads, time = heads.shape
-    # Padding goes to bins beyond the last, one for each value, so that the order is irrelevant.
+    # Padding goes to bins beyond the last, one for each value, so that no two values collide.
     beyond = torch.arange(pooled_size, pooled_size + time, device=ranks.device)
     bins = torch.where(ranks < 0, beyond, ranks).unsqueeze(1).expand_as(heads)
     kept = heads.new_zeros(batch, num_heads, pooled_size + time).scatter(2, bins, heads)

@@ -1,7 +1,7 @@
-"""The definitions written out with loops, one number at a time where that reads best.
+"""Reference implementations: the definitions as plain loops, slow on purpose.
 
-Slow on purpose. The tests hold the fast paths of this package against these functions,
-outputs and gradients alike. Shape letters as in the modules they mirror.
+The tests compare the fast paths of this package with these functions, outputs and gradients. Shape
+letters are those of the mirrored modules.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ``loop`` convolves sample by sample; ``grouped`` makes the samples groups of one convolution;
 ``unfold`` copies every window into a column and multiplies matrices. All are written for any
-number of spatial dimensions, forward and backward, without autograd: memory is their caller's to
-bound (:mod:`fairseq_cgc.core.gated_convolution`), who therefore hands over few samples at a time.
+number of spatial dimensions, forward and backward, without autograd. The caller
+(:mod:`fairseq_cgc.core.gated_convolution`) bounds memory by passing a few samples at a time.
 
 Shape letters: n samples, c input channels, o output channels, G groups.
 """
@@ -29,26 +29,33 @@ logger = logging.getLogger(__name__)
 
 #: Environment variable that forces one of :data:`METHODS`.
 FORCE = "FAIRSEQ_CGC_CONV"
-# The rule for a CPU, from benchmarks/conv.py.
-#: Input channels of a group below which ``loop`` is the fastest: groups would be too narrow.
+# The rule for a CPU, measured by benchmarks/conv.py.
+#: Input channels per group below which ``loop`` is fastest: groups would be too narrow.
 LOOP_BELOW = 8
-#: Output positions up to which, and weights from which on, ``unfold`` is: arranging such a kernel
-#: for a convolution takes as long as a sample's convolution itself.
+#: ``unfold`` is fastest up to so many output positions and from so many weights on: arranging such
+#: a kernel for a convolution takes as long as a sample's convolution itself.
 UNFOLD_UP_TO, UNFOLD_FROM = 64, 2**20
 
 Sizes = tuple[int, ...]
 
 
 class Geometry(NamedTuple):
-    """How a convolution slides: one number per spatial dimension, and the groups."""
+    """How a kernel slides, one number per spatial dimension each, and the groups."""
 
     stride: Sizes
     padding: Sizes
     dilation: Sizes
     groups: int
 
+    @classmethod
+    def from_lists(
+        cls, stride: list[int], padding: list[int], dilation: list[int], groups: int
+    ) -> Geometry:
+        """From the arguments of a registered operation, whose sizes are lists."""
+        return cls(tuple(stride), tuple(padding), tuple(dilation), groups)
+
     def output_size(self, size: Sequence[int], kernel_size: Sequence[int]) -> list[int]:
-        """Positions of the output for those of the input.
+        """The output's size for the input's.
 
         Raises:
             UserError: if the padded input is smaller than the kernel.
@@ -91,10 +98,8 @@ def convolve_samples(
     Args:
         x: n x c x spatial.
         kernels: n x G x o/G x c/G x prod(kernel).
-        kernel_size: of the convolution.
-        geometry: of the convolution.
-        plain: whether to take the same few torch operations for any number of samples of any size,
-            as where :func:`~fairseq_cgc.core.plain.must_be_plain`.
+        plain: use the same few torch operations for any number of samples of any size, as where
+            :func:`~fairseq_cgc.core.plain.must_be_plain`.
 
     Returns:
         n x o x spatial in x's dtype.
@@ -114,12 +119,7 @@ def convolve_samples(
 
 
 def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) -> str:
-    """The method for an input B x c x spatial, told in the log when first used.
-
-    Args:
-        x: the input.
-        weight_shape: one sample's, o x c/G x kernel.
-        geometry: of the convolution.
+    """The method for x, B x c x spatial, and weights o x c/G x kernel; logged when first used.
 
     Raises:
         UserError: if the environment variable FAIRSEQ_CGC_CONV names no method.
@@ -148,52 +148,14 @@ def _tell(method: str, why: str) -> None:
     logger.debug("convolution with a kernel for each sample: %s (%s)", method, why)
 
 
-def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
-    stride, padding, dilation, _ = geometry
-    no_output_padding = [0] * len(stride)
-    return torch.ops.aten.convolution(
-        x, weight, None, stride, padding, dilation, False, no_output_padding, groups
-    )
-
-
-def _convolve_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int, needs_x: bool
-) -> tuple[Tensor | None, Tensor]:
-    stride, padding, dilation, _ = geometry
-    no_output_padding = [0] * len(stride)
-    return torch.ops.aten.convolution_backward(
-        grad, x, weight, None, stride, padding, dilation, False, no_output_padding, groups,
-        [needs_x, True, False],
-    )[:2]  # fmt: skip
-
-
-def _loop(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
-    outs = [
-        _convolve(x[i : i + 1], kernel, geometry, geometry.groups)
-        for i, kernel in enumerate(kernels)
-    ]
-    return torch.cat(outs) if len(outs) > 1 else outs[0]
-
-
-def _loop_backward(
-    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
-) -> tuple[Tensor | None, Tensor]:
-    of_x = torch.empty_like(x) if needs_x else None
-    of_kernels = kernels.new_empty(kernels.shape)
-    for i, kernel in enumerate(kernels):
-        one = slice(i, i + 1)
-        gx, of_kernels[i] = _convolve_backward(
-            grad[one], x[one], kernel, geometry, geometry.groups, needs_x
-        )
-        if of_x is not None and gx is not None:
-            of_x[one] = gx
-    return of_x, of_kernels
-
-
 def _grouped(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
     n, c = x.shape[:2]
+    stride, padding, dilation, groups = geometry
     x = x.reshape(1, n * c, *x.shape[2:])
-    out = _convolve(x, kernels.flatten(0, 1), geometry, n * geometry.groups)
+    out = torch.ops.aten.convolution(
+        x, kernels.flatten(0, 1), None, stride, padding, dilation, False, [0] * len(stride),
+        n * groups,
+    )  # fmt: skip
     return out.reshape(n, -1, *out.shape[2:])
 
 
@@ -201,15 +163,28 @@ def _grouped_backward(
     grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
 ) -> tuple[Tensor | None, Tensor]:
     n, c = x.shape[:2]
-    of_x, of_kernels = _convolve_backward(
-        grad.reshape(1, -1, *grad.shape[2:]),
-        x.reshape(1, n * c, *x.shape[2:]),
-        kernels.flatten(0, 1),
-        geometry,
-        n * geometry.groups,
-        needs_x,
-    )
-    return None if of_x is None else of_x.reshape(x.shape), of_kernels.reshape(kernels.shape)
+    stride, padding, dilation, groups = geometry
+    grad_x, grad_kernels, _ = torch.ops.aten.convolution_backward(
+        grad.reshape(1, -1, *grad.shape[2:]), x.reshape(1, n * c, *x.shape[2:]),
+        kernels.flatten(0, 1), None, stride, padding, dilation, False, [0] * len(stride),
+        n * groups, [needs_x, True, False],
+    )  # fmt: skip
+    return grad_x.reshape(x.shape) if needs_x else None, grad_kernels.reshape(kernels.shape)
+
+
+def _loop(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    samples = zip(x.split(1), kernels.split(1), strict=True)
+    outs = [_grouped(*sample, geometry) for sample in samples]
+    return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+
+def _loop_backward(
+    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    samples = zip(grad.split(1), x.split(1), kernels.split(1), strict=True)
+    found = [_grouped_backward(*sample, geometry, needs_x) for sample in samples]
+    grad_x, grad_kernels = zip(*found, strict=True)
+    return torch.cat(grad_x) if needs_x else None, torch.cat(grad_kernels)
 
 
 def _unfold(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
@@ -223,11 +198,11 @@ def _unfold_backward(
 ) -> tuple[Tensor | None, Tensor]:
     columns = _columns(x, kernels.shape[3:], geometry)
     grad = grad.reshape(len(columns), -1, columns.shape[2])  # nG x o/G x positions
-    of_kernels = torch.bmm(grad, columns.transpose(1, 2)).view(kernels.shape)
+    grad_kernels = torch.bmm(grad, columns.transpose(1, 2)).view(kernels.shape)
     if not needs_x:
-        return None, of_kernels
-    of_columns = torch.bmm(_matrices(kernels, geometry).transpose(1, 2), grad)
-    return _fold(of_columns, x, kernels.shape[3:], geometry), of_kernels
+        return None, grad_kernels
+    grad_columns = torch.bmm(_matrices(kernels, geometry).transpose(1, 2), grad)
+    return _fold(grad_columns, x, kernels.shape[3:], geometry), grad_kernels
 
 
 def _matrices(kernels: Tensor, geometry: Geometry) -> Tensor:
@@ -243,7 +218,7 @@ def _columns(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tenso
 
 
 def _windows(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
-    """What each tap of the kernel is multiplied with: n x c x prod(kernel) x size."""
+    """The inputs that each tap of the kernel sees: n x c x prod(kernel) x size."""
     pads = [p for padding in reversed(geometry.padding) for p in (padding, padding)]
     x = F.pad(x.contiguous(), pads)
     taps = product(*map(range, kernel_size))
@@ -251,7 +226,7 @@ def _windows(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tenso
 
 
 def _fold(columns: Tensor, x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
-    """The adjoint of :func:`_columns`: sums what each position of x gave to all columns."""
+    """The adjoint of :func:`_columns`: sums the entries that each position of x was copied to."""
     size = geometry.output_size(x.shape[2:], kernel_size)
     padded = [n + 2 * p for n, p in zip(x.shape[2:], geometry.padding, strict=True)]
     taps = columns.reshape(*x.shape[:2], prod(kernel_size), *size).unbind(2)
@@ -264,7 +239,7 @@ def _fold(columns: Tensor, x: Tensor, kernel_size: Sequence[int], geometry: Geom
 
 
 def _seen(tap: Sequence[int], kernel_size: Sequence[int], geometry: Geometry) -> tuple[slice, ...]:
-    """The positions of the padded input that this tap of the kernel is multiplied with."""
+    """The positions of the padded input that this tap of the kernel sees."""
     windows = [
         slice(t * d, (t - k + 1) * d or None, s)
         for t, k, s, d in zip(tap, kernel_size, geometry.stride, geometry.dilation, strict=True)

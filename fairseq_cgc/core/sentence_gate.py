@@ -1,6 +1,7 @@
 """The context gate of a sentence, for lightweight convolutions (section 4.4).
 
-Shape letters: B batch, T time, C channels, H heads, K kernel.
+Shape letters: B batch, T time, C channels, H heads, K kernel. A ``padding_mask`` is B x T, True at
+padding.
 """
 
 from __future__ import annotations
@@ -40,15 +41,10 @@ GATE_NORMS = ("latent", "heads")
 
 
 def make_sentence_gate(num_heads: int, kernel_size: int, gate_norm: str) -> ContextGate:
-    """The gate of H kernels, H x 3K to H x 1 x K (section 4.4).
-
-    Args:
-        num_heads: H.
-        kernel_size: K.
-        gate_norm: one of :data:`GATE_NORMS`.
+    """The gate of H kernels of size K: B x H x 3K to B x H x 1 x K.
 
     Raises:
-        UserError: for another gate norm.
+        UserError: if ``gate_norm`` is not one of :data:`GATE_NORMS`.
     """
     if gate_norm not in GATE_NORMS:
         raise UserError(f"gate_norm must be one of {GATE_NORMS}, but is {gate_norm!r}")
@@ -66,31 +62,12 @@ def make_sentence_gate(num_heads: int, kernel_size: int, gate_norm: str) -> Cont
 def gate_sentences(
     gate: nn.Module, heads: Tensor, kernel_size: int, padding_mask: Tensor | None
 ) -> Tensor:
-    """Pool each sentence and compute its gate.
-
-    Args:
-        gate: from :func:`make_sentence_gate`.
-        heads: T x B x H, zero at padding.
-        kernel_size: K.
-        padding_mask: B x T, True at padding.
-
-    Returns:
-        B x H x 1 x K.
-    """
+    """The gates, B x H x 1 x K, from the heads' means, T x B x H and zero at padding."""
     return gate(_pool(heads, 3 * kernel_size, padding_mask))
 
 
 def gate_by_source(gate: ContextGate, source: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """The gates of a decoder's kernels, computed from the encoder's output for each sentence.
-
-    Args:
-        gate: from :func:`make_sentence_gate`.
-        source: T x B x C, the encoder's output; H divides C.
-        padding_mask: B x T, True at padding.
-
-    Returns:
-        B x H x K.
-    """
+    """The gates of a decoder's kernels, B x H x K, from the encoder's output, T x B x C."""
     heads = zero_padding(average_heads(source, gate.in_channels), padding_mask)
     return gate_sentences(gate, heads, gate.kernel_size[0], padding_mask).squeeze(2)
 

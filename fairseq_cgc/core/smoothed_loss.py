@@ -1,9 +1,10 @@
 """Output projection, log-softmax and label smoothing in one operation, a few tokens at a time.
 
 The scores of all tokens for all types, their log-softmax and the gradients of both are the largest
-tensors of a translation model's training step. Here they exist for a chunk of tokens only, which
-stays in a CPU's cache, and which is done with once its share of the loss and of the gradients is
-known. N tokens, C channels, V types.
+tensors of a translation model's training step. Here they exist for one chunk of tokens at a time,
+which stays in a CPU's cache until its share of the loss and the gradients is added up.
+
+Shape letters: N tokens, C channels, V types.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from fairseq_cgc.core.plain import is_autocast_on
 
-#: Scores of a chunk: 8 MiB in float32 on a CPU. A GPU wants larger products.
+#: Scores in a chunk: 8 MiB in float32 on a CPU. A GPU needs larger products.
 _CPU_CHUNK, _GPU_CHUNK = 2**21, 2**26
 
 
@@ -24,20 +25,20 @@ def smoothed_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Label-smoothed cross-entropy of ``x @ weight.T``, summed over the tokens.
 
-    This is fairseq's ``label_smoothed_nll_loss`` (Szegedy et al., CVPR 2016, section 7), with a
-    derivative of first order. Products are in x's dtype (or autocast's), the softmax and all sums
-    in float32 or wider.
+    fairseq's ``label_smoothed_nll_loss`` (Szegedy et al., CVPR 2016, section 7), without second
+    derivatives. Products are in x's dtype (or autocast's), the softmax and all sums in float32 at
+    least.
 
     Args:
-        x: N x C; the padding left out.
+        x: N x C, without padding.
         weight: V x C.
         target: N.
-        smoothing: epsilon, of which every type but the target gets an equal share.
+        smoothing: epsilon, divided equally among all types but the target.
         count_correct: count the tokens whose target has the highest score.
 
     Returns:
-        The loss; the negative log-likelihood and the number of those tokens (0 if not counted),
-        which have no gradient.
+        The loss; and, without gradients, the negative log-likelihood and the number of those tokens
+        (0 if not counted).
 
     Raises:
         RuntimeError: when the loss is differentiated with ``create_graph=True``.
@@ -64,7 +65,7 @@ class _SmoothedLoss(torch.autograd.Function):
         differentiable: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         wanted = [differentiable and needed for needed in ctx.needs_input_grad[:2]]
-        # In float16, gradients must be scaled before they are rounded: by what backward is given.
+        # In float16, gradients must be scaled before they are rounded, by what backward is given.
         ctx.deferred = any(wanted) and x.dtype == torch.float16
         now = [False, False] if ctx.deferred else wanted
         sums, grad_x, grad_weight = _pass(x, weight, target, smoothing, count_correct, now)
@@ -98,7 +99,7 @@ def _pass(
     wanted: list[bool],
     scale: Tensor | None = None,
 ) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-    """Loss, nll and correct tokens; the gradients wanted of x and weight, times a scale."""
+    """Loss, nll and correct tokens; and the wanted gradients of x and weight, times a scale."""
     types = len(weight)
     wide = torch.promote_types(x.dtype, torch.float32)
     share = smoothing / (types - 1)  # of a type that is not the target
@@ -106,7 +107,7 @@ def _pass(
     sums = [x.new_zeros((), dtype=wide), x.new_zeros((), dtype=wide)]
     sums.append(x.new_zeros((), dtype=torch.long))
     grad_x = torch.empty_like(x) if wanted[0] else None
-    # A sum over the chunks, of which half precision would lose the last ones.
+    # Half precision would lose the last terms of this sum over the chunks.
     grad_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
     size = max(1, (_CPU_CHUNK if x.device.type == "cpu" else _GPU_CHUNK) // types)
     with torch.autocast(x.device.type, enabled=False):

@@ -1,8 +1,8 @@
-"""Triton kernels for CUDA: lightweight convolution with the context gate and without.
+"""Triton kernels for CUDA: lightweight convolution with and without the context gate.
 
-Importing this package needs neither Triton nor a GPU; :func:`supports` says whether its operations
-can be used, and only using them imports Triton. With ``TRITON_INTERPRET=1`` in the environment
-before Triton is imported they run on the CPU, slowly: that is for tests.
+Importing this package needs neither Triton nor a GPU: :func:`supports` says whether its operations
+can be used, and only they import Triton. With ``TRITON_INTERPRET=1`` in the environment before
+Triton is imported, they run on the CPU, slowly, for tests.
 """
 
 from __future__ import annotations

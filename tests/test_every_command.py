@@ -78,7 +78,7 @@ def test_a_module_for_every_command_and_a_line_in_the_help(
 ) -> None:
     folder = Path(commands.__file__).parent
     modules = {path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")}
-    assert modules - {"image-options"} == set(commands.NAMES)
+    assert modules - {"vision-commands"} == set(commands.NAMES)
     for words in ([], ["--help"], ["-h"]):
         assert call(*words) == 0
         lines = capsys.readouterr().out.splitlines()

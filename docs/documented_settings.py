@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ast
+from dataclasses import fields
+from pydoc import locate
 from typing import Any
 
 from griffe import Attribute, Docstring, Extension
 
 
 class DocumentedSettings(Extension):
-    """Reads ``name: type = setting(default, help, ...)`` of a dataclass."""
+    """Reads the default and the help text of ``name: type = setting(default, help, ...)``."""
 
-    def on_attribute_instance(self, *, node: Any, attr: Attribute, **_: Any) -> None:
-        """The default is the field's value, the help text its docstring."""
-        call = getattr(node, "value", None)
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "setting":
-            default, help_ = call.args[:2]
-            attr.value = ast.unparse(default)
-            text = ast.literal_eval(help_)
-            attr.docstring = Docstring(f"{text[0].upper()}{text[1:]}.", parent=attr)
+    def on_attribute_instance(self, *, attr: Attribute, **_: Any) -> None:
+        """Show the default as the field's value, and the help text as its docstring."""
+        if attr.parent is None or not str(attr.value).startswith("setting("):
+            return
+        of_class: Any = locate(attr.parent.path)
+        [field] = [field for field in fields(of_class) if field.name == attr.name]
+        attr.value = repr(field.default)
+        text = field.metadata["help"]
+        attr.docstring = Docstring(f"{text[0].upper()}{text[1:]}.", parent=attr)

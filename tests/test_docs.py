@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -16,6 +19,7 @@ import pytest
 from tinyrun import tiny_run
 from toy import ROOT
 
+from fairseq_cgc.__main__ import main
 from fairseq_cgc.commands import NAMES
 from fairseq_cgc.inference import Translator
 from fairseq_cgc.inference.exported import export
@@ -69,14 +73,43 @@ def test_files_named_in_the_pages_exist() -> None:
     assert missing == []
 
 
-def test_commands_named_in_the_pages_exist() -> None:
+def test_where_to_change_what_is_current() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (an? .*|the .*) \| (.*) \| (.*) \|$", text, flags=re.M)
+    assert len(rows) == 10
+    for change, edited, how in rows:
+        files = [ROOT / "fairseq_cgc" / name for name in re.findall(r"`(\w[\w/]+\.py)`", edited)]
+        files = [path for path in files if path.name != "COMMAND.py"]
+        assert len(files) <= 2 and all(path.exists() for path in files), change
+        source = "".join(path.read_text(encoding="utf-8") for path in files)
+        for name in re.findall(r"`(_?[A-Z][A-Z_]+)`", how):
+            assert f"\n{name}" in source, f"{change}: {name}"
+
+
+@functools.cache
+def help_of(*words: str) -> str:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return text.getvalue()
+
+
+def test_commands_named_in_the_pages_exist_and_have_their_options() -> None:
     code = "".join(blocks("tutorial.md", "bash"))
     for page in PAGES:  # indented code, and code within sentences
+        text = page.read_text(encoding="utf-8")
         code += "".join(
-            re.findall(r"^    .*\n|`.*?`", page.read_text(encoding="utf-8"), flags=re.M)
+            f"{found}\n" for found in re.findall(r"^    .*\n|`[^`]*`", text, flags=re.M)
         )
-    named = set(re.findall(r"(?:fairseq-cgc|-m fairseq_cgc) ([a-z][a-z0-9-]+)", code))
-    assert "evaluate" in named and named - set(NAMES) == set()
+    code = code.replace("\\\n", " ")
+    named = re.findall(r"(?:fairseq-cgc|-m fairseq_cgc) ([a-z][a-z0-9-]+)([^\n|`)]*)", code)
+    assert "evaluate" in dict(named)
+    for name, words in named:
+        assert name in NAMES
+        part = words.split()[:1] if name == "analyse" else []
+        options = set(re.findall(r"--[a-z][a-z-]+", words))
+        known = set(re.findall(r"--[a-z][a-z-]+", help_of(name, *part)))
+        assert options <= known, f"fairseq-cgc {name}: {options - known}"
 
 
 @pytest.mark.slow

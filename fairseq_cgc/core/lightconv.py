@@ -150,9 +150,9 @@ class CGLightConv(LightConv):
     numbers leaves little more than their order (8 distinct gates per head over 200 sentences,
     200 for 31 taps). A kernel of one tap has no gate at all.
 
+    The other arguments are those of :class:`LightConv`.
+
     Args:
-        channels, kernel_size, num_heads, weight_dropout, weight_softmax, bias: as for
-            :class:`LightConv`.
         gate_target: ``"kernel"`` or ``"logits"``.
         gate_norm: the gate's LayerNorm is over the d latent numbers of each head (``"latent"``, as
             in the paper) or over all H x d of the sentence (``"heads"``).

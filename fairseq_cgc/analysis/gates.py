@@ -252,7 +252,7 @@ def _bars(axis: Any, shares: dict[str, dict[str, float | None]]) -> None:
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel("adjusted R² of the gates (1: fully explained)")
-    axis.set_xlim(right=1)
+    axis.set_xlim(right=1.1)  # room for the numbers
     axis.set_title("explained share of the variance, by layer", fontsize=9)
     axis.grid(alpha=0.3, axis="x")
     axis.set_axisbelow(True)

@@ -10,7 +10,6 @@ of the same size.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +20,7 @@ import torch
 from fairseq import utils
 from searches import BEAM, TRAINED, contenders, has_ctranslate2
 from systems import MODELS, batches, spread
-from timing import Settings, peak_memory, ratios
+from timing import Settings, peak_memory, ratios, timed
 from tqdm import tqdm
 
 from fairseq_cgc.inference.precision import PRECISIONS
@@ -81,9 +80,8 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     for sample in tqdm(samples, leave=False, desc="batches"):
         base: list[list[int]] | None = None
         for name in run:
-            start = time.perf_counter()
-            best = search(name, sample)
-            found[name].append(time.perf_counter() - start)
+            seconds, best = timed(partial(search, name, sample), settings.device)
+            found[name].append(seconds)
             base = base or best
             alike[name] += sum(a == b for a, b in zip(best, base, strict=True))
     row: dict[str, Any] = {

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from fairseq.trainer import Trainer
 from systems import MODELS, batches, build, spread
-from timing import Settings, peak_memory, ratios, summary
+from timing import Settings, peak_memory, ratios, summary, timed
 from tqdm import tqdm
 
 from fairseq_cgc.support.tables import markdown
@@ -94,12 +92,8 @@ def _trainer(words: list[str], size: str, settings: Settings) -> Trainer:
 
 def _step(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
     """Seconds of a step; infinity if the gradients overflow and the step is skipped (--fp16)."""
-    start = time.perf_counter()
-    if trainer.train_step([sample]) is None:
-        return math.inf
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    seconds, logged = timed(lambda: trainer.train_step([sample]), device)
+    return math.inf if logged is None else seconds
 
 
 def _peak_mib(trainer: Trainer, sample: dict[str, Any], device: str) -> float:

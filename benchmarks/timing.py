@@ -174,14 +174,22 @@ def _runs_of_a_turn(run: Callable[[], object], device: str) -> int:
 
 
 def _seconds(run: Callable[[], object], runs: int, device: str) -> float:
+    def burst() -> None:
+        for _ in range(runs):
+            run()
+
+    return timed(burst, device)[0] / runs
+
+
+def timed(run: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """The seconds that a run takes, and its result."""
     if device != "cpu":
         torch.cuda.synchronize()
     start = time.perf_counter()
-    for _ in range(runs):
-        run()
+    result = run()
     if device != "cpu":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / runs
+    return time.perf_counter() - start, result
 
 
 def peak_memory(run: Callable[[], object], device: str = "cpu", *, fork: bool = True) -> float:

@@ -1,4 +1,4 @@
-"""Context gates for the convolutions of a model that exists already."""
+"""Adding context gates to the convolutions of an existing model."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ _GATED: dict[type[nn.Module], type[_CGConv]] = {
     nn.Conv3d: CGConv3d,
 }
 
-
-# What keeps copies of a model's parameters in step, by the names of classes: to import them all
-# would take seconds, and not every build of torch has them. A suffix finds those of fairseq,
-# fairscale and apex too.
+# Wrappers that synchronise copies of a model's parameters, by class name: importing them would take
+# seconds, and not every build of torch has them. The suffixes match those of fairseq, fairscale and
+# apex too.
 _SYNCHRONISED = ("DistributedDataParallel", "ShardedDataParallel")
 _SYNCHRONISED_BASES = {"FSDPModule", "ReplicateModule", "DDP", "DeepSpeedEngine"}
 
@@ -52,38 +51,39 @@ def convert_to_cgc(
     """Add a context gate to the spatial convolutions of a model, in place.
 
     Each becomes a :class:`CGConv2d` (or 1-D, 3-D) and stays the same object with the same
-    parameters, hooks, device, dtype and mode, so that optimisers, tied weights, pruning and
-    modules with several names go on; an optimiser has to be told of the gates' new parameters.
-    A new gate lets about half of every weight through: a trained model has to be trained on.
+    parameters, hooks, device, dtype and mode, so optimisers, tied weights, pruning and modules
+    with several names keep working; an optimiser must be told of the gates' new parameters.
+    A new gate lets about half of every weight through, so a trained model needs further training.
 
     Convert a model before it is wrapped for distributed training, compiled by ``torch.jit``,
-    parametrised (``torch.nn.utils.parametrizations``) or quantised. A wrapper is refused, but
-    it cannot be seen from inside: given ``ddp.module``, this function adds gates whose gradients
-    are never synchronised.
+    parametrised (``torch.nn.utils.parametrizations``) or quantised. A wrapper is refused, but it
+    cannot be seen from inside: given ``ddp.module``, this function adds gates whose gradients are
+    never synchronised.
 
-    Pointwise convolutions stay as they are, and so do all classes other than ``nn.ConvNd``
-    themselves; the log names the latter with the reason.
+    Pointwise convolutions and all classes but ``nn.ConvNd`` themselves stay as they are; the log
+    names the latter with the reason.
 
     Args:
-        model: any model; a convolution itself as well.
+        model: any model, or a convolution.
         only: names of modules within which to convert, such as ``("layer1", "layer2", "layer3")``
-            for res1 to res3 (Table 3), or a function of name and convolution that says whether.
-            Everywhere by default. A shared module may be named by any of its names.
-        switches: of :class:`ContextGate`, for all of them.
+            for res1 to res3 (Table 3), or a predicate of name and convolution. Everywhere by
+            default. A shared module matches by any of its names.
+        switches: of :class:`ContextGate`, for all gates.
 
     Returns:
-        The model, and the names of the convolutions that have a gate now; a shared one appears
-        once, under the first of its names that is within ``only``.
+        The model, and the names of the convolutions that now have a gate; a shared one appears
+        once, under the first of its names within ``only``.
 
     Raises:
-        UserError: if there is nothing to convert, in all or for one of the names in ``only``,
-            with what was found instead; or if the model is or holds a distributed wrapper.
+        UserError: if there is nothing to convert, at all or within one of the names in ``only``
+            (the message says what was found instead), or if the model is or holds a distributed
+            wrapper.
     """
     _refuse_wrappers(model)
     names = [only] if isinstance(only, str) else only
     unused = dict.fromkeys(names) if isinstance(names, Sequence) else {}
     found: dict[_ConvNd, str] = {}
-    plain: dict[str, tuple[nn.Module, str]] = {}  # and why it stays as it is
+    plain: dict[str, tuple[nn.Module, str]] = {}  # those that stay as they are, and why
     for name, module in model.named_modules(remove_duplicate=False):
         if not _is_convolution(module):
             continue
@@ -111,7 +111,8 @@ def convert_to_cgc(
         raise UserError(f"the model has no convolution to convert: {_told(plain) or nothing}")
     gates = [gate_for(module, **switches) for module in found]
     for module, gate in zip(found, gates, strict=True):
-        # The object stays, and with it whatever refers to it: only its class changes.
+        # As torch does to parametrise a module or to materialise a lazy one: whatever refers to the
+        # object stays valid, hooks that hold a weak reference to it included.
         module.__class__ = _GATED[type(module)]
         module.gate = gate
     expected = (_POINTWISE, _GATED_ALREADY)
@@ -123,7 +124,7 @@ def convert_to_cgc(
 
 
 def _refuse_wrappers(model: nn.Module) -> None:
-    """Gates made now would be unknown to what synchronises or shards the parameters."""
+    """Refuse a model whose wrapper would not know of the gates' parameters."""
     for name, module in model.named_modules():
         where = f" (at {name!r})" if name else ""
         for base in type(module).__mro__:
@@ -141,13 +142,13 @@ def _refuse_wrappers(model: nn.Module) -> None:
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    """Whether users would call it one: torch's own, compiled, quantised or somebody's own."""
+    """Whether a user would call it one: torch's own, compiled, quantised or third-party."""
     if isinstance(module, torch.jit.ScriptModule):
         return "Conv" in module.original_name and next(module.children(), None) is None
     if isinstance(module, _ConvNd):
         return True
-    # A block of several modules has "Conv" in its name too, but no kernel; an adapter has one,
-    # but only hands on to the convolution inside it.
+    # A block may have "Conv" in its name, but no kernel_size; an adapter may have a kernel_size, but
+    # holds the actual convolution.
     named_so = "Conv" in type(module).__name__ and hasattr(module, "kernel_size")
     return named_so and not any(isinstance(part, _ConvNd) for part in module.modules())
 
@@ -175,7 +176,7 @@ def _why_plain(module: nn.Module) -> str | None:
 
 
 def _told(plain: Mapping[str, tuple[nn.Module, str]]) -> str:
-    """The convolutions that stay as they are, by reason; empty if there are none."""
+    """The convolutions that stay as they are, listed by reason; empty if there are none."""
     by_reason: dict[str, list[str]] = {}
     for name, (module, reason) in plain.items():
         kind = getattr(module, "original_name", type(module).__name__)

@@ -236,16 +236,15 @@ class CGLightConv(LightConv):
     def take_constant_gate(self, state: dict[str, Tensor], prefix: str) -> Tensor | None:
         """Remove from a state dict the gate that a kernel of one tap had in older checkpoints.
 
-        That gate's LayerNorm was over one number, of which it leaves only the shift: the gate was
-        the constant sigmoid(D relu(shift)). It goes into a weight without softmax.
+        Its LayerNorm was over one number, of which it leaves only the shift: the gate was the
+        constant sigmoid(D relu(shift)). Without a softmax, the weight is multiplied by it.
 
         Args:
             state: changed in place.
             prefix: of this module's names in it.
 
         Returns:
-            What the convolution's output remains to be multiplied by, a float64 scalar; None if
-            nothing remains.
+            A float64 scalar by which the convolution's output must still be multiplied, or None.
 
         Raises:
             UserError: if the gate depends on the sentence (``--encoder-gate-norm heads``).

@@ -20,7 +20,7 @@ LARGEST_KERNEL = 63
 
 
 def supports(x: Tensor, kernel_size: int) -> str | None:
-    """Why the kernels cannot be used for an input x, T x B x C, or None where they can."""
+    """Why the kernels cannot be used for x, T x B x C; None if they can."""
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         return f"x is on {x.device.type}, not on a CUDA device"
     if not _is_installed():

@@ -122,6 +122,7 @@ def _apply_gate(weight, gate, TARGET, SIZE, SOFTMAX, BLOCK_K):
     if TARGET == "logits":
         kernel = _normalise(weight * gate, SIZE, SOFTMAX, BLOCK_K)
     else:
+        tl.static_assert(TARGET == "kernel")
         kernel = _normalise(weight, SIZE, SOFTMAX, BLOCK_K) * gate
     return kernel
 
@@ -134,6 +135,7 @@ def _apply_gate_backward(grad, weight, gate, TARGET, SIZE, SOFTMAX, BLOCK_K):
         grad = _normalise_backward(kernel, grad, SOFTMAX)
         grad_weight, grad_gate = grad * gate, grad * weight
     else:
+        tl.static_assert(TARGET == "kernel")
         kernel = _normalise(weight, SIZE, SOFTMAX, BLOCK_K)
         grad_weight, grad_gate = _normalise_backward(kernel, grad * gate, SOFTMAX), grad * kernel
     return grad_weight, grad_gate
@@ -162,15 +164,14 @@ def encode(
     row = tl.program_id(0)
     b, h = row // HEADS, row % HEADS
     x_ptr += b.to(tl.int64) * batch_stride + h * WIDTH
-    pooled = pool_head(
-        x_ptr, mask_ptr + b * time, time, time_stride, WIDTH, POOLED, BLOCK_T, BLOCK_R, BLOCK_P
-    )
+    mask_ptr += b * time
+    pooled = pool_head(x_ptr, mask_ptr, time, time_stride, WIDTH, POOLED, BLOCK_T, BLOCK_R, BLOCK_P)
     _store_vector(pooled_ptr + row * POOLED, pooled, POOLED, BLOCK_P)
     latent = _encode(pooled, encoder_ptr, POOLED, LATENT, BLOCK_P, BLOCK_D)
     _store_vector(latent_ptr + row * LATENT, latent, LATENT, BLOCK_D)
 
 
-@triton.jit(do_not_specialize=["time", "batch"])
+@triton.jit(do_not_specialize=["time"])
 def modulate(
     kernel_ptr,  # B x H x K
     pooled_ptr,  # B x H x P, written unless NORMS_HEADS, which reads it
@@ -209,8 +210,9 @@ def modulate(
         norm_bias_ptr += h * LATENT
     else:
         x_ptr += b.to(tl.int64) * batch_stride + h * WIDTH
+        mask_ptr += b * time
         pooled = pool_head(
-            x_ptr, mask_ptr + b * time, time, time_stride, WIDTH, POOLED, BLOCK_T, BLOCK_R, BLOCK_P
+            x_ptr, mask_ptr, time, time_stride, WIDTH, POOLED, BLOCK_T, BLOCK_R, BLOCK_P
         )
         _store_vector(pooled_ptr + row * POOLED, pooled, POOLED, BLOCK_P)
     latent = _encode(pooled, encoder_ptr, POOLED, LATENT, BLOCK_P, BLOCK_D)

@@ -272,8 +272,6 @@ def multiply_taps(
     Args:
         grad: T x B x C, of the output; the last stride 1.
         x: the input; this and the rest as for :func:`convolve`.
-        heads: H.
-        size: K.
 
     Returns:
         B x H x rows x K, float32; the kernel's gradient is its sum over the rows, times

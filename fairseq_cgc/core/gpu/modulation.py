@@ -123,13 +123,9 @@ def modulate_backward(
     """From the gradient of the modulated kernels to the input's and the parameters'.
 
     Args:
-        taps: B x H x rows x K, float32, contiguous; the gradient is its sum over the rows, times
-            ``scale``.
-        scale: a factor.
-        pooled: B x H x P, from :func:`modulate`.
-        moments: likewise.
-        padding_mask: as for :func:`modulate`.
-        gate: as for :func:`modulate`.
+        taps: B x H x rows x K, float32, contiguous; the kernels' gradient is its sum over the rows,
+            times ``scale``.
+        pooled, moments, padding_mask, gate: as for :func:`modulate`, and from it.
         time: T.
         width: R.
         wants_share: whether the input's gradient is wanted.

@@ -1,4 +1,4 @@
-"""The two operations, differentiable: lightweight convolution with the context gate and without.
+"""The two differentiable operations: lightweight convolution with and without the context gate.
 
 Shape letters: B batch, T time, C channels, H heads, R = C / H channels per head, K kernel,
 P pooled positions, d latent size.
@@ -32,15 +32,14 @@ def light_convolution(
     padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Convolve every channel of a head with that head's kernel, zeros beyond both ends.
+    """:func:`fairseq_cgc.core.light_convolution`, which chooses this one on a GPU.
 
     Args:
         x: T x B x C.
         kernel: B x H x K, or 1 x H x K for one kernel for all sentences; any floating type.
         padding_l: input positions before an output's own that the kernel sees, 0 to K - 1.
         padding_mask: B x T, boolean, True at padding, where x counts as zero whatever it holds.
-        dropout: probability of DropConnect, drawn independently for each output position; seeded
-            by torch's generator.
+        dropout: probability of DropConnect, seeded by torch's generator.
 
     Returns:
         T x B x C in x's dtype, whatever the kernel's; values at padding are meaningless.
@@ -91,18 +90,10 @@ def cg_light_conv(
         raise UserError(
             f"gate_target must be one of {fused} for the Triton kernels, but is {gate_target!r}"
         )
-    return _GatedConvolution.apply(
-        x,
-        padding_mask,
-        weight,
-        encoder,
-        norm_weight,
-        norm_bias,
-        decoder,
-        (norm_eps, weight_softmax, gate_target),
-        dropout,
-        draw_seed(dropout),
-    )
+    parameters = (weight, encoder, norm_weight, norm_bias, decoder)
+    options = (norm_eps, weight_softmax, gate_target)
+    drops = (dropout, draw_seed(dropout))
+    return _GatedConvolution.apply(x, padding_mask, options, *drops, *parameters)
 
 
 def _first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,31 +160,21 @@ class _GatedConvolution(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         padding_mask: Tensor | None,
-        weight: Tensor,
-        encoder: Tensor,
-        norm_weight: Tensor,
-        norm_bias: Tensor,
-        decoder: Tensor,
         options: tuple[float, bool, str],
         dropout: float,
         seed: int,
+        *parameters: Tensor,
     ) -> Tensor:
         x = _rows(x)
         # A mask even where nothing is padded: half as many kernels have to be compiled.
         if padding_mask is None:
             padding_mask = torch.zeros(x.shape[1], x.shape[0], dtype=torch.bool, device=x.device)
         padding_mask = _bytes(padding_mask)
-        gate = _make_gate((weight, encoder, norm_weight, norm_bias, decoder), options)
+        gate = _make_gate(parameters, options)
+        drops = {"padding_mask": padding_mask, "dropout": dropout, "seed": seed}
         with torch.cuda.device_of(x):
             kernel, pooled, moments = modulate(x, padding_mask, gate)
-            out = convolve(
-                x,
-                kernel,
-                kernel.shape[2] // 2,
-                padding_mask=padding_mask,
-                dropout=dropout,
-                seed=seed,
-            )
+            out = convolve(x, kernel, kernel.shape[2] // 2, **drops)
         ctx.save_for_backward(x, padding_mask, kernel, pooled, moments, *gate.parameters)
         ctx.options, ctx.dropout, ctx.seed = options, dropout, seed
         return out
@@ -205,7 +186,7 @@ class _GatedConvolution(torch.autograd.Function):
         gate = _make_gate(parameters, ctx.options)
         grad = _rows(grad)
         heads, size = gate.weight.shape
-        wants_x, wants_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:7])
+        wants_x, wants_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[5:])
         drops = {"padding_mask": padding_mask, "dropout": ctx.dropout, "seed": ctx.seed}
         taps = multiply_taps(grad, x, heads, size, size // 2, **drops)
         share, partial = modulate_backward(
@@ -226,7 +207,7 @@ class _GatedConvolution(torch.autograd.Function):
             return grad_x, *[None] * 9
         weight, *others = parameter_gradients(partial, pooled, gate)
         found = zip([weight.unsqueeze(1), *others], parameters, strict=True)
-        return grad_x, None, *[g.to(p.dtype) for g, p in found], None, None, None
+        return grad_x, *[None] * 4, *[g.to(p.dtype) for g, p in found]
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Every new combination compiles a kernel again, so the sizes follow the input as coarsely as
 possible: a length is either short or long.
 
-Shape letters: T time, R channels per head, K kernel, P pooled positions, d latent size.
+Arguments: ``time`` T, ``width`` R channels per head, ``size`` K, ``pooled`` P positions, ``latent``
+d.
 """
 
 from __future__ import annotations
@@ -34,13 +35,9 @@ def count_blocks(size: int, block: int) -> int:
 
 
 def convolution_tiles(time: int, width: int, itemsize: int, *, drops: bool) -> dict[str, int]:
-    """Tiles of the convolution: output positions, input positions and channels.
+    """The convolution: output positions, input positions and channels.
 
-    Args:
-        time: T.
-        width: R.
-        itemsize: bytes of an element of x.
-        drops: whether DropConnect is active.
+    ``itemsize`` is in bytes; ``drops`` says whether DropConnect is active.
     """
     # Large blocks read fewer positions twice; small ones draw fewer numbers for entries that are
     # not taps.
@@ -55,14 +52,7 @@ def convolution_tiles(time: int, width: int, itemsize: int, *, drops: bool) -> d
 
 
 def tap_tiles(time: int, width: int, size: int, itemsize: int) -> dict[str, int]:
-    """Tiles of the kernel's gradient: output positions, the window they see, and channels.
-
-    Args:
-        time: T.
-        width: R.
-        size: K.
-        itemsize: bytes of an element of x.
-    """
+    """The kernel's gradient: output positions, the window they see, and channels."""
     block_t = time_block(time, 32)
     return {
         "BLOCK_T": block_t,
@@ -84,14 +74,7 @@ def tap_span(time: int, rows: int, block_t: int) -> int:
 
 
 def gate_tiles(time: int, pooled: int, latent: int, size: int) -> dict[str, int]:
-    """Tiles of the gate: positions, pooled positions and latent numbers.
-
-    Args:
-        time: T.
-        pooled: P.
-        latent: d.
-        size: K.
-    """
+    """The gate: positions, pooled positions and latent numbers."""
     block_p = power_of_two(pooled)
     is_long = time > AVERAGED_AT_ONCE
     return {
@@ -104,7 +87,7 @@ def gate_tiles(time: int, pooled: int, latent: int, size: int) -> dict[str, int]
 
 
 def channel_tile(width: int) -> int:
-    """Channels of a head, of R, that the gate averages at a time."""
+    """Channels of a head that the gate averages at a time."""
     return min(power_of_two(width), 128)
 
 

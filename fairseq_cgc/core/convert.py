@@ -147,8 +147,8 @@ def _is_convolution(module: nn.Module) -> bool:
         return "Conv" in module.original_name and next(module.children(), None) is None
     if isinstance(module, _ConvNd):
         return True
-    # A block may have "Conv" in its name, but no kernel_size; an adapter may have a kernel_size, but
-    # holds the actual convolution.
+    # A block may have "Conv" in its name, but no kernel_size; an adapter may have one, but it holds
+    # the actual convolution.
     named_so = "Conv" in type(module).__name__ and hasattr(module, "kernel_size")
     return named_so and not any(isinstance(part, _ConvNd) for part in module.modules())
 

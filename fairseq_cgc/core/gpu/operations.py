@@ -171,7 +171,7 @@ class _GatedConvolution(torch.autograd.Function):
             padding_mask = torch.zeros(x.shape[1], x.shape[0], dtype=torch.bool, device=x.device)
         padding_mask = _bytes(padding_mask)
         gate = _make_gate(parameters, options)
-        drops = {"padding_mask": padding_mask, "dropout": dropout, "seed": seed}
+        drops: dict[str, Any] = {"padding_mask": padding_mask, "dropout": dropout, "seed": seed}
         with torch.cuda.device_of(x):
             kernel, pooled, moments = modulate(x, padding_mask, gate)
             out = convolve(x, kernel, kernel.shape[2] // 2, **drops)

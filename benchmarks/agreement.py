@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from searches import fairseqs_classes, load, options_of
+from searches import fairseqs_classes, forced_length, load, options_of
 from systems import build
 from torch import Tensor
 from tqdm import tqdm
@@ -143,7 +143,7 @@ def _agreement(
                 search: dict[str, Any] = {"beam": beam}
                 if forced:
                     length = round(sum(len(pair.targets[i]) for i in batch) / len(batch))
-                    search |= {"max_len_a": 0, "max_len_b": length, "min_len": length}
+                    search |= forced_length(length)
                 counts.add(
                     pair.we_find([pair.ours], batch, **search),
                     pair.fairseq_finds([pair.fairseqs], batch, **search),

@@ -110,21 +110,22 @@ def options_of(cfg: Any) -> ModelOptions:
     return ModelOptions.from_checkpoint({"cfg": OmegaConf.to_container(cfg, enum_to_str=True)})
 
 
-def _forced(length: int | None) -> dict[str, int]:
+def forced_length(length: int | None) -> dict[str, int]:
+    """Options of a search whose translations all have ``length`` tokens; none for ``None``."""
     return {} if length is None else {"max_len_a": 0, "max_len_b": length, "min_len": length}
 
 
 def _fairseqs_search(
     task: Any, model: Any, classes: Any, sample: dict[str, Any], length: int | None
 ) -> list[list[int]]:
-    generator = task.build_generator([model], Namespace(beam=BEAM, **_forced(length)))
+    generator = task.build_generator([model], Namespace(beam=BEAM, **forced_length(length)))
     with classes():
         found = task.inference_step(generator, [model], sample)
     return [hypotheses[0]["tokens"].tolist() for hypotheses in found]
 
 
 def _our_search(model: Model, sample: dict[str, Any], length: int | None) -> list[list[int]]:
-    options = SearchOptions(beam=BEAM, **{"max_len_a": 0, **_forced(length)})
+    options = SearchOptions(beam=BEAM, **{"max_len_a": 0, **forced_length(length)})
     found = BeamSearch([model], options).search(_sources(sample))
     return [hypotheses[0].tokens for hypotheses in found]
 

@@ -140,14 +140,14 @@ def test_gates(analyse, toy_model, toy_data, tmp_path):
         (["--out", "nowhere/k.png"], "there is no folder nowhere"),
     ],
 )
-def test_wrong_options_are_told(analyse, gated, tmp_path, monkeypatch, words, message):
+def test_wrong_options_are_reported(analyse, gated, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         analyse("kernels", gated, "--data", "digits", "--out", "k.png", *words)
     assert list(tmp_path.iterdir()) == [gated]
 
 
-def test_wrong_images_and_classes_are_told(analyse, gated, tmp_path):
+def test_wrong_images_and_classes_are_reported(analyse, gated, tmp_path):
     pytest.importorskip("sklearn")
     out = tmp_path / "cam.png"
     with pytest.raises(UserError, match="--class is 'x', but must be one of 0, 1, 2"):

@@ -143,7 +143,7 @@ def test_the_image_before_a_stem_has_a_map_too():
         ("unused", "unused does not take part"),
     ],
 )
-def test_a_wrong_layer_is_told(layer, message):
+def test_a_wrong_layer_is_reported(layer, message):
     with pytest.raises(UserError, match=message):
         heat_maps(Net(), layer, torch.randn(1, 1, 6, 6))
 

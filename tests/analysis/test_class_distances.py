@@ -64,7 +64,7 @@ def test_distances_of_kernels_made_by_hand():
     torch.testing.assert_close(found.inter, want, atol=1e-6, rtol=0)
     intra = torch.tensor([1, 3, 0], dtype=torch.float64)
     torch.testing.assert_close(found.intra, intra, atol=1e-6, rtol=0)
-    # Only from b to a is the distance no larger than the one within: the row's class counts.
+    # The distance exceeds the one within the row's class in every pair but (b, a).
     assert (found.difference[1, 0] < 0) and (found.difference[0, 1] > 0)
     assert found.percentage == pytest.approx(100 * 5 / 6)
 

@@ -71,7 +71,7 @@ def test_an_error_of_zero_has_a_linear_axis(tmp_path, drawn):
         ),
     ],
 )
-def test_a_log_without_values_is_told(tmp_path, logs, message):
+def test_a_log_without_values_is_reported(tmp_path, logs, message):
     with pytest.raises(UserError, match=message):
         draw_image_curves(logs, tmp_path / "c.png")
     assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ def test_records_what_the_gates_gave():
     torch.testing.assert_close(gates["1"][0], want.detach())
 
 
-def test_model_without_gates_is_told():
+def test_model_without_gates_is_reported():
     with (
         pytest.raises(UserError, match="Linear has no gated convolution"),
         record_gates(nn.Linear(2, 2)),

@@ -31,7 +31,7 @@ def test_the_first_image_of_each_class_is_the_default():
 
 
 @pytest.mark.parametrize("word", ["3", "-1", "photo.jpg"])
-def test_a_number_outside_the_split_is_told(word):
+def test_a_number_outside_the_split_is_reported(word):
     with pytest.raises(UserError, match=f"numbers from 0 to 2, but one is '{word}'"):
         chosen_numbers(images([0, 1, 2]), ["0", word])
 
@@ -56,7 +56,7 @@ def test_files_of_folders_and_by_name(tmp_path):
     ]
 
 
-def test_missing_files_are_told(tmp_path):
+def test_missing_files_are_reported(tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         image_files([tmp_path])
     with pytest.raises(UserError, match="there is no such image"):

@@ -48,7 +48,7 @@ def test_a_layer_by_name():
     assert find_layer(net, "3", nn.Conv2d) == ("3", net[3])
 
 
-def test_an_unknown_layer_is_told_with_those_there_are():
+def test_an_unknown_layer_is_reported_with_the_allowed_ones():
     with pytest.raises(UserError, match=r"^--layer is '1', but must be one of 0, 2$"):
         find_layer(model(), "1", GATED)
 
@@ -62,6 +62,6 @@ def test_an_unknown_layer_is_told_with_those_there_are():
         ("x", nn.Conv2d, "Linear has no Conv2d"),
     ],
 )
-def test_a_model_without_such_layers_is_told(name, kinds, message):
+def test_a_model_without_such_layers_is_reported(name, kinds, message):
     with pytest.raises(UserError, match=f"^{message}$"):
         find_layer(nn.Linear(2, 2), name, kinds)

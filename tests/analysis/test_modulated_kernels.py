@@ -77,6 +77,6 @@ def test_a_layer_must_run_once(model, ran):
     assert not model.conv._forward_pre_hooks
 
 
-def test_no_samples_are_told():
+def test_no_samples_are_reported():
     with pytest.raises(UserError, match="there are no samples"):
         record_kernels(Twice(), None, [])

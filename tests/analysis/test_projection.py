@@ -34,7 +34,7 @@ def test_the_sign_does_not_depend_on_the_order_of_points():
         (torch.ones(5, 3), "all points are the same"),
     ],
 )
-def test_a_cloud_that_is_too_small_is_told(points, message):
+def test_a_cloud_that_is_too_small_is_reported(points, message):
     with pytest.raises(UserError, match=message):
         project(points)
 
@@ -73,6 +73,6 @@ def test_bins_of_equal_size():
         (torch.ones(4, 2), torch.tensor([0, 0, 1, 1]), "no variance"),
     ],
 )
-def test_what_cannot_be_explained_is_told(points, groups, message):
+def test_what_cannot_be_explained_is_reported(points, groups, message):
     with pytest.raises(UserError, match=message):
         explained(points, groups)

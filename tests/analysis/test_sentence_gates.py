@@ -71,12 +71,12 @@ def test_batches_go_where_the_encoder_is():
         (None, [], "there are no sentences"),
     ],
 )
-def test_a_wrong_layer_and_no_sentences_are_told(layer, batches, message):
+def test_a_wrong_layer_and_no_sentences_are_reported(layer, batches, message):
     with pytest.raises(UserError, match=message):
         sentence_gates(Encoder(), ["x"], batches, layer)
 
 
-def test_an_encoder_without_gates_is_told():
+def test_an_encoder_without_gates_is_reported():
     with pytest.raises(UserError, match="Linear has no gated convolution"):
         sentence_gates(nn.Linear(2, 2), ["x"], [])
 

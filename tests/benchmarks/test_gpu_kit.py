@@ -1,4 +1,4 @@
-"""The kit for a GPU machine: what runs there runs in turn and in time; mistakes end in one line."""
+"""The kit for a GPU machine runs its parts in turn, stops slow ones, and reports mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import toy
 
 KIT = toy.ROOT / "benchmarks" / "gpu"
-# In place of Python: what it is called with is written down; `decode` takes for ever.
+# Stands in for Python and writes its arguments to a file; `decode` takes too long.
 PYTHON = """#!/usr/bin/env bash
 [ "$1" != - ] || exec python3 "$@"
 echo "$*" >>"${0%/*}/calls"
@@ -23,7 +23,7 @@ esac
 """
 
 
-def test_everything_runs_in_turn_and_what_is_slow_is_ended(tmp_path: Path) -> None:
+def test_parts_run_in_turn_and_slow_ones_are_stopped(tmp_path: Path) -> None:
     (tmp_path / "kit" / "wheels").mkdir(parents=True)
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)

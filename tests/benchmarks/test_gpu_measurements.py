@@ -1,4 +1,4 @@
-"""What the benchmarks do on a GPU alone, with one that is made of numbers."""
+"""What the benchmarks do on a GPU only, with a simulated GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("timing", "systems", "op", "step", "decode", "conv", "run")
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports one of the benchmarks, whose names are their own folder's alone."""
+    """Imports a module of benchmarks/, and forgets it after the test."""
     monkeypatch.syspath_prepend(str(toy.ROOT / "benchmarks"))
     yield importlib.import_module
     for name in NAMES:
@@ -36,7 +36,7 @@ def make_settings(load: Callable[[str], ModuleType], **changes: Any) -> Any:
 class TestGpuTimes:
     @pytest.fixture
     def gpu(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-        """A GPU that needs a second to flush its caches, and two for all that is run."""
+        """A GPU that needs a second to flush its caches."""
         gpu = SimpleNamespace(now=0.0, flushes=0)
 
         def flush() -> None:
@@ -61,7 +61,7 @@ class TestGpuTimes:
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
         return gpu
 
-    def test_what_comes_before_a_run_does_not_count(
+    def test_work_before_a_run_does_not_count(
         self, load: Callable[[str], ModuleType], gpu: SimpleNamespace
     ) -> None:
         timing = load("timing")
@@ -125,7 +125,7 @@ class TestStep:
 
 
 class TestConv:
-    def test_who_has_no_room_is_told(
+    def test_contenders_that_run_out_of_memory_are_named(
         self, load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         conv = load("conv")
@@ -154,7 +154,7 @@ class TestConv:
         assert sum(shape["layer"] == "ResNet-50" for shape in shapes) == 2
 
 
-def test_the_share_of_a_copys_bandwidth(load: Callable[[str], ModuleType]) -> None:
+def test_the_table_has_the_share_of_a_copys_bandwidth(load: Callable[[str], ModuleType]) -> None:
     op = load("op")
     seconds = {op.BASE: 4e-5, op.OURS: 2e-5}
     forward = {name: {"median": s, "low": s, "high": s} for name, s in seconds.items()}
@@ -177,7 +177,7 @@ def test_the_share_of_a_copys_bandwidth(load: Callable[[str], ModuleType]) -> No
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_a_kernel_that_leaves_its_output_zero_is_none(
+def test_a_kernel_whose_output_stays_zero_is_left_out(
     load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, works: bool
 ) -> None:
     op = load("op")
@@ -196,7 +196,7 @@ def test_a_kernel_that_leaves_its_output_zero_is_none(
     assert (op._fairseqs_kernel() is Layer) == works
 
 
-def test_a_gpu_measures_more_than_its_caches_hold_and_all_types(
+def test_on_a_gpu_rows_exceed_the_caches_and_have_all_dtypes(
     load: Callable[[str], ModuleType],
 ) -> None:
     shapes = list(load("op").shapes(make_settings(load)))
@@ -211,7 +211,7 @@ def test_one_batch_has_quartiles_too(load: Callable[[str], ModuleType]) -> None:
     assert timing.summary([1.0, 3.0]) == timing.Times(2.0, 1.5, 2.5)
 
 
-def test_one_precision_alone(
+def test_rows_of_one_precision_only(
     load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, step = load("run"), load("step")
@@ -220,7 +220,7 @@ def test_one_precision_alone(
     assert whole and {row["precision"] for row in rows} == {"bfloat16"}
 
 
-def test_what_was_measured_before_an_interruption_makes_a_table(
+def test_rows_measured_before_an_interruption_make_a_table(
     load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run, step = load("run"), load("step")
@@ -245,7 +245,7 @@ def test_what_was_measured_before_an_interruption_makes_a_table(
     assert "a table of 1" in text and "Beam search" not in text
 
 
-def test_a_checkpoint_that_is_not_there_is_told_first(
+def test_a_missing_checkpoint_is_reported_first(
     load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--checkpoint", "nowhere.pt", "--data", "nowhere"]

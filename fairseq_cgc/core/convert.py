@@ -101,14 +101,14 @@ def convert_to_cgc(
         found.setdefault(module, name)
         unused = {part: None for part in unused if not _is_within(name, part)}
     for part in unused:
-        seen = _told({name: why for name, why in plain.items() if _is_within(name, part)})
+        seen = _list_plain({name: why for name, why in plain.items() if _is_within(name, part)})
         raise UserError(
             f"only has {part!r}, but no convolution to convert: "
             f"{seen or 'there is no convolution of such a name'}"
         )
     if not found:
         nothing = "it has none" if only is None else "only chooses none"
-        raise UserError(f"the model has no convolution to convert: {_told(plain) or nothing}")
+        raise UserError(f"the model has no convolution to convert: {_list_plain(plain) or nothing}")
     gates = [gate_for(module, **switches) for module in found]
     for module, gate in zip(found, gates, strict=True):
         # As torch does to parametrise a module or to materialise a lazy one: whatever refers to the
@@ -118,7 +118,7 @@ def convert_to_cgc(
     expected = (_POINTWISE, _GATED_ALREADY)
     unknown = {name: why for name, why in plain.items() if why[1] not in expected}
     if unknown:
-        logger.warning("no context gate for %s", _told(unknown))
+        logger.warning("no context gate for %s", _list_plain(unknown))
     logger.info("context gates for %d convolutions: %s", len(found), ", ".join(found.values()))
     return model, list(found.values())
 
@@ -175,7 +175,7 @@ def _why_plain(module: nn.Module) -> str | None:
     return "complex weights" if module.weight.is_complex() else None
 
 
-def _told(plain: Mapping[str, tuple[nn.Module, str]]) -> str:
+def _list_plain(plain: Mapping[str, tuple[nn.Module, str]]) -> str:
     """The convolutions that stay as they are, listed by reason; empty if there are none."""
     by_reason: dict[str, list[str]] = {}
     for name, (module, reason) in plain.items():

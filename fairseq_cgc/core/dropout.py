@@ -52,7 +52,7 @@ def dropout(x: Tensor, p: float, *, inplace: bool = False) -> Tensor:
 
 
 def draw_mask(x: Tensor, p: float) -> tuple[Tensor, float]:
-    """Which elements of x :func:`dropout` keeps, in x's shape, and what it multiplies them by."""
+    """Which elements of x :func:`dropout` keeps, in x's shape, and their factor."""
     if not _is_fast(x, p):
         kept = F.dropout(torch.ones_like(x, requires_grad=False), p).bool()
         return kept, 1 / (1 - p) if p < 1 else 0.0

@@ -59,7 +59,7 @@ def band(x: Tensor, kernel: Tensor, padding_l: int, p: float) -> Tensor:
     """As one matrix product, in O(T x T) time and memory."""
     time, batch, channels = x.shape
     groups = batch * kernel.shape[1]
-    # Cast only now: the kernel's gradient sums the diagonals of the matrix's, in float32.
+    # Cast only now, so that the kernel's gradient, a sum over diagonals, is in the kernel's dtype.
     matrix = band_matrix(kernel, time, time, padding_l).to(x.dtype)
     matrix = matrix.expand(batch, -1, -1, -1).reshape(groups, time, time)
     x = x.reshape(time, groups, channels // kernel.shape[1]).transpose(0, 1)  # BH x T x R

@@ -207,8 +207,8 @@ class CGLightConv(LightConv):
 
     def _convolve(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         gate = self.gate
-        # The fused kernel bypasses the gate module, so it is skipped where that was replaced or has
-        # hooks.
+        # The fused kernel bypasses the gate module, so it is skipped when the gate was replaced or
+        # has hooks.
         if (
             needs_unfolded(x)
             or choose_method(x, self.kernel_size) != "triton"
@@ -261,7 +261,7 @@ class CGLightConv(LightConv):
             )
         gate = torch.sigmoid(decoder * shift.relu()).squeeze()
         modulate = TARGETS[self.gate_target].modulate
-        if self.weight_softmax:  # of one logit, it is 1
+        if self.weight_softmax:  # the softmax of one logit is 1
             factor = modulate(torch.zeros_like(gate), gate, self._normalise)
             return None if factor == 1 else factor
         weight = state[f"{prefix}weight"]

@@ -29,7 +29,7 @@ def case(request):
 
 
 def convolved(conv, x, gate):
-    """Written out, each sample by torch's convolution; gate is B x o x c x kernel."""
+    """The definition, by torch's convolution for each sample; gate is B x o x c x kernel."""
     rows, width = conv.out_channels // conv.groups, conv.in_channels // conv.groups
     plain = getattr(nn.functional, f"conv{len(conv.kernel_size)}d")
     outs = []

@@ -140,7 +140,7 @@ class Standardised(nn.Conv2d):
 
 
 class Own(nn.Module):
-    """Like torchvision's DeformConv2d, which is no ``nn.Conv2d``."""
+    """Like torchvision's DeformConv2d, which is not an ``nn.Conv2d``."""
 
     def __init__(self):
         super().__init__()
@@ -179,7 +179,7 @@ NOT_CONVERTED = {
 
 @pytest.mark.filterwarnings("ignore:.*deprecated", "ignore:.*observers", "ignore:Lazy modules")
 @pytest.mark.parametrize("message", NOT_CONVERTED)
-def test_every_other_convolution_stays_and_is_told(message, caplog):
+def test_every_other_convolution_stays_and_is_reported(message, caplog):
     conv = NOT_CONVERTED[message]()
     before = type(conv)
     told = f"the model has no convolution to convert: {message}"
@@ -203,7 +203,7 @@ def test_every_other_convolution_stays_and_is_told(message, caplog):
     assert type(conv) is before
 
 
-def test_those_that_stay_are_told_by_their_reason(caplog):
+def test_convolutions_that_stay_are_reported_by_reason(caplog):
     model = nn.Sequential(*[nn.ConvTranspose1d(2, 2, 3) for _ in range(5)], Standardised(2, 2, 3))
     told = (
         "0 (ConvTranspose1d), 1 (ConvTranspose1d), 2 (ConvTranspose1d) and 2 more: transposed, for "
@@ -313,7 +313,7 @@ def test_torchs_own_wrappers_are_refused(tmp_path):
         (None, {"reduction": 4}, "'reduction' is no switch"),
     ],
 )
-def test_mistakes_are_told_and_leave_the_model_alone(only, switches, message):
+def test_mistakes_are_refused_and_leave_the_model_alone(only, switches, message):
     model = ResNet()
     with pytest.raises(UserError, match=message):
         convert_to_cgc(model, only, **switches)

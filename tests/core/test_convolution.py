@@ -376,7 +376,7 @@ def test_takes_torchs_arguments_in_order():
         (2, {"kernel_size": 3, "pool": "mean"}, "pool is 'mean'"),
     ],
 )
-def test_wrong_options_are_told(dims, options, message):
+def test_wrong_options_are_refused(dims, options, message):
     with pytest.raises(UserError, match=message):
         GATED[dims](4, 4, **options)
 
@@ -390,7 +390,7 @@ def test_wrong_options_are_told(dims, options, message):
         (2, (2, 4, 2, 8), "a dimension of 2 padded by 0 is smaller than 3 taps"),
     ],
 )
-def test_wrong_inputs_are_told(dims, shape, message):
+def test_wrong_inputs_are_refused(dims, shape, message):
     with pytest.raises(UserError, match=message):
         GATED[dims](4, 4, 3)(torch.ones(shape))
 

@@ -1,4 +1,4 @@
-"""What transforms, traces and exports a convolution gets plain operations with the same result."""
+"""Transforms, traces and exports of a convolution get plain operations with the same result."""
 
 import io
 
@@ -26,7 +26,7 @@ CASES = [
 
 
 def make(dims, options):
-    """A convolution, a batch of 2 for it, and another of 3 and of another size."""
+    """A convolution, a batch of 2 for it, and a batch of 3 with another size."""
     conv = GATED[dims](4, 6, 3, **options).double().eval()
     x = torch.randn(2, 4, *[5, 7, 9][:dims], dtype=torch.float64)
     return conv, x, torch.randn(3, 4, *[7, 6, 5][:dims], dtype=torch.float64)

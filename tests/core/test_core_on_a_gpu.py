@@ -1,4 +1,4 @@
-"""What the core computes on a GPU is what it computes in float64 on a CPU.
+"""The core computes the same on a GPU as in float64 on a CPU.
 
 Each test runs on a CPU too, so that a machine without a GPU notices a test that is wrong.
 """
@@ -18,7 +18,7 @@ from fairseq_cgc.core.sample_convolution import FORCE as FORCE_CONVOLUTION
 from fairseq_cgc.core.sample_convolution import METHODS
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-# Of numbers about 1, and of sums over all positions.
+# For numbers around 1, and for sums over all positions.
 TOLERANCES = {
     torch.float64: (1e-9, 1e-9),
     torch.float32: (3e-5, 3e-4),
@@ -30,7 +30,7 @@ LENGTHS = [1, 5, 20, 100, 97]  # with a kernel of 7: a word, less than K, less t
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    # What float32 means: cuDNN's convolutions would be of TF32 by default.
+    # True float32: cuDNN's convolutions use TF32 by default.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     return request.param
 

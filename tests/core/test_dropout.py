@@ -1,4 +1,4 @@
-"""Dropout from the fast generator: rates, independence, gradients, and where torch's is used."""
+"""Dropout from the fast generator: rates, independence, gradients, and when torch's is used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_rate_and_independence_of_neighbours_rows_and_calls(p):
     keep, variance = 1 - p, p * (1 - p)
     assert abs(zscore(mask, keep, variance)) < 4.5
     rates = (mask.mean((1, 2)) - keep) / (variance / 1000) ** 0.5
-    assert rates.std() == pytest.approx(1, abs=0.1)  # rows differ as chance has it
+    assert rates.std() == pytest.approx(1, abs=0.1)  # rows vary as much as chance predicts
     centred = (mask - keep).flatten()
     # Lags within a draw of 64 bits, to the next draws, rows and chunks, and to the next call.
     other = (kept((1000, 4, 250), p, seed=1) - keep).flatten()
@@ -54,7 +54,7 @@ def test_calls_and_seeds_differ_and_the_same_seed_repeats():
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 1 / 3, 2**-16, 1 - 2**-16, 0.7654321])
-def test_scale_is_the_probability_that_is_drawn(p):
+def test_scale_matches_the_drawn_probability(p):
     _, scale = draw_mask(torch.empty(1), p)
     assert 1 / scale == pytest.approx(1 - p, abs=2**-17)
     dropped = (1 - 1 / scale) * 2**16
@@ -92,7 +92,7 @@ def test_output_and_gradient_are_unbiased(dtype):
     out = dropout(x, 0.3)
     (grad,) = torch.autograd.grad(out.sum(), x)
     for got, want in ((out, 3.0), (grad, 1.0)):
-        # bfloat16 rounds every kept value alike: by up to 2^-9 of it.
+        # bfloat16 rounds every kept value by the same factor, up to 2^-9.
         error = abs(float(got.detach().double().mean()) / want - 1)
         assert error < 0.005
 

@@ -23,7 +23,7 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(params=[name for name in METHODS if name != "triton"])  # see kernels/
+@pytest.fixture(params=[name for name in METHODS if name != "triton"])  # see gpu/
 def method(request, monkeypatch):
     monkeypatch.setenv(FORCE, request.param)
     return request.param
@@ -48,7 +48,7 @@ def test_equals_reference_in_outputs_and_gradients(shape, own_kernels, dtype, me
 @pytest.mark.parametrize("padding_l", [0, 1, 3, 5])
 @pytest.mark.parametrize("time", [1, 4, 9, BLOCK + 3])
 def test_padding_on_either_side(time, padding_l, method):
-    """As far as a kernel that only looks back (a decoder's), or only ahead; K may be even."""
+    """From a kernel that only looks back (a decoder's) to one that only looks ahead; K is even."""
     x = torch.randn(time, 2, 4, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(1, 2, 6, dtype=torch.float64, requires_grad=True)
     got = light_convolution(x, kernel, padding_l=padding_l)
@@ -58,7 +58,7 @@ def test_padding_on_either_side(time, padding_l, method):
 
 
 @pytest.mark.parametrize("padding_l", [-1, 5])
-def test_wrong_padding_is_told(padding_l):
+def test_wrong_padding_is_refused(padding_l):
     with pytest.raises(UserError, match=f"padding_l must be from 0 to 4, but is {padding_l}"):
         light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 5), padding_l=padding_l)
 
@@ -97,12 +97,12 @@ def test_dropconnect_is_drawn_per_position_and_off_in_evaluation(method):
     assert torch.equal(light_convolution(x, kernel, dropout=0.5), x)
 
 
-def test_dropconnect_drops_taps_alike_whatever_the_method(method):
+def test_dropconnect_has_the_same_statistics_with_every_method(method):
     time, kernel_size = 2 * BLOCK + 5, 3
     x = torch.ones(time, 200, 2)
     kernel = torch.rand(200, 2, kernel_size, requires_grad=True)
     out = light_convolution(x, kernel, dropout=0.25, training=True)
-    # Unbiased, and each position draws for itself, in every block anew.
+    # Unbiased, and drawn independently for each position and block.
     torch.testing.assert_close(out[1:-1].mean(0).mean(), kernel.sum(2).mean(), atol=0, rtol=0.02)
     noise = (out / light_convolution(x, kernel) - 1)[1:-1].detach()
     for distance in (1, BLOCK):
@@ -113,7 +113,7 @@ def test_dropconnect_drops_taps_alike_whatever_the_method(method):
 
 
 class _Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that was made."""
+    """The number of elements of the largest tensor created."""
 
     elements = 0
 
@@ -146,7 +146,7 @@ def test_long_inputs_are_cut_into_blocks(monkeypatch):
     assert functional.choose_method(x, 63) == "band"  # wide windows, few of them
 
 
-def test_the_choice_is_told_once(monkeypatch, caplog):
+def test_the_choice_is_logged_once(monkeypatch, caplog):
     functional._tell.cache_clear()
     monkeypatch.setenv(FORCE, "band")
     with caplog.at_level(logging.DEBUG, logger="fairseq_cgc"):
@@ -182,7 +182,7 @@ def test_a_gpu_gets_its_kernel(monkeypatch):
     assert functional.choose_method(_OnGpu(), 3) == "triton"
 
 
-def test_a_gpu_without_its_kernel_is_told_once(monkeypatch, caplog):
+def test_a_gpu_without_its_kernel_is_logged_once(monkeypatch, caplog):
     functional._warn.cache_clear()
     monkeypatch.delenv(FORCE, raising=False)
     monkeypatch.setattr(functional.kernels, "supports", lambda *_: "Triton is not installed")

@@ -152,7 +152,7 @@ def test_parameter_counts_of_table_3a(switches, millions):
     ],
     ids=str,
 )
-def test_wrong_options_are_told(options, message):
+def test_wrong_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         ContextGate(4, 8, (3, 3), **options)
 

@@ -28,7 +28,7 @@ def arguments(groups=1, dtype=torch.float64, batch=5):
 
 
 def written_out(x, weight, g1, g2, geometry, combine="sum"):
-    """By autograd, each sample with its gate o x c and, where there are groups, a part of it."""
+    """By autograd, each sample with its gate, o x c, or with groups a part of it."""
     rows, width = weight.shape[0] // geometry.groups, weight.shape[1]
     outs = []
     for b in range(len(x)):
@@ -76,13 +76,13 @@ def test_gradcheck(method):
         )
 
 
-# Which of x, weight, G1 and G2 need a gradient, and which are there.
+# Which of x, weight, G1 and G2 need a gradient, and which branches exist.
 NEEDS = [n for n in itertools.product([False, True], repeat=4) if any(n)]
 
 
 @pytest.mark.parametrize("branches", ["both", "in", "out"])
 @pytest.mark.parametrize("needs", NEEDS, ids=str)
-def test_gradients_of_those_only_that_need_one(needs, branches):
+def test_computes_only_the_gradients_that_are_needed(needs, branches):
     inputs = arguments()
     inputs[2] = None if branches == "out" else inputs[2]
     inputs[3] = None if branches == "in" else inputs[3]
@@ -122,7 +122,7 @@ def test_half_precision_sums_over_samples_in_float32(dtype, method, monkeypatch)
 
 
 class _Largest(TorchDispatchMode):
-    """The number of bytes of the largest tensor that was made."""
+    """The number of bytes of the largest tensor created."""
 
     bytes = 0
 

@@ -107,7 +107,7 @@ def open_gate(*arguments, **options):
 
 @pytest.fixture(params=[LightConv, open_gate], ids=["plain", "open gate"])
 def make(request):
-    """What must be fairseq's lightweight convolution."""
+    """Modules that must equal fairseq's lightweight convolution."""
     return request.param
 
 
@@ -172,7 +172,7 @@ def test_gate_sees_the_whole_sentence():
 
 
 def test_norms_span_a_head_or_all_heads():
-    """What is added to all numbers of one head is seen only by a norm over all heads."""
+    """A constant added to all numbers of one head is visible only to a norm over all heads."""
     x = torch.randn(12, 1, 6)
     for gate_norm, shape in (("latent", (4,)), ("heads", (3, 4))):
         conv = CGLightConv(6, 7, 3, gate_norm=gate_norm)
@@ -293,13 +293,13 @@ def test_state_has_fairseqs_names_beside_the_gate():
         ((8, 3, 2), {"weight_dropout": 1.5}, "weight_dropout must be from 0 to 1, but is 1.5"),
     ],
 )
-def test_wrong_options_are_told(arguments, options, message):
+def test_wrong_options_are_refused(arguments, options, message):
     with pytest.raises(UserError, match=message):
         CGLightConv(*arguments, **options)
 
 
 @pytest.mark.parametrize("kind", [LightConv, CGLightConv])
-def test_wrong_shapes_are_told(kind):
+def test_wrong_shapes_are_refused(kind):
     conv = kind(8, 3, 2)
     with pytest.raises(UserError, match="x must be T x B x 8, but is"):
         conv(torch.randn(5, 2, 4))
@@ -380,7 +380,7 @@ CHANGES = {
 
 @pytest.fixture
 def fused(monkeypatch) -> list[int]:
-    """Calls of the kernel that computes gate and convolution at once, as if there were a GPU."""
+    """Calls of the fused kernel, as if there were a GPU."""
     calls = []
 
     def cg_light_conv(x: Tensor, *_: object, **__: object) -> Tensor:

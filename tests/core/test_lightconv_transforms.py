@@ -40,7 +40,7 @@ def _method(request, monkeypatch):
 
 @pytest.mark.usefixtures("_method")
 @pytest.mark.parametrize("gate_target", ["kernel", "logits"])
-def test_second_derivatives_are_those_of_the_definition(gate_target):
+def test_second_derivatives_equal_the_references(gate_target):
     conv = make(gate_target=gate_target)
     x, mask = batch()
     v = torch.randn_like(x)

@@ -92,7 +92,7 @@ def test_chosen_by_the_shape(x, weight, stride, method, monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_forced_and_told_once(method, monkeypatch, caplog):
+def test_forced_and_logged_once(method, monkeypatch, caplog):
     monkeypatch.setenv(FORCE, method)
     sample_convolution._tell.cache_clear()
     geometry = Geometry((1,), (1,), (1,), 1)
@@ -104,13 +104,13 @@ def test_forced_and_told_once(method, monkeypatch, caplog):
     ]
 
 
-def test_wrong_method_is_told(monkeypatch):
+def test_wrong_method_is_refused(monkeypatch):
     monkeypatch.setenv(FORCE, "fft")
     message = "FAIRSEQ_CGC_CONV is 'fft', but must be loop or grouped or unfold"
     with pytest.raises(UserError, match=message):
         choose_method(torch.ones(1, 1, 4), (1, 1, 3), Geometry((1,), (1,), (1,), 1))
 
 
-def test_input_smaller_than_the_kernel_is_told():
+def test_input_smaller_than_the_kernel_is_refused():
     with pytest.raises(UserError, match="a dimension of 3 padded by 0 is smaller than 3 taps"):
         Geometry((1, 1), (1, 0), (1, 2), 1).output_size((3, 3), (3, 3))

@@ -154,10 +154,10 @@ def modulate_backward(
         **gate.modulation(),
     )
     if moments is not None:
-        # The averages, over all that the norm spans, of the gradient times what was normalised, and
-        # of the gradient itself: those of the norm's parameters, times the scale.
-        of_norm = partial[:, -2 * latent :].view(batch, heads, 2, latent)
-        grad_moments = (of_norm * gate.norm_weight.unsqueeze(1)).mean((1, 3))
+        # Averages over all that the norm spans: of the gradient times what was normalised, and of
+        # the gradient. They follow from the gradients of the norm's scale and shift.
+        grad_norm = partial[:, -2 * latent :].view(batch, heads, 2, latent)
+        grad_moments = (grad_norm * gate.norm_weight.unsqueeze(1)).mean((1, 3))
         context.encode_backward[(batch * heads,)](
             *written,
             grad_moments,

@@ -27,9 +27,9 @@ def _count_valid(mask_ptr, time):
 
 @triton.jit
 def _rank_positions(mask_ptr, t, time, seen):
-    """Which positions of a block are valid, their ranks in the sentence, and valid ones so far.
+    """Which positions of a block are valid, their ranks in the sentence, and how many came so far.
 
-    ``seen`` is the number of valid positions in the blocks before.
+    ``seen`` is the number of valid positions in earlier blocks.
     """
     valid = tl.load(mask_ptr + t, mask=t < time, other=1) == 0
     ranks = seen + tl.cumsum(valid.to(tl.int32), 0) - 1

@@ -1,4 +1,4 @@
-"""Compile for a Hopper GPU, without one, every Triton kernel that the operations launch.
+"""Compile every Triton kernel that the operations launch for a Hopper GPU, without having one.
 
 Run as a program, with Triton's interpreter off. What a launch would have been compiled for is
 compiled, and nothing is run.

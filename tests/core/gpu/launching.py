@@ -50,7 +50,7 @@ if DEVICE == "cpu":
 
     InterpreterBuilder.create_dot = _multiply_numbers
 
-    # Its numbers are arrays of one element, which numpy no longer takes for numbers since 2.5.
+    # Its numbers are arrays of one element, which numpy 2.5 and later do not accept as indices.
     _patch_tensor = interpreter._patch_lang_tensor
 
     def _patch_index(tensor: type, *scope: object) -> None:
@@ -79,7 +79,7 @@ def assert_close(got: list[Tensor], want: list[Tensor], atol: float, rtol: float
 
 
 def projected(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """Gradients of a projection whose weights every type can represent."""
+    """Gradients of a projection whose weights every dtype can represent."""
     weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(7)).bfloat16()
     return list(torch.autograd.grad(output, inputs, weights.to(output.device, output.dtype)))
 
@@ -90,16 +90,16 @@ def windows(x: Tensor, size: int, padding_l: int) -> Tensor:
 
 
 def expected(x: Tensor, taps: Tensor, padding_l: int) -> Tensor:
-    """The convolution by taps, B or 1 x H x K, or another set for each position: T x B x H x K."""
+    """The convolution with taps B or 1 x H x K, or with others at each position: T x B x H x K."""
     heads, size = taps.shape[-2:]
     seen = windows(x, size, padding_l).unflatten(2, (heads, -1))  # T x B x H x R x K
     return (seen * taps.unsqueeze(-2)).sum(-1).flatten(2)
 
 
 def drawn_taps(shape: tuple[int, ...], dropout: float, seed: int) -> Tensor:
-    """What DropConnect multiplies each tap with: T x B x H x K; taps beyond the ends are NaN."""
+    """DropConnect's factor of each tap, T x B x H x K; taps beyond the ends are NaN."""
     time, batch, _, heads, size, padding_l = shape
-    # Convolved with ones, the unit vectors show at each output position whence it takes what.
+    # Convolved with ones, unit vectors show which inputs each output position takes.
     unit = torch.eye(time, device=DEVICE).view(time, 1, 1, time)
     unit = unit.expand(-1, batch, heads, -1).reshape(time, batch, heads * time)
     ones = torch.ones(1, heads, size, device=DEVICE)

@@ -1,4 +1,4 @@
-"""The interpreter takes what the compiler does not."""
+"""The interpreter accepts code that the compiler does not."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-if find_spec("triton") is None:  # not imported, which would be without its interpreter
+if find_spec("triton") is None:  # not imported: that would choose its mode
     pytest.skip("Triton is not installed", allow_module_level=True)
 
 

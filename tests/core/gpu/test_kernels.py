@@ -1,4 +1,4 @@
-"""What the Triton kernels can be used for."""
+"""When the Triton kernels can be used."""
 
 import subprocess
 import sys

@@ -37,7 +37,7 @@ CASES = [
 
 
 def make(channels: int, size: int, heads: int, **options: object) -> CGLightConv:
-    """A module whose every parameter matters."""
+    """A module in which every parameter affects the output."""
     module = CGLightConv(channels, size, heads, **options)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -115,7 +115,7 @@ def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, gate
     mask = mask_of(lengths, side)
     x = random(max(lengths) + 2, len(lengths), channels)
     exact_module, exact_x = exact(module, x)
-    if side == "anywhere":  # the reference takes the padding out, which moves neighbours together
+    if side == "anywhere":  # the reference removes padding, which makes others neighbours
         want = masked(exact_module(exact_x, mask), mask)
     else:
         want = reference.cg_light_conv(exact_module, exact_x, mask)
@@ -132,7 +132,7 @@ def test_equals_reference_in_outputs_and_gradients(case, side, gate_target, gate
         (AVERAGED_AT_ONCE + 70, 2, 2, 63, {}),
         (AVERAGED_AT_ONCE + 5, 6, 3, 7, {"gate_norm": "heads"}),
         (40, 128, 2, 7, {}),
-        (20, 130, 1, 3, {"gate_target": "logits"}),  # more channels of a head than a block has
+        (20, 130, 1, 3, {"gate_target": "logits"}),  # a head has more channels than a block
     ],
 )
 def test_equals_pytorch_in_outputs_and_gradients(time, channels, heads, size, options):

@@ -23,7 +23,7 @@ from fairseq_cgc.core.gpu import light_convolution, operations
 pytestmark = launching.MARKS
 
 # T, B, C, H, K, padding_l: one position, shorter than the kernel, an even kernel and R = 3, blocks
-# of all sizes and one more, decoder's padding, R = 1, R above a block, time shared out.
+# of all sizes and one more, a decoder's padding, R = 1, R above a block, several programs per row.
 SHAPES = [
     (1, 2, 2, 2, 7, 3),
     (1, 1, 3, 1, 1, 0),
@@ -115,7 +115,7 @@ def test_dropconnect_draws_for_each_position_sentence_head_and_tap():
     factors = drawn_taps((time, 4, 1, 3, size, 2), dropout, seed=1)
     found = factors[~factors.isnan()]
     torch.testing.assert_close(found.unique().cpu(), torch.tensor([0.0, 1 / (1 - dropout)]))
-    kept = factors.gt(0).double()[2:-2]  # where there is every tap
+    kept = factors.gt(0).double()[2:-2]  # positions that have every tap
     deviation = (dropout * (1 - dropout) / kept.numel()) ** 0.5
     assert (kept.mean() - (1 - dropout)).abs() < 4 * deviation
     noise = (kept - (1 - dropout)) / (dropout * (1 - dropout)) ** 0.5

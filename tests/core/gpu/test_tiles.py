@@ -1,4 +1,4 @@
-"""Every block size and every other constant compiles a kernel anew."""
+"""Few tile sizes, because every new one compiles a kernel again."""
 
 import launching  # noqa: F401  # before the kernels
 import pytest

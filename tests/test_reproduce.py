@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -151,6 +152,18 @@ class TestExperiment:
         assert gates["sentences"] == {"test": 21} and (reproduced / "gates-cgc.png").is_file()
         assert all(0 < layer["short"] < 1 for layer in gates["layers"].values())
         assert not (reproduced / "gates-lightconv.json").exists()
+
+    def test_a_test_set_in_another_folder_has_a_table_of_its_own(
+        self, reproduced: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other" / "bin"
+        shutil.copytree(reproduced / "data", other)
+        arguments = ["multi30k", "--data", reproduced / "data", "--out", reproduced, *OPTIONS]
+        toy.succeed(reproduce(*arguments, "--no-training", "--test-data", other))
+        record = json.loads((reproduced / "results-other-test.json").read_text())
+        found = {run["system"]: run["beams"]["2"]["scores"] for run in record["runs"]}
+        record = json.loads((reproduced / "results.json").read_text())
+        assert found == {run["system"]: run["beams"]["2"]["scores"] for run in record["runs"]}
 
     def test_without_runs_there_is_nothing_to_report(
         self, reproduced: Path, tmp_path: Path

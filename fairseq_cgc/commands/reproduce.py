@@ -103,6 +103,7 @@ def _experiments(
             cpu=options.cpu,
             jobs=options.jobs,
             split=split,
+            test_data=options.test_data,
             train=not options.no_training,
         )
         for split in split_words(options.split)
@@ -141,7 +142,7 @@ def _report_gates(experiment: Experiment) -> None:
         if SYSTEMS[run.system].has_gates and run.seed == experiment.seeds[0]:
             picture = experiment.out / f"gates-{run.system}.png"
             result = report_gates(
-                experiment.model(run).path, [experiment.data_dir], picture,
+                experiment.model(run).path, [experiment.test_dir], picture,
                 split=[experiment.split], layer=None, limit=5000,
             )  # fmt: skip
             write_json(picture.with_suffix(".json"), result)

@@ -147,8 +147,7 @@ def compare(
 
     Args:
         references: one line for each sentence.
-        a: translations by one system, the baseline of the test.
-        b: translations by the other.
+        a, b: translations by either system; ``a`` is the baseline of the test.
         sources: what was translated, to be shown.
         names: of the systems.
         lowercase, target_lang, tokenized, test, samples: see :func:`paired_bootstrap`.
@@ -183,10 +182,7 @@ def compare(
     return Comparison(
         names=names,
         tests=tests,
-        lengths=(
-            Length(whole_a.bp, whole_a.sys_len / max(1, whole_a.ref_len)),
-            Length(whole_b.bp, whole_b.sys_len / max(1, whole_b.ref_len)),
-        ),
+        lengths=(Length(whole_a.bp, whole_a.ratio), Length(whole_b.bp, whole_b.ratio)),
         groups=_length_groups(sentences, bleu),
         sentences=sentences,
         lowercase=lowercase,

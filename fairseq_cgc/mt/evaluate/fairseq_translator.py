@@ -34,11 +34,7 @@ def open_translator(
 ) -> Translator:
     """A translator for any model of fairseq's translation task, or for an exported folder.
 
-    Args:
-        checkpoint: the model.
-        data_dir: the folder that it was trained on; None for an exported folder.
-        options: beam search.
-        device: where the model runs; by default what ``options`` say.
+    The arguments are those of :class:`Translator`.
 
     Raises:
         UserError: if a file is missing or damaged, or model and data do not fit together.

@@ -125,12 +125,10 @@ def sweep_lenpen(
     Translations of an earlier sweep are used again.
 
     Args:
-        model: see :func:`prepare_model`.
-        data_dir: folder of binarised data.
-        lenpens: the values to try; see :func:`parse_lenpens`.
+        model, data_dir, command: see :func:`evaluate`.
+        lenpens: the values to try.
         options: beam search; its length penalty is ignored.
         output: folder in which every value gets a folder; by default, that of the checkpoint.
-        command: what the user typed, for the record.
 
     Raises:
         UserError: if the data have no such split, or model and data do not fit together.

@@ -70,12 +70,11 @@ def paired_bootstrap(
     tokenized: bool = False,
     test: str = "bootstrap",
 ) -> list[PairedTest]:
-    """Compare two outputs by every metric that has a paired test.
+    """Compare two outputs, one line for each sentence, by every metric that has a paired test.
 
     Args:
-        system: one line for each sentence.
-        baseline: what it is compared with.
-        references: one line for each sentence.
+        system, baseline: the outputs.
+        references: of both.
         lowercase: ignore case.
         target_lang: language code; for some languages sacreBLEU has its own tokeniser.
         samples: resampled test sets, or trials of approximate randomisation.

@@ -54,6 +54,12 @@ class ReproduceOptions:
         "what is translated and scored, separated by commas; the files of other splits than test "
         "are called results-SPLIT",
     )
+    test_data: Path | None = setting(
+        None,
+        "folder of other test sets, made by fairseq-cgc prepare --like; the files are called "
+        "results-FOLDER-SPLIT",
+        metavar="FOLDER",
+    )
     jobs: int = setting(
         1, "runs at a time, each on one GPU; more runs than GPUs share them", range_=AT_LEAST_1
     )

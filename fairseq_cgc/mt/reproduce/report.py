@@ -79,7 +79,7 @@ def parameter_table(experiment: Experiment) -> str:
 def write_report(experiment: Experiment, results: Sequence[RunResult], command: str) -> str:
     """Write ``results.md``, ``.json``, ``.png`` and ``curves.png`` into the experiment's folder.
 
-    For another split than ``test`` they are called ``results-SPLIT``.
+    For another test set than ``test`` they are called ``results-NAME``.
 
     Args:
         experiment: what was run.
@@ -107,12 +107,13 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
         "runs_at_a_time": experiment.jobs,
         "protocol": experiment.protocol.name,
         "extra_options": experiment.extra_options,
-        "split": experiment.split,
+        "split": experiment.test_name,
         "last_epochs": experiment.last_epochs,
         "rows": [row.to_json() for row in rows],
         "runs": [_record(result, tests) for result in results],
     }
-    name = "results" if experiment.split == "test" else f"results-{experiment.split}"
+    test = experiment.test_name
+    name = "results" if test == "test" else f"results-{test}"
     write_json(experiment.out / f"{name}.json", record)
     text = [*table.splitlines(), "", *significance_table(tests), *notes(record, results)]
     write_lines(experiment.out / f"{name}.md", text)
@@ -307,7 +308,7 @@ def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> No
 def _published(experiment: Experiment, row: Row) -> Published | None:
     """What the row is compared with: papers report the test split, at one beam."""
     known = SYSTEMS[row.system].published.get(experiment.protocol.name)
-    comparable = known is not None and experiment.split == "test" and known.beam == row.beam
+    comparable = known is not None and experiment.test_name == "test" and known.beam == row.beam
     return known if comparable else None
 
 

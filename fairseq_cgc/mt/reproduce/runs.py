@@ -35,7 +35,7 @@ from fairseq_cgc.mt.reproduce.systems import SYSTEMS, system_options
 from fairseq_cgc.mt.train.training import LOG, finished_updates, train, training_arguments
 from fairseq_cgc.mt.train.training_log import Speed, read_log, training_speed
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.options import demand
+from fairseq_cgc.support.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class Experiment:
     """Runs at the same time. Each has one GPU; more runs than GPUs share them."""
     split: str = "test"
     """What is translated and scored."""
+    test_data: Path | None = None
+    """Folder of the split, where that is not ``data_dir``; it has the same dictionaries."""
     train: bool = True
     """Whether to train; else only runs that have been trained to their end are scored."""
 
     def __post_init__(self) -> None:
         for system in self.systems:
             system_options(system, self.protocol)
-        for option in ("jobs", "last_epochs"):
-            demand(self, option, getattr(self, option) >= 1, "at least 1")
 
     def runs(self) -> list[Run]:
         """All systems with the first seed, then with the next.
@@ -113,6 +113,19 @@ class Experiment:
     def _is_trained(self, run: Run) -> bool:
         ended = finished_updates(self.data_dir, run.folder, self.train_options(run))
         return is_stage(run.folder) or ended == self.max_update
+
+    @property
+    def test_dir(self) -> Path:
+        """The folder of the split that is scored."""
+        return self.test_data or self.data_dir
+
+    @property
+    def test_name(self) -> str:
+        """What the results are named after: the split, and the folder if it is another one."""
+        if self.test_data is None:
+            return self.split
+        folder = self.test_data.resolve()
+        return f"{(folder.parent if folder.name == 'bin' else folder).name}-{self.split}"
 
     @property
     def max_update(self) -> int:
@@ -147,8 +160,14 @@ class Experiment:
         for split in ("train", "valid"):
             split_files(self.data_dir, split, self.languages)
         # Missing references are reported now, not after the first training.
-        pipeline = find_pipeline(self.data_dir, self.languages)
-        plain_references(self.data_dir, self.split, self.languages, pipeline, self.reference)
+        pipeline = find_pipeline(self.test_dir, self.languages)
+        plain_references(self.test_dir, self.split, self.languages, pipeline, self.reference)
+        for name in (f"dict.{lang}.txt" for lang in self.languages):
+            if sha256_of(self.test_dir / name) != sha256_of(self.data_dir / name):
+                raise UserError(
+                    f"--test-data {self.test_data} has another {name} than {self.data_dir}; "
+                    "fairseq-cgc prepare --like makes test sets with the same dictionaries"
+                )
 
     def _check_dictionaries(self) -> None:
         for lang in self.languages:
@@ -173,7 +192,7 @@ class Experiment:
                 yield shown_command(
                     "generate",
                     [
-                        *(self.data_dir, "--path", model, "--gen-subset", self.split),
+                        *(self.test_dir, "--path", model, "--gen-subset", self.split),
                         *("--source-lang", self.languages[0]),
                         *("--target-lang", self.languages[1], "--beam", str(search.beam)),
                         *("--lenpen", str(search.lenpen), "--max-tokens", str(search.max_tokens)),
@@ -226,7 +245,7 @@ class Experiment:
             options = self.train_options(run)
             ended = finished_updates(self.data_dir, run.folder, options)
             if not is_stage(run.folder) and ended is not None and ended < self.max_update:
-                # To go on deletes the checkpoints of the last epochs.
+                # Continuing deletes the checkpoints of the last epochs.
                 stage = keep_stage(run.folder, ended, self.model(run))
                 self._score(replace(run, folder=stage), parameters, slot)
             train(
@@ -243,11 +262,11 @@ class Experiment:
         for beam in self.beams:
             scores[beam], outputs[beam] = evaluate(
                 model,
-                self.data_dir,
+                self.test_dir,
                 split=self.split,
                 options=self.search(beam),
                 reference=self.reference,
-                output=run.folder / f"{self.split}.beam{beam}",
+                output=run.folder / f"{self.test_name}.beam{beam}",
                 device=self._device(slot),
             )
         speed = training_speed(read_log(run.folder / LOG))
@@ -281,7 +300,7 @@ class Experiment:
     @property
     def lowercase(self) -> bool:
         """Whether the text was lower-cased, so that scores must ignore case."""
-        pipeline = find_pipeline(self.data_dir, self.languages)
+        pipeline = find_pipeline(self.test_dir, self.languages)
         return pipeline.lowercase if pipeline else False
 
     @property

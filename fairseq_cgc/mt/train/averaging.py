@@ -183,21 +183,19 @@ def _check_same_layout(
     other_path: Path,
 ) -> None:
     """Raise UserError at the first difference that makes an average meaningless."""
-    for name in [*first, *(name for name in other if name not in first)]:
-        if name not in first or name not in other:
-            present, absent = (
-                (first_path, other_path) if name in first else (other_path, first_path)
-            )
-            raise UserError(f"{absent} has no parameter {name}, which {present} has")
+    for name in dict.fromkeys([*first, *other]):
+        if name not in other:
+            raise UserError(f"{other_path} has no parameter {name}, which {first_path} has")
+        if name not in first:
+            raise UserError(f"{first_path} has no parameter {name}, which {other_path} has")
         a, b = first[name], other[name]
         if a.shape != b.shape:
             raise UserError(
                 f"{name} has shape {tuple(b.shape)} in {other_path}, "
                 f"but {tuple(a.shape)} in {first_path}"
             )
-        if a.is_floating_point() != b.is_floating_point() or (
-            not a.is_floating_point() and not torch.equal(a, b)
-        ):
+        is_float = a.is_floating_point()
+        if is_float != b.is_floating_point() or not (is_float or torch.equal(a, b)):
             raise UserError(f"{name} is not the same in {other_path} as in {first_path}")
 
 

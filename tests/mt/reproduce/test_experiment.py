@@ -16,6 +16,7 @@ from fairseq_cgc.mt.reproduce.protocol import load_protocol
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS
 from fairseq_cgc.mt.train.training_log import Speed
+from fairseq_cgc.support.errors import UserError
 
 
 def make(tmp_path: Path, **changes: Any) -> Experiment:
@@ -142,6 +143,27 @@ def test_another_split_is_translated(tmp_path: Path) -> None:
     *_, generate = make(tmp_path, split="valid").commands()
     words = shlex.split(generate)
     assert words[words.index("--gen-subset") + 1] == "valid"
+
+
+def test_another_test_set_has_a_name_and_the_same_dictionaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "split_files", lambda *arguments: [])
+    monkeypatch.setattr(module, "plain_references", lambda *arguments: None)
+    test_data = tmp_path / "test2017" / "bin"
+    for folder in (tmp_path / "data", test_data):
+        folder.mkdir(parents=True)
+        for lang in ("en", "de"):
+            (folder / f"dict.{lang}.txt").write_text("word 1\n", encoding="utf-8")
+    experiment = make(tmp_path, test_data=test_data)
+    assert experiment.test_name == "test2017-test"
+    assert make(tmp_path).test_name == "test"
+    experiment.check_data()
+    *_, generate = experiment.commands()
+    assert shlex.split(generate)[1] == str(test_data)
+    (test_data / "dict.de.txt").write_text("other 1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="--test-data .*bin has another dict.de.txt than .*data"):
+        experiment.check_data()
 
 
 def test_the_commands_of_all_systems_have_their_options_and_the_users(tmp_path: Path) -> None:

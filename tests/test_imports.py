@@ -23,6 +23,18 @@ def test_importing_loads_no_fairseq(module):
     assert result.stdout == "[]\n", result.stdout + result.stderr
 
 
+def test_translating_imports_only_what_it_needs():
+    slow = ("triton", "sacrebleu", "matplotlib", "torch.utils.flop_counter", "sacremoses")
+    code = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "import fairseq_cgc.inference, fairseq_cgc.commands.translate\n"
+        f"print([name for name in {slow} if name in set(sys.modules) - before])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("first", ["fairseq_cgc.core", "fairseq_cgc.inference", "fairseq.utils"])
 def test_user_dir_registers_whatever_was_imported_before(first):
     code = (

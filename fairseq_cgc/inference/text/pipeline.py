@@ -17,7 +17,6 @@ from typing import get_origin, get_type_hints
 
 from fairseq_cgc.inference.text.detokenizer import MosesDecoder
 from fairseq_cgc.inference.text.lines import LineFunction, map_lines, read_lines
-from fairseq_cgc.inference.text.moses import MosesEncoder, lower
 from fairseq_cgc.inference.text.subwords import MODEL_FILES, Subwords, remove_subwords
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import write_json
@@ -132,6 +131,9 @@ class TextPipeline:
 
 
 def _token_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
+    # Only here: sacremoses takes a fifth of a second to import.
+    from fairseq_cgc.inference.text.moses import MosesEncoder, lower
+
     lower_last = pipeline.lowercase and pipeline.lowercase_last
     tokenize = MosesEncoder(
         lang,

@@ -56,8 +56,14 @@ class BeamSearch:
         self, models: Sequence[Model], options: SearchOptions, *, keep_attention: bool = False
     ) -> None:
         self.models, self.options, self.keep_attention = list(models), options, keep_attention
-        types = len(models[0].decoder.embed_tokens.weight)
-        self.beam = min(options.beam, types - 1)  # the padding is never chosen
+        table = models[0].decoder.embed_tokens.weight
+        self.types, self.device = len(table), table.device
+        self.beam = min(options.beam, self.types - 1)  # the padding is never chosen
+        groups = min(_GROUPS, self.types)
+        members = -(-self.types // groups)
+        types = torch.arange(groups * members, device=self.device)
+        #: The types of each group, groups x members, the last ones filled up with padding.
+        self.groups = types.masked_fill(types >= self.types, PAD).view(members, groups).t()
 
     @torch.inference_mode()
     def search(
@@ -74,8 +80,7 @@ class BeamSearch:
         """
         if not sources:
             return []
-        device = self.models[0].decoder.embed_tokens.weight.device
-        tokens = torch.nn.utils.rnn.pad_sequence(list(sources), True, PAD).to(device)
+        tokens = torch.nn.utils.rnn.pad_sequence(list(sources), True, PAD).to(self.device)
         lengths = [len(source) for source in sources]
         mask = tokens.eq(PAD) if min(lengths) < max(lengths) else None
         encoded = [model.encoder(tokens, mask) for model in self.models]
@@ -153,7 +158,7 @@ class _Beams:
     ) -> None:
         self._search, self._options, self._states = search, search.options, states
         self._limits, self._lengths, self._prefixes = limits, lengths, prefixes
-        device = search.models[0].decoder.embed_tokens.weight.device
+        device = search.device
         #: The numbers of the sentences that go on.
         self.sentences = list(range(len(limits)))
         self._rows, self._step = 1, 0
@@ -161,6 +166,10 @@ class _Beams:
         self._tokens = torch.full((len(limits), 1), EOS, device=device)
         self._sums = torch.zeros(len(limits), 1, device=device)
         self._attention: Tensor | None = None  # N x step x T
+        # N x V, float32: log-probabilities of scores in fewer bits.
+        self._log_probs = torch.empty(0, device=device)
+        # S x 1: the first row of every sentence.
+        self._first_rows = torch.arange(len(limits), device=device).unsqueeze(1)
         self._ended: list[list[tuple[Tensor, Tensor, Tensor, Tensor | None]]] = [[] for _ in limits]
 
     def advance(self) -> None:
@@ -171,7 +180,7 @@ class _Beams:
         sums, tokens, rows = self._candidates(scores, best)
         if self._prefixes is not None:
             self._force_prefixes(scores, sums, tokens, rows)
-        rows = rows + self._first_rows()
+        rows = rows + self._first_rows
         is_end = tokens.eq(EOS) & sums.ne(_NEVER)
         ends = is_end.nonzero().tolist()  # here a GPU is waited for, once a step
         self._keep([(s, k) for s, k in ends if k < beam], rows, sums)
@@ -214,17 +223,21 @@ class _Beams:
             of each group. Group g has the types g, g + groups, g + 2 groups and so on.
         """
         on_cpu = scores.device.type == "cpu"
-        if not on_cpu or scores.dtype != torch.float32:
+        logits = scores
+        if not on_cpu:
             scores = scores.log_softmax(-1, dtype=torch.float32)
-        types = scores.shape[1]
-        groups = min(_GROUPS, types)
-        full = (-(-types // groups) - 1) * groups  # types but for each group's last one
-        best = scores.new_full((len(scores), groups), _NEVER)
+        elif scores.dtype != torch.float32:
+            if len(self._log_probs) < len(scores):  # fresh memory at each step would be slow
+                self._log_probs = torch.empty(scores.shape)
+            scores = self._log_probs[: len(scores)]
+        groups, members = self._search.groups.shape
+        full = (members - 1) * groups  # types but for each group's last one
+        best = scores.new_empty(len(scores), groups)
         some_rows = self._limit_some()
-        size = max(1, _CHUNK // types) if on_cpu and not some_rows else len(scores)
-        for chunk, out in zip(scores.split(size), best.split(size), strict=True):
+        size = max(1, _CHUNK // self._search.types) if on_cpu and not some_rows else len(scores)
+        for raw, chunk, out in zip(*(x.split(size) for x in (logits, scores, best)), strict=True):
             if on_cpu:
-                torch.log_softmax(chunk, -1, out=chunk)
+                torch.log_softmax(raw, -1, dtype=torch.float32, out=chunk)
             chunk[:, PAD] = _NEVER
             if self._options.unkpen:
                 chunk[:, UNK] -= self._options.unkpen
@@ -232,9 +245,12 @@ class _Beams:
                 chunk[:, EOS] = _NEVER
             for limit in some_rows:
                 limit(chunk)
-            if full:
-                torch.amax(chunk[:, :full].unflatten(1, (-1, groups)), 1, out=out)
-            torch.maximum(out[:, : types - full], chunk[:, full:], out=out[:, : types - full])
+            if full == 0:
+                out.copy_(chunk)
+                continue
+            torch.amax(chunk[:, :full].unflatten(1, (-1, groups)), 1, out=out)
+            last = out[:, : self._search.types - full]
+            torch.maximum(last, chunk[:, full:], out=last)
         return scores, best.nan_to_num_(_NEVER, math.inf, _NEVER)
 
     def _limit_some(self) -> list[Callable[[Tensor], None]]:
@@ -278,21 +294,19 @@ class _Beams:
         Returns:
             S x K, the best first: sums of log-probabilities, tokens, and rows of the sentence.
         """
-        sentences, (groups, types) = len(self.sentences), (best.shape[1], scores.shape[1])
         count, sums = 2 * self._search.beam, self._sums[:, -1:]
-        within = (best + sums).view(sentences, -1)
+        groups = self._search.groups
+        within = (best + sums).view(len(self.sentences), -1)
         _, places = within.topk(min(count, within.shape[1]), sorted=False)
-        members = torch.arange(0, types, groups, device=best.device)
-        tokens = (places % groups).unsqueeze(2) + members  # S x K x members
-        tokens = tokens.masked_fill(tokens >= types, PAD)
-        rows = (places // groups).unsqueeze(2)
-        at = rows + self._first_rows().unsqueeze(2)
-        found = scores.view(-1)[at * types + tokens] + sums.view(-1)[at]
+        rows = places // len(groups)  # S x K
+        tokens = groups[places % len(groups)]  # S x K x members
+        at = (rows + self._first_rows).unsqueeze(2)
+        found = scores.view(-1)[at * self._search.types + tokens] + sums.view(-1)[at]
         found, chosen = found.flatten(1).topk(min(count, found[0].numel()))
         return (
             found,
             tokens.flatten(1).gather(1, chosen),
-            rows.squeeze(2).gather(1, chosen // len(members)),
+            rows.gather(1, chosen // groups.shape[1]),
         )
 
     def _force_prefixes(self, scores: Tensor, sums: Tensor, tokens: Tensor, rows: Tensor) -> None:
@@ -315,11 +329,6 @@ class _Beams:
         first = [i * self._rows for i, number in enumerate(self.sentences) if holds(number)]
         rows = [row for begin in first for row in range(begin, begin + self._rows)]
         return torch.tensor(rows, dtype=torch.long, device=self._tokens.device)
-
-    def _first_rows(self) -> Tensor:
-        """S x 1: the first row of every sentence."""
-        rows = len(self.sentences) * self._rows
-        return torch.arange(0, rows, self._rows, device=self._tokens.device).unsqueeze(1)
 
     def _is_finished(self, number: int) -> bool:
         return len(self._ended[number]) >= self._search.beam or self._step >= self._limits[number]
@@ -360,4 +369,7 @@ class _Beams:
         self._sums = torch.cat([self._sums[rows], sums.unsqueeze(1)], 1)
         for state in self._states:
             state.reorder(rows, sentences)
-        self._rows, self._step = self._search.beam, self._step + 1
+        if self._rows != self._search.beam or sentences is not None:
+            self._rows = self._search.beam
+            self._first_rows = torch.arange(0, len(rows), self._rows, device=rows.device)[:, None]
+        self._step += 1

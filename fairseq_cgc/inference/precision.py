@@ -9,7 +9,6 @@ import os
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.inference.layers import PackedLinear
 from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -108,7 +107,7 @@ def use_int8_layers(model: nn.Module) -> None:
     """Replace the linear layers of a model; on the device "meta" by layers without weights."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child) in (nn.Linear, PackedLinear):
+            if isinstance(child, nn.Linear):
                 setattr(module, name, Int8Linear.of(child))
 
 

@@ -15,8 +15,8 @@ from fairseq.token_generation_constraints import pack_constraints
 from small_models import TINY, build, dictionary
 from torch import nn
 
+from fairseq_cgc.models.convolutions import SourceGatedLightConv
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
-from fairseq_cgc.models.source_gate import SourceGatedDecoderLayer
 
 ARCH = "lightconv_cgc_iwslt_de_en"
 LENGTHS = [9, 4, 7, 2, 9, 5]
@@ -35,7 +35,7 @@ def as_fairseq(model: nn.Module) -> nn.Module:
     model.encoder.__class__ = FairseqsEncoder
     model.decoder.__class__ = LightConvDecoder
     for layer in model.decoder.layers:
-        if isinstance(layer, SourceGatedDecoderLayer):
+        if isinstance(layer.conv, SourceGatedLightConv):
             continue
         layer.__class__ = LightConvDecoderLayer
         if isinstance(layer.conv, LightweightConv1dTBC):

@@ -48,7 +48,14 @@ class DecoderState:
             [layer.encoder_attn for layer in layers], encoder_states, padding_mask
         )
         self.inputs = ConvolutionInputs(
-            [_kernels_of(layer.conv, encoder_states, padding_mask) for layer in layers],
+            [
+                None
+                if hasattr(layer.conv, "weight_linear")  # they depend on the input
+                else decoder_kernels(layer.conv, encoder_states, padding_mask).to(
+                    layer.conv.weight.dtype
+                )
+                for layer in layers
+            ],
             [layer.conv.kernel_size for layer in layers],
             layers[0].conv.num_heads,
             encoder_states.new_zeros(
@@ -75,20 +82,30 @@ class DecoderState:
         self.inputs.reorder(rows, sentences)
 
 
-def _kernels_of(conv: Any, encoder_states: Tensor, padding_mask: Tensor | None) -> Tensor | None:
-    """After the softmax: 1 x H x K, or S x H x K where the source gates them.
+def decoder_kernels(
+    conv: Any, encoder_states: Tensor | None = None, padding_mask: Tensor | None = None
+) -> Tensor:
+    """The kernels of a lightweight convolution, after the softmax.
 
-    None where the kernels depend on the input.
+    Args:
+        conv: the convolution.
+        encoder_states: T x S x C, for a convolution that the source gates; its width need not be
+            the convolution's.
+        padding_mask: S x T, True at padding, or None.
+
+    Returns:
+        1 x H x K, or S x H x K with gates; in float32 where the weight is not wider.
     """
-    if hasattr(conv, "weight_linear"):
-        return None
     # fairseq's CUDA layer, where it was compiled, stores H x K.
     weight = conv.weight.view(1, conv.num_heads, conv.kernel_size)
     wide = torch.promote_types(weight.dtype, torch.float32)
-    weight = weight.softmax(2, dtype=wide) if conv.weight_softmax else weight.to(wide)
+    if conv.weight_softmax:
+        weight = weight.softmax(2, dtype=torch.float32)  # as fairseq takes it
+    weight = weight.to(wide)
     if hasattr(conv, "gate"):
+        assert encoder_states is not None
         weight = weight * gate_by_source(conv.gate, encoder_states, padding_mask).to(wide)
-    return weight.to(conv.weight.dtype)
+    return weight
 
 
 def predicted_kernels(conv: Any, x: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from fairseq.models.lightconv import LightConvDecoder
 from fairseq.modules import FairseqDropout
-from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from torch import Tensor, nn
 
 from fairseq_cgc.models.beam_state import (
@@ -23,17 +22,17 @@ from fairseq_cgc.models.beam_state import (
     one_row_a_sentence,
 )
 from fairseq_cgc.models.config import NO_GATE
-from fairseq_cgc.models.decoder_layer import DecoderLightConv, LightConvCGCDecoderLayer
-from fairseq_cgc.models.source_gate import add_source_gates
+from fairseq_cgc.models.convolutions import add_source_gates
+from fairseq_cgc.models.layers import LightConvCGCDecoderLayer
 
 # Scores normalised at a time: 1 MiB, so that they stay in a core's cache.
 _CHUNK = 2**18
 
 
 class LightConvCGCDecoder(LightConvDecoder):
-    """fairseq's LightConv decoder, faster word by word; the same parameters and results.
+    """fairseq's LightConv decoder, faster in incremental decoding, with the same results.
 
-    ``--decoder-gate source`` adds gates to its convolutions (``models/source_gate.py``).
+    ``--decoder-gate source`` adds gates to its convolutions (``models/convolutions.py``).
 
     Args:
         args: resolved options.
@@ -43,12 +42,14 @@ class LightConvCGCDecoder(LightConvDecoder):
 
     def __init__(self, args: Namespace, dictionary: Any, embed_tokens: nn.Embedding) -> None:
         super().__init__(args, dictionary, embed_tokens)
-        for number, layer in enumerate(self.layers):
-            # Only methods change: building other modules would draw other random numbers, and
-            # name their dropouts otherwise. A dynamic or CUDA convolution stays what it is.
-            layer.__class__, layer.number = LightConvCGCDecoderLayer, number
-            if type(layer.conv) is LightweightConv1dTBC:
-                layer.conv.__class__ = DecoderLightConv
+        # Built anew from fairseq's, which has drawn their values: with the same seed they are those
+        # of LightConv, and so are the random numbers that follow.
+        with torch.random.fork_rng(devices=[]):
+            layers = [
+                LightConvCGCDecoderLayer(args, number, plain, dictionary)
+                for number, plain in enumerate(self.layers)
+            ]
+        self.layers = nn.ModuleList(layers)
         if args.decoder_gate != NO_GATE:
             add_source_gates(self.layers, args)
 

@@ -19,7 +19,8 @@ class FastDropout(FairseqDropout):
 
 
 def use_fast_dropout(model: nn.Module) -> None:
-    """Give the dropouts of a model faster masks; names, options and state stay as they are."""
-    for module in model.modules():
-        if type(module) is FairseqDropout:
-            module.__class__ = FastDropout
+    """Replace the dropouts of a new model; their names and probabilities stay as they are."""
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if type(module) is FairseqDropout:
+                setattr(parent, name, FastDropout(module.p, module.module_name))

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import torch
 from fairseq import utils
 from fairseq.models import register_model, register_model_architecture
-from fairseq.models.lightconv import (
-    Embedding,
-    LightConvEncoder,
-    LightConvEncoderLayer,
-    LightConvModel,
-)
+from fairseq.models.lightconv import Embedding, LightConvEncoder, LightConvModel
 from fairseq.modules import FairseqDropout
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fairseq_cgc.core import CGLightConv, LightConv, UserError
+from fairseq_cgc.core import UserError
 from fairseq_cgc.core.lightconv import fold_constant_gates
 from fairseq_cgc.inference.precision import precision_from_environment, set_precision
 from fairseq_cgc.models.beam_state import EncoderOut, reorder_lazily
 from fairseq_cgc.models.config import (
-    NO_GATE,
     LightConvCGCConfig,
     add_arguments,
     architecture_values,
@@ -35,74 +26,10 @@ from fairseq_cgc.models.config import (
 )
 from fairseq_cgc.models.decoder import LightConvCGCDecoder
 from fairseq_cgc.models.dropout import use_fast_dropout
+from fairseq_cgc.models.layers import LightConvCGCEncoderLayer
 from fairseq_cgc.models.weights import check_state, load_lightconv
 
 logger = logging.getLogger(__name__)
-
-
-class LightConvCGCEncoderLayer(LightConvEncoderLayer):
-    """fairseq's LightConv encoder layer with :class:`CGLightConv` as its convolution.
-
-    With the gate target "none" the convolution is :class:`LightConv`, and the layer computes what
-    fairseq's does.
-
-    Args:
-        args: resolved options.
-        kernel_size: K, odd.
-    """
-
-    def __init__(self, args: Namespace, kernel_size: int) -> None:
-        super().__init__(args, kernel_size)
-        plain: Any = self.conv
-        # The gates draw from a random stream of their own: with the same seed, everything
-        # that LightConv has too starts from the same values as in LightConv.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, ())))
-            self.conv: nn.Module = _convolution(args, kernel_size)
-        self.conv.weight_dropout_module = plain.weight_dropout_module  # obeys --retain-dropout
-        # fairseq's CUDA layer, where it was compiled, stores H x K.
-        self.conv.weight = nn.Parameter(plain.weight.detach().view_as(self.conv.weight))
-
-    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None = None) -> Tensor:
-        """Encode one layer.
-
-        Args:
-            x: T x B x C.
-            encoder_padding_mask: B x T, True at padding.
-
-        Returns:
-            T x B x C.
-        """
-        convolve = partial(self._convolve, encoder_padding_mask=encoder_padding_mask)
-        x = self._residual(x, self.layer_norm1, convolve)
-        return self._residual(x, self.layer_norm2, self._feed_forward)
-
-    def _residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.normalize_before:
-            return x + self.dropout_module(block(norm(x)))
-        return norm(x + self.dropout_module(block(x)))
-
-    def _convolve(self, x: Tensor, encoder_padding_mask: Tensor | None) -> Tensor:
-        x = self.linear1(self.input_dropout_module(x))
-        if self.act is not None:
-            x = self.act(x)
-        return self.linear2(self.conv(x, encoder_padding_mask))
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.relu_dropout_module(torch.relu(self.fc1(x))))
-
-
-def _convolution(args: Namespace, kernel_size: int) -> LightConv:
-    shape = (args.encoder_conv_dim, kernel_size, args.encoder_attention_heads)
-    options = {"weight_dropout": args.weight_dropout, "weight_softmax": args.weight_softmax}
-    if args.encoder_gate_target == NO_GATE:
-        return LightConv(*shape, **options)
-    return CGLightConv(
-        *shape,
-        gate_target=args.encoder_gate_target,
-        gate_norm=args.encoder_gate_norm,
-        **options,
-    )
 
 
 class LightConvCGCEncoder(LightConvEncoder):
@@ -121,15 +48,7 @@ class LightConvCGCEncoder(LightConvEncoder):
         )
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
-        """Note the rows wanted; :class:`LightConvCGCDecoder` knows how to read it.
-
-        Args:
-            encoder_out: what ``forward`` or this method returned.
-            new_order: rows of it, for instance every row as often as the beam is wide.
-
-        Returns:
-            The same tensors, and which rows of them are wanted.
-        """
+        """Note which rows are wanted, for :class:`LightConvCGCDecoder`; see the function."""
         return reorder_lazily(encoder_out, new_order)
 
 

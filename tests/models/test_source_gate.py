@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError, reference
 from fairseq_cgc.inference.precision import set_precision
-from fairseq_cgc.models.source_gate import SourceGatedLightConv
+from fairseq_cgc.models.convolutions import SourceGatedLightConv
 
 SOURCE = ["--decoder-gate", "source"]
 OPTIONS = {

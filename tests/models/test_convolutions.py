@@ -4,7 +4,7 @@ import pytest
 import torch
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 
-from fairseq_cgc.models.decoder_layer import DecoderLightConv
+from fairseq_cgc.models.convolutions import DecoderLightConv
 
 
 @pytest.mark.parametrize("time", [1, 3, 20, 120])
@@ -16,8 +16,7 @@ def test_all_positions_at_once_equal_fairseq(time, bias, softmax):
     options = {"padding_l": 6, "num_heads": 2, "weight_softmax": softmax, "bias": bias}
     dropout = 0.3 if time < 96 else 0.0
     theirs = LightweightConv1dTBC(8, 7, weight_dropout=dropout, **options).train()
-    ours = LightweightConv1dTBC(8, 7, weight_dropout=dropout, **options).train()
-    ours.__class__ = DecoderLightConv
+    ours = DecoderLightConv(8, 7, weight_dropout=dropout, **options).train()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(time, 3, 8, requires_grad=True)
     found = []

@@ -77,7 +77,7 @@ def _raise_misfit(path: str, error: BaseException) -> None:
     text = str(error).strip()
     if isinstance(error, KeyError) and "_name" in text:
         raise UserError(
-            f"{path} has a model of unknown architecture: does it need another --user-dir?"
+            f"{path} is a model of unknown architecture: does it need another --user-dir?"
         ) from error
     if isinstance(error, KeyError):
         raise UserError(

@@ -14,7 +14,7 @@ from fairseq_cgc.compat.replacing import replaces
 from fairseq_cgc.support.command_line import use_utf8
 from fairseq_cgc.support.errors import UserError
 
-#: What fairseq raises for data, checkpoints and folders that are not there, or not accessible.
+#: What fairseq raises for data, checkpoints and folders that are missing or not accessible.
 _MISTAKEN_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 

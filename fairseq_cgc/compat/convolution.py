@@ -1,4 +1,4 @@
-"""Dynamic convolution over fewer positions than its kernel has taps."""
+"""Dynamic convolution over fewer positions than its kernel is wide."""
 
 from typing import Any, Dict, Optional  # noqa: UP035
 

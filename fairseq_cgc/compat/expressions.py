@@ -1,4 +1,4 @@
-"""Options that fairseq evaluates as Python, also those that a checkpoint brings along."""
+"""Options that fairseq evaluates as Python, including those in a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 
 def replace_eval() -> None:
-    """Let fairseq's modules evaluate with :func:`evaluate` where they call ``eval``.
+    """Let fairseq's modules use :func:`evaluate` where they call ``eval``.
 
-    A checkpoint of plain values could otherwise name the architecture ``fconv``, say, with a
-    call of ``os.system`` as its number of layers.
+    Otherwise a checkpoint of plain values could run code: the architecture ``fconv``, for example,
+    evaluates its layers, which could be a call of ``os.system``.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith("fairseq."):

@@ -1,4 +1,4 @@
-"""What importing fairseq does to its surroundings, or needs of them."""
+"""Undo the side effects of importing fairseq, and provide what it needs of numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fairseq_cgc.compat.replacing import replaces
 
 
 def restore_numpy_calls() -> None:
-    """Give fairseq what numpy 1.24 to 2.4 removed, wherever an alias or a replacement does it."""
+    """Restore those names of numpy, removed in 1.24 to 2.4, that an alias can replace."""
     np.int, np.float = int, float  # type: ignore[attr-defined]
     # --num-batch-buckets, and language models with --sample-break-mode eos.
     np.compat = types.SimpleNamespace(long=int)  # type: ignore[attr-defined]
@@ -41,7 +41,7 @@ def silence_warnings() -> None:
 
 
 def silence_missing_layers() -> None:
-    """fairseq prints for every convolution, into a translation for instance, what it lacks."""
+    """Log at debug level what fairseq prints for every new convolution, even into translations."""
     for name in ("lightweight_convolution", "dynamic_convolution"):
         module: Any = importlib.import_module(f"fairseq.modules.{name}")
         module.print = logging.getLogger(module.__name__).debug
@@ -50,7 +50,9 @@ def silence_missing_layers() -> None:
 def import_without_debug_logging() -> None:
     root = logging.getLogger()
     handlers, level, disabled = list(root.handlers), root.level, root.manager.disable
-    logging.disable(logging.INFO)  # "Please install tensorboardX", also to those who do not log
+    logging.disable(
+        logging.INFO
+    )  # "Please install tensorboardX", even without --tensorboard-logdir
     importlib.import_module("fairseq.models")
     importlib.import_module("fairseq.tasks")
     logging.disable(disabled)
@@ -59,5 +61,5 @@ def import_without_debug_logging() -> None:
 
 
 def restore_log_level() -> None:
-    """Log as much as fairseq's commands mean to; what they import has set another level."""
+    """Set the level that fairseq's commands ask for; their imports have set another one."""
     logging.getLogger().setLevel(os.environ.get("LOGLEVEL", "INFO").upper())

@@ -1,4 +1,4 @@
-"""The languages of a translation command that does not name them."""
+"""The languages of a translation command whose options do not name them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ logger = logging.getLogger(__name__)
 def fill_languages(args: argparse.Namespace) -> None:
     """Set the source and target language of fairseq's translation task where they are missing.
 
-    They are the model's, where it was told them; else those of the data's file names. fairseq
-    reads the file names only, whatever the model's direction is, and only after the tokenizer
-    has asked for the languages.
+    They are the model's, if its checkpoint names them; else those of the data's file names.
+    fairseq reads only the file names, whatever the model's direction is, and only after the
+    tokenizer has asked for the languages.
 
     Args:
         args: options of a fairseq command; changed in place.
 
     Raises:
-        UserError: if a language that is named is not the model's or the data's, or if none is
-            known.
+        UserError: if an option names a language that is not the model's or the data's, or if no
+            language is known.
     """
     from fairseq import utils
     from fairseq.data.data_utils import infer_language_pair
@@ -61,14 +61,14 @@ def fill_languages(args: argparse.Namespace) -> None:
 
 
 def _languages_of_model(path: Path) -> tuple[Any, ...]:
-    if not path.is_file():  # the command tells it
+    if not path.is_file():  # the command reports it
         return None, None
     state = safe_load(path, only_options=True)
     return tuple(read_config(state, "task", key) for key in ("source_lang", "target_lang"))
 
 
 def warn_of_raw_text(args: argparse.Namespace) -> None:
-    """Say how ``fairseq-interactive`` takes raw text, if it would not take it."""
+    """Warn if ``fairseq-interactive`` would read raw text as if it were prepared."""
     is_interactive = hasattr(args, "buffer_size")
     description = Path(getattr(args, "data", None) or "", "preparation.json")
     if is_interactive and args.tokenizer != "prepared" and description.is_file():

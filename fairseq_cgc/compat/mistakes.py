@@ -1,4 +1,4 @@
-"""User mistakes that fairseq finds, and ends in a traceback for: said in one line."""
+"""User mistakes that fairseq itself finds and reports in a traceback: explained in one line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from fairseq_cgc.support.options import option_of
 
-#: The function that fails, the exception (its kind and text), and what it means. Braces hold what
-#: the pattern has found and the local variables of the function.
+#: The function that fails, a pattern for the exception (its type and text), and the explanation.
+#: Braces in it stand for groups of the pattern and for local variables of the function.
 _KNOWN = (
     ("parse_args_and_arch", r"^RuntimeError: $",
      "--arch is missing; fairseq-cgc info lists this package's"),
@@ -46,15 +46,15 @@ _KNOWN = (
     ("_main", r"^KeyError: 'steps'", "--print-step is for models that translate in several steps"),
     ("find_offsets", r"^ZeroDivisionError",
      "--workers is {num_chunks}, but must be at least 1"),
-    ("main", r"^FileExistsError: (.*)", "{0} is there already; give another --destdir"),
+    ("main", r"^FileExistsError: (.*)", "{0} exists already; give another --destdir"),
 )  # fmt: skip
 
 
 def explain(error: BaseException) -> str | None:
-    """What fairseq means by an exception that a user's mistake has led to; None for real bugs.
+    """One line for an exception of fairseq that a user's mistake has caused; None for real bugs.
 
-    Messages of fairseq's own ``raise`` and ``assert`` statements are for users, but in the
-    training step, where they tell of errors in models.
+    Messages of fairseq's own ``raise`` and ``assert`` statements are for users, except in the
+    training step, where they point to errors in models.
     """
     frames = list(traceback.walk_tb(error.__traceback__))
     where = [(Path(f.f_code.co_filename).name, f.f_code.co_name) for f, _ in frames]
@@ -87,7 +87,7 @@ def _told(message: str, found: tuple[str, ...], names: dict[str, Any]) -> str:
 
 
 def _explain_literal(frames: list[Any]) -> str | None:
-    """Name the option that ``ast.literal_eval`` could not read, by the line that reads it."""
+    """Name the option that ``ast.literal_eval`` could not read, found in the line that calls it."""
     for frame, number in reversed(frames):
         line = linecache.getline(frame.f_code.co_filename, number)
         if found := re.search(r"literal_eval\([\w.]*\.(\w+)\)", line):

@@ -1,4 +1,4 @@
-"""Several processes: joined when torchrun starts them, and never two trainings in one folder."""
+"""Several processes: joined if torchrun started them, and never two trainings in one folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-#: What torchrun tells the processes that it starts.
+#: Environment variables that torchrun sets for the processes that it starts.
 _PLACE = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 _ADVICE = "start them with torchrun --nproc-per-node N -m fairseq_cli.train DATA ..."
 _LOST = re.compile(
@@ -29,9 +29,9 @@ _locks: dict[Path, TextIO] = {}
 
 
 def join_processes() -> None:
-    """Join the processes of one torchrun, with GPUs and without; tell in one line of a lost one.
+    """Join the processes of one torchrun, with or without GPUs; report a lost one in one line.
 
-    fairseq looks at what torchrun says only where it sees several GPUs. Elsewhere each process
+    fairseq reads torchrun's variables only where it sees several GPUs. Elsewhere each process
     would train alone.
     """
     from fairseq.distributed import utils
@@ -58,7 +58,7 @@ def join_processes() -> None:
 def _lost(reason: str) -> UserError:
     return UserError(
         f"another process of this training ended, or cannot be reached ({reason}); start all "
-        "again: they go on from the last checkpoint"
+        "again: they continue from the last checkpoint"
     )
 
 
@@ -88,7 +88,7 @@ def _take_place(cfg: Any) -> None:
 
 
 def refuse_to_train_alone(cfg: Any) -> None:
-    """See that this process is not one of several that each train a model of their own.
+    """Check that this process is not one of several that each train a model of their own.
 
     Raises:
         UserError: if several were started and did not join, or another one trains in the folder.
@@ -99,7 +99,7 @@ def refuse_to_train_alone(cfg: Any) -> None:
             f"WORLD_SIZE is {_processes()}, but this process would train alone, and so would the "
             f"others, into one folder; {_ADVICE}, or unset WORLD_SIZE and RANK"
         )
-    # fairseq-train has made the folder before; a trainer of other programs may never need one.
+    # fairseq-train has made the folder by now; other programs' trainers may never need one.
     save_dir = Path(cfg.checkpoint.save_dir)
     if training.distributed_rank == 0 and not cfg.checkpoint.no_save and save_dir.is_dir():
         _keep_others_out(save_dir)
@@ -117,7 +117,7 @@ def _keep_others_out(save_dir: Path) -> None:
     except ImportError:  # not on Windows
         return
     path = save_dir.resolve() / _LOCK
-    if path in _locks:  # by this process; to open and close it again would unlock it
+    if path in _locks:  # by this process; opening and closing it again would unlock it
         return
     try:
         stream = path.open("a+", encoding="utf-8")
@@ -138,7 +138,7 @@ def _keep_others_out(save_dir: Path) -> None:
     except OSError as error:  # some network file systems have no locks
         logger.warning("%s cannot be locked (%s): start only one training there", save_dir, error)
     _locks[path] = stream
-    with contextlib.suppress(OSError):  # a full disk is told when it matters
+    with contextlib.suppress(OSError):  # a full disk is reported when it matters
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

@@ -1,4 +1,4 @@
-"""fairseq's beam search, and which sentences it searches for."""
+"""fairseq's beam search: its options, and which sentences it translates."""
 
 from __future__ import annotations
 

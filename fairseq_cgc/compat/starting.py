@@ -15,7 +15,7 @@ from fairseq_cgc.support.options import option_of
 
 _RESTORE_FILE = "checkpoint_last.pt"  # fairseq's default of --restore-file
 
-#: Options of models that name a file of initial weights. A checkpoint holds what became of them.
+#: Options of models that name a file of initial weights, which a checkpoint does not need.
 _INITIAL_WEIGHTS = (
     "encoder_embed_path",
     "decoder_embed_path",
@@ -24,7 +24,7 @@ _INITIAL_WEIGHTS = (
     "load_pretrained_decoder_from",
 )
 
-#: Options of whole numbers and the least that each may be.
+#: Options of whole numbers, and the least value that each may have.
 _LEAST = {
     "dataset": {
         "max_tokens": 1, "max_tokens_valid": 1, "required_batch_size_multiple": 1,
@@ -68,9 +68,9 @@ def check_start_of_training() -> None:
 
 
 def _check_start(cfg: Any) -> None:
-    """See that all files exist which this training is to start from.
+    """Check that all files exist that this training is to start from.
 
-    A training that goes on from its own last checkpoint needs none of them.
+    A training that continues from its own last checkpoint needs none of them.
 
     Raises:
         UserError: if one is missing, or checkpoints are to be written asynchronously.
@@ -103,10 +103,10 @@ def _check_file(name: str, path: str | None) -> None:
 
 
 def forget_initial_weights(model: Any) -> None:
-    """Let a model be built without the files that its options name.
+    """Remove the files of initial weights from a model's options, so that it is built without.
 
     Args:
-        model: options of a model, a namespace or omegaconf's; changed in place.
+        model: a namespace, or options of omegaconf; changed in place.
     """
     for name in _INITIAL_WEIGHTS:
         if getattr(model, name, None) is not None:
@@ -114,7 +114,7 @@ def forget_initial_weights(model: Any) -> None:
 
 
 def _check_options(cfg: Any) -> None:
-    """Check what the options of a training say by themselves.
+    """Check those options of a training whose mistakes fairseq reports late, or in a traceback.
 
     Raises:
         UserError: naming the option, its value and what is allowed.

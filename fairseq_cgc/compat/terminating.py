@@ -1,6 +1,6 @@
-"""A training that a scheduler ends (SIGTERM) saves its last update, and goes on from there later.
+"""A training that a scheduler ends (SIGTERM) saves its last update, and later continues from it.
 
-fairseq does not handle signals: what was trained since the last save is lost.
+fairseq does not handle signals: what was trained since the last save would be lost.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _KEY = "terminated"  # of a checkpoint's extra_state
 
 
 class _Request:
-    """SIGTERM: whether this process has received it, and whether all know that one has."""
+    """SIGTERM: whether this process received it, and whether all processes know that one did."""
 
     received = False
     agreed = False
 
 
 class _Terminated(Exception):
-    """Breaks off a validation, which may take longer than the scheduler waits."""
+    """Ends a validation early: it may take longer than the scheduler waits."""
 
 
 def save_on_sigterm() -> None:
@@ -136,7 +136,7 @@ def _save_and_exit(cfg: Any, trainer: Any, epoch_itr: Any, end_of_epoch: bool) -
 
 
 def _catch_up(trainer: Any, epoch_itr: Any, end_of_epoch: bool) -> None:
-    """What would have followed the update after which the last run was terminated."""
+    """Do what would have followed the update after which the last run was terminated."""
     from fairseq.data.iterators import CountingIterator
 
     cfg = trainer.cfg
@@ -160,7 +160,7 @@ def _receive(*_: Any) -> None:
 
 
 def _tell_processes(*_: Any) -> None:
-    """What fairseq's first process does, which waits for those that it has started for GPUs."""
+    """The handler of fairseq's first process: pass SIGTERM to those it has started for GPUs."""
     _Request.received = True
     started = [child for child in multiprocessing.active_children() if not child.daemon]
     for child in started:

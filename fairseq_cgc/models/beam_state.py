@@ -1,8 +1,8 @@
-"""Beam search in fairseq's generator: encoder output and decoder state once a sentence.
+"""Beam search in fairseq's generator, with encoder output and decoder state once per sentence.
 
 fairseq copies the encoder's output, and each layer's keys and values of it, for every hypothesis,
-and reorders all copies at every step. Here they exist once; the sentence of every hypothesis is
-kept beside them. S is the sentences, N the hypotheses.
+and reorders all copies at every step. Here they exist once, beside the sentence index of every
+hypothesis. S is the number of sentences, N that of hypotheses.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def reorder_lazily(encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         new_order: the rows wanted, for instance every row as often as the beam is wide.
 
     Returns:
-        The same tensors, and which of their rows the new rows are: what
-        :func:`one_row_a_sentence` and :func:`one_row_a_hypothesis` read.
+        The same tensors with the new order beside them, for :func:`per_sentence` and
+        :func:`per_hypothesis`.
     """
     if _SENTENCES in encoder_out:
         sentences = encoder_out[_SENTENCES][0].index_select(0, new_order)
@@ -38,17 +38,17 @@ def reorder_lazily(encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
     return {**encoder_out, _SENTENCES: [sentences]}
 
 
-def one_row_a_hypothesis(encoder_out: EncoderOut) -> EncoderOut:
-    """What fairseq's ``reorder_encoder_out`` would have given: T x N x C, and the mask N x T."""
+def per_hypothesis(encoder_out: EncoderOut) -> EncoderOut:
+    """The result of fairseq's ``reorder_encoder_out``: T x N x C, and the mask N x T."""
     if _SENTENCES not in encoder_out:
         return encoder_out
     return _select(encoder_out, encoder_out[_SENTENCES][0])
 
 
-def one_row_a_sentence(encoder_out: EncoderOut) -> tuple[EncoderOut, int]:
-    """Encoder output of the sentences that are still there, and the hypotheses of each.
+def per_sentence(encoder_out: EncoderOut) -> tuple[EncoderOut, int]:
+    """Encoder output of the remaining sentences, and how many hypotheses each of them has.
 
-    The hypotheses of a sentence must follow each other, as many for each sentence; if not, every
+    The hypotheses of a sentence must be adjacent, and as many for each sentence; if not, every
     hypothesis counts as a sentence of its own.
     """
     if _SENTENCES not in encoder_out:
@@ -66,7 +66,7 @@ def _select(encoder_out: EncoderOut, rows: Tensor) -> EncoderOut:
 
 
 def _first_of_each(sentences: Tensor) -> tuple[Tensor, int]:
-    """The sentence of every n-th row; n is the rows of each sentence, or 1 if they differ."""
+    """The sentence of every n-th row, and n: the rows of each sentence, or 1 if they differ."""
     _, counts = torch.unique_consecutive(sentences, return_counts=True)
     count = int(counts[0]) if len(counts) and bool((counts == counts[0]).all()) else 1
     return sentences[::count], count
@@ -83,14 +83,14 @@ def _are_all(rows: Tensor, count: int) -> bool:
 
 
 class Generation:
-    """A :class:`DecoderState` in fairseq's incremental state, and whose rows are whose.
+    """A :class:`DecoderState` in fairseq's incremental state, with the sentence of every row.
 
-    fairseq says only where each row comes from; which sentences have left is found here.
+    fairseq says only where each row comes from; which sentences have ended is found here.
 
     Args:
         layers: of the decoder.
-        encoder_out: from :func:`one_row_a_sentence`, T x S x C.
-        rows: N of the first step; row i belongs to sentence i // (N / S).
+        encoder_out: from :func:`per_sentence`, T x S x C.
+        rows: N at the first step; row i belongs to sentence i // (N / S).
     """
 
     def __init__(self, layers: Iterable[Any], encoder_out: EncoderOut, rows: int) -> None:
@@ -101,18 +101,18 @@ class Generation:
         self._count = x.shape[1]
 
     def keep_in(self, incremental_state: dict[str, Any]) -> None:
-        """Let :meth:`of` find this generation from now on."""
+        """Store this generation where :meth:`of` finds it."""
         incremental_state[_KEY] = self
 
     @staticmethod
     def of(incremental_state: dict[str, Any] | None) -> Generation | None:
-        """The generation that goes on in this state, if there is one."""
+        """The generation in this state, if there is one."""
         return None if incremental_state is None else incremental_state.get(_KEY)
 
     def reorder(self, new_order: Tensor) -> None:
-        """Let row i go on from what was row ``new_order[i]``.
+        """Let row i continue what was row ``new_order[i]``.
 
-        Which sentences stay is asked once for all layers: a GPU is waited for until it answers.
+        Which sentences stay is asked once for all layers, because the answer of a GPU takes time.
         """
         sentences = self._sentences.index_select(0, new_order)
         stay = None

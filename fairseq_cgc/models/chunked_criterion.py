@@ -20,7 +20,7 @@ NAME = "label_smoothed_cross_entropy_chunked"
 
 
 class _Sums(NamedTuple):
-    """What the decoder gives in place of its scores: sums over the tokens of a batch."""
+    """The decoder's output in place of scores: sums over the tokens of a batch."""
 
     loss: Tensor
     nll: Tensor
@@ -30,16 +30,16 @@ class _Sums(NamedTuple):
 
 @register_criterion(NAME, dataclass=LabelSmoothedCrossEntropyCriterionConfig)
 class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
-    """fairseq's ``label_smoothed_cross_entropy``, whose scores never exist for all tokens at once.
+    """fairseq's ``label_smoothed_cross_entropy`` without the scores of all tokens at once.
 
-    The loss takes the place of the output projection while the model is called: wrappers for
-    distributed training see all parameters at work where they expect them.
+    The loss takes the place of the output projection while the model is called, so that wrappers
+    for distributed training see every parameter used inside the model's forward pass.
     """
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """Loss, sample size and log of a batch; arguments and results are fairseq's.
+        """Loss, sample size and logging output of a batch; arguments and results are fairseq's.
 
         Raises:
             UserError: for a model that does not end in an ``output_projection`` without bias, or
@@ -92,9 +92,9 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
 
 
 def _projection(model: nn.Module) -> nn.Linear:
-    # fairscale's, fairseq's and torch's classes have this name; fairscale need not be installed.
+    # The classes of fairscale (which may not be installed), fairseq and torch have this name.
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
-        raise _unusable("--ddp-backend fully_sharded gives a process only a part of the weights")
+        raise _unusable("--ddp-backend fully_sharded gives each process a part of the weights")
     module: Any = model
     while isinstance(getattr(module, "module", None), nn.Module):  # of a distributed wrapper
         module = module.module

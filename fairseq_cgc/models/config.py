@@ -17,12 +17,12 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from omegaconf import II
 
 from fairseq_cgc.core import GATE_NORMS, GATE_TARGETS, UserError
+from fairseq_cgc.inference.model_options import FALLBACKS
+from fairseq_cgc.support.options import demand, option_of
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
-#: The gate target of a plain LightConv, and the decoder gate of fairseq's decoder.
+#: The value of --encoder-gate-target and --decoder-gate without gates.
 NO_GATE = "none"
-DECODER_CONV_TYPES = ("lightweight", "dynamic")
-DECODER_GATES = (NO_GATE, "source")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -128,7 +128,7 @@ def add_arguments(parser: Any) -> None:
     for item in fields(LightConvCGCConfig):
         if item.default is not True and item.default_factory is not True:
             continue
-        option = "--" + item.name.replace("_", "-")
+        option = option_of(item.name)
         parser.add_argument(option, type=_boolean, metavar="BOOL", help=item.metadata["help"])
     gen_parser_from_dataclass(parser, LightConvCGCConfig(), delete_default=True)
 
@@ -167,23 +167,14 @@ def resolve(cfg: Any) -> argparse.Namespace:
     options = [f for f in fields(LightConvCGCConfig) if not f.name.startswith("_")]
     # A checkpoint from before an option was added does not have it, and behaves as its default.
     args = argparse.Namespace(**{f.name: getattr(cfg, f.name, f.default) for f in options})
-    for name, other in (
-        ("weight_dropout", "attention_dropout"),
-        ("encoder_conv_dim", "encoder_embed_dim"),
-        ("decoder_embed_dim", "encoder_embed_dim"),
-        ("decoder_conv_dim", "decoder_embed_dim"),
-        ("decoder_ffn_embed_dim", "encoder_ffn_embed_dim"),
-        ("decoder_input_dim", "decoder_embed_dim"),
-        ("decoder_output_dim", "decoder_embed_dim"),
-    ):
+    for name, other in (("weight_dropout", "attention_dropout"), *FALLBACKS):
         if getattr(args, name) is None:
             setattr(args, name, getattr(args, other))
     _check_numbers(args)
-    if args.decoder_embed_dim != args.encoder_embed_dim:
-        raise UserError(  # the decoder's attention reads the encoder's output as it is
-            f"--decoder-embed-dim is {args.decoder_embed_dim}, but must be --encoder-embed-dim, "
-            f"which is {args.encoder_embed_dim}"
-        )
+    # The decoder's attention reads the encoder's output as it is.
+    same_width = args.decoder_embed_dim == args.encoder_embed_dim
+    allowed = f"--encoder-embed-dim, which is {args.encoder_embed_dim}"
+    demand(args, "decoder_embed_dim", same_width, allowed)
     for side in ("encoder", "decoder"):
         sizes, layers = getattr(args, f"{side}_kernel_size_list"), getattr(args, f"{side}_layers")
         sizes = list(sizes) * layers if len(sizes) == 1 else list(sizes)
@@ -197,10 +188,10 @@ def resolve(cfg: Any) -> argparse.Namespace:
                     f"--{side}-attention-heads is {heads}, but must divide "
                     f"--{side}-{dim.replace('_', '-')}, which is {width}"
                 )
-    _check_choice("--encoder-gate-target", args.encoder_gate_target, (*GATE_TARGETS, NO_GATE))
-    _check_choice("--encoder-gate-norm", args.encoder_gate_norm, GATE_NORMS)
-    _check_choice("--decoder-conv-type", args.decoder_conv_type, DECODER_CONV_TYPES)
-    _check_choice("--decoder-gate", args.decoder_gate, DECODER_GATES)
+    _check_choice(args, "encoder_gate_target", *GATE_TARGETS, NO_GATE)
+    _check_choice(args, "encoder_gate_norm", *GATE_NORMS)
+    _check_choice(args, "decoder_conv_type", "lightweight", "dynamic")
+    _check_choice(args, "decoder_gate", NO_GATE, "source")
     if args.decoder_gate != NO_GATE and args.decoder_conv_type != "lightweight":
         raise UserError(
             f"--decoder-gate is {args.decoder_gate!r}, but with --decoder-conv-type "
@@ -223,11 +214,10 @@ def resolve(cfg: Any) -> argparse.Namespace:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     for name, value in vars(args).items():
-        option = "--" + name.replace("_", "-")
-        if name.endswith("dropout") and not 0.0 <= value <= 1.0:
-            raise UserError(f"{option} is {value}, but must be from 0 to 1")
-        if name.endswith(("_dim", "_layers", "_heads")) and value < 1:
-            raise UserError(f"{option} is {value}, but must be at least 1")
+        if name.endswith("dropout"):
+            demand(args, name, 0.0 <= value <= 1.0, "from 0 to 1")
+        if name.endswith(("_dim", "_layers", "_heads")):
+            demand(args, name, value >= 1, "at least 1")
 
 
 def _check_kernel_sizes(side: str, sizes: list[int], layers: int) -> None:
@@ -244,9 +234,10 @@ def _check_kernel_sizes(side: str, sizes: list[int], layers: int) -> None:
             raise UserError(f"{option} is {sizes}, but its entries must be odd; {size} is even")
 
 
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_choice(args: argparse.Namespace, name: str, *allowed: str) -> None:
+    value = getattr(args, name)
     if value not in allowed:
-        raise UserError(f"{option} is {value!r}, but must be one of {', '.join(allowed)}")
+        raise UserError(f"{option_of(name)} is {value!r}, but must be one of {', '.join(allowed)}")
 
 
 def _check_shared_embeddings(args: argparse.Namespace) -> None:

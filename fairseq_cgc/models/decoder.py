@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from fairseq_cgc.models.beam_state import (
     EncoderOut,
     Generation,
-    one_row_a_hypothesis,
-    one_row_a_sentence,
+    per_hypothesis,
+    per_sentence,
 )
 from fairseq_cgc.models.config import NO_GATE
 from fairseq_cgc.models.convolutions import add_source_gates
@@ -78,7 +78,7 @@ class LightConvCGCDecoder(LightConvDecoder):
             if encoder_out is not None and self._can_generate(incremental_state):
                 return self._first_step(prev_output_tokens, encoder_out, incremental_state)
         if encoder_out is not None:
-            encoder_out = one_row_a_hypothesis(encoder_out)
+            encoder_out = per_hypothesis(encoder_out)
         return super().forward(prev_output_tokens, encoder_out, incremental_state)
 
     def _can_generate(self, incremental_state: dict[str, Any]) -> bool:
@@ -93,7 +93,7 @@ class LightConvCGCDecoder(LightConvDecoder):
     def _first_step(
         self, tokens: Tensor, encoder_out: EncoderOut, incremental_state: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Any]]:
-        encoder_out, beam = one_row_a_sentence(encoder_out)
+        encoder_out, beam = per_sentence(encoder_out)
         rows = len(tokens)
         if beam > 1 and torch.equal(tokens, tokens[::beam].repeat_interleave(beam, 0)):
             tokens = tokens[::beam]  # one hypothesis of a sentence stands for all

@@ -1,4 +1,4 @@
-"""fairseq's ``--tokenizer prepared``: raw text becomes what the data folder was made of."""
+"""``--tokenizer prepared``: raw text is prepared as the text of the data folder was."""
 
 # fairseq makes options from the annotations below: they must be types, not strings.
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from omegaconf import II
 
 @dataclass
 class PreparedTextConfig(FairseqDataclass):
-    """The task's own options: there are none beside them."""
+    """Options that are the task's; the tokenizer has none of its own."""
 
     data: str = II("task.data")
     source_lang: Optional[str] = II("task.source_lang")  # noqa: UP045 (fairseq reads the type)
@@ -32,7 +32,7 @@ class PreparedText:
     """
 
     def __init__(self, cfg: PreparedTextConfig) -> None:
-        # Here, since fairseq-train imports this file too, and needs no subword models.
+        # Not at the top: fairseq-train imports this file too, and needs no subword models.
         from fairseq_cgc.inference.text.pipeline import TextPipeline, find_pipeline
 
         folder = Path(utils.split_paths(cfg.data)[0])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.support.checkpoints import safe_load
+from fairseq_cgc.support.checkpoints import load_model_state
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ def _has_gates(state: State) -> bool:
 
 
 def _check_keys_and_shapes(own: State, state: State, what: str) -> None:
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     # fairseq drops or fills these itself when it loads a state.
-    missing = [key for key in missing if not key.endswith(("version", "_float_tensor"))]
-    unknown = [key for key in unknown if not key.endswith(("version", "_float_tensor"))]
+    own = {k: v for k, v in own.items() if not k.endswith(("version", "_float_tensor"))}
+    state = {k: v for k, v in state.items() if not k.endswith(("version", "_float_tensor"))}
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unknown:
         first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in this model"
         raise UserError(
@@ -57,7 +57,7 @@ def _check_keys_and_shapes(own: State, state: State, what: str) -> None:
             f"({len(missing)} missing, {len(unknown)} unknown in all)"
         )
     for key, value in state.items():
-        if key in own and value.shape != own[key].shape:
+        if value.shape != own[key].shape:
             raise UserError(
                 f"{what} is of another architecture: {key} is {tuple(value.shape)}, "
                 f"but must be {tuple(own[key].shape)}"
@@ -76,22 +76,19 @@ def load_lightconv(model: nn.Module, path: str) -> None:
             or dictionaries differ from the model's.
     """
     what = f"--init-from-lightconv {path}"
-    checkpoint: dict[str, Any] = safe_load(path)
-    if "model" not in checkpoint:
-        raise UserError(f"{what} is not a fairseq checkpoint: it has no entry 'model'")
     own = model.state_dict()
-    state = _in_todays_form(checkpoint["model"])
+    state = _in_todays_form(load_model_state(Path(path))["model"])
     for key in state:
         if key.startswith("encoder.") and key.endswith("conv.weight_linear.weight"):
             raise UserError(f"{what} has dynamic encoder convolutions; they must be lightweight")
     gates = {key: value for key, value in own.items() if ".gate." in key and key not in state}
     _check_keys_and_shapes(own, {**gates, **state}, what)
     nn.Module.load_state_dict(model, {**own, **state})
-    logger.info(f"initialised from {path}; {len(gates)} gate tensors are new")
+    logger.info("initialised from %s; %d gate tensors are new", path, len(gates))
 
 
 def _in_todays_form(state: State) -> State:
-    """Undo what differs in checkpoints of fairseq's CUDA layer and of fairseq before 0.10."""
+    """Undo what differs in checkpoints of fairseq's CUDA layer, and of fairseq before 0.10."""
     renamed = {
         "decoder.output_projection.weight" if key == "decoder.embed_out" else key: value
         for key, value in state.items()

@@ -1,1 +1,1 @@
-"""What every room uses and what knows no model: errors, files, steps, settings."""
+"""What every room uses and what knows no model: errors, files, records of settings, options."""

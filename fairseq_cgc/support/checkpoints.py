@@ -19,8 +19,54 @@ from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_file
 
 
+def save_tensors(path: Path, content: Any) -> None:
+    """``torch.save``, all or nothing.
+
+    Raises:
+        UserError: if the file cannot be written (rights, space).
+    """
+    with new_file(path) as partial, partial.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # torch's own about the file's length; the cause is below it
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def read_safely(path: Path, *, tensors: bool = True) -> Any:
+    """``torch.load`` of tensors and plain values only, onto the CPU.
+
+    Args:
+        path: of the file.
+        tensors: read the tensors and compare checksums; otherwise the tensors are mapped.
+
+    Raises:
+        UserError: if the file is missing, damaged (a single bit suffices, except in files of
+            torch before 1.6, which have no checksums) or asks to run code.
+    """
+    damaged = None
+    try:
+        is_zip = zipfile.is_zipfile(path)  # what torch writes since 1.6
+        if tensors and is_zip:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch.load ignores the checksums
+        if damaged is None:
+            mapped = is_zip and not tensors
+            with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and refused:
+            raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
+        raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
+    raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
+
+
 def safe_load(path: str | Path, *, only_options: bool = False) -> dict[str, Any]:
-    """Read a checkpoint to CPU memory without running any code that it may contain.
+    """Read a checkpoint of fairseq without running any code that it may contain.
 
     Args:
         path: of the file.
@@ -37,16 +83,8 @@ def safe_load(path: str | Path, *, only_options: bool = False) -> dict[str, Any]
     return state
 
 
-def read_config(state: Mapping[str, Any], section: str, key: str) -> Any:
-    """One value of the configuration stored in a checkpoint (``None`` where it is missing).
-
-    Checkpoints of fairseq before 0.10 keep one flat ``args`` instead of a ``cfg`` with sections.
-    """
-    options = state.get("args") or (state.get("cfg") or {}).get(section)
-    return options.get(key) if isinstance(options, Mapping) else getattr(options, key, None)
-
-
 def allow_checkpoint_classes() -> None:
+    """Let torch's safe loader build the few classes that fairseq's checkpoints contain."""
     # Models with argparse options save a Namespace; --eval-bleu saves small numpy arrays,
     # under the old module name when numpy 1 wrote them.
     multiarray = np.empty(0).__reduce__()[0].__module__
@@ -80,51 +118,10 @@ def load_model_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_tensors(path: Path, content: Any) -> None:
-    """``torch.save``, all or nothing.
+def read_config(state: Mapping[str, Any], section: str, key: str) -> Any:
+    """One value of the configuration stored in a checkpoint (``None`` where it is missing).
 
-    Raises:
-        UserError: if the file cannot be written (rights, space).
+    Checkpoints of fairseq before 0.10 keep one flat ``args`` instead of a ``cfg`` with sections.
     """
-    with new_file(path) as partial, partial.open("wb") as stream:
-        try:
-            torch.save(content, stream)
-        except RuntimeError as error:  # that the file is not as long as it should be
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-
-
-def read_safely(path: Path, *, tensors: bool = True) -> Any:
-    """``torch.load`` of tensors and plain values only, onto the CPU.
-
-    Args:
-        path: of the file.
-        tensors: whether to read tensors, and compare checksums; else tensors are mapped.
-
-    Raises:
-        UserError: if the file is missing, damaged (a single bit suffices, except in files of
-            torch before 1.6, which have no checksums) or asks to run code.
-    """
-    try:
-        damaged = _damaged_part(path) if tensors else None
-        if damaged is None:
-            with warnings.catch_warnings(action="ignore"):  # of old or foreign pickles
-                mapped = not tensors and zipfile.is_zipfile(path)
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and refused:
-            raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
-        raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
-    raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
-
-
-def _damaged_part(path: Path) -> str | None:
-    """The first part of a zip archive, as torch writes, whose checksum torch.load ignores."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
+    options = state.get("args") or (state.get("cfg") or {}).get(section)
+    return options.get(key) if isinstance(options, Mapping) else getattr(options, key, None)

@@ -1,4 +1,4 @@
-"""What all commands share: the parser, errors in one line, and text on standard output."""
+"""Shared by all commands: the parser, errors in one line, and text on standard output."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ _BROKEN_PIPE = 141
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Call ``main``; a :class:`UserError` ends the program with one line and status 1.
+    """Call ``main``; a :class:`UserError` or ``OSError`` ends the program with one line, status 1.
 
-    So does an ``OSError``, whose message names the file and the reason. If the reader of the output
-    stops early, the program ends without a message.
+    If the reader of the output stops early, as in ``... | head``, it ends without a message.
     """
     if sys.stdout is None:  # closed by the caller (>&-)
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # fairseq's own would drown ours
+    logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # not fairseq, which logs too much
     for stream in (sys.stdout, sys.stderr):  # a file may have a name that is not UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -52,7 +51,7 @@ def run_main(main: Callable[[], None]) -> None:
 
 
 def _flush_output() -> None:
-    """Write out what was printed. What could not be written must not be tried again at exit."""
+    """Write out what was printed; if that fails, let Python not try it again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -66,11 +65,11 @@ def printable(text: str) -> str:
 
 
 def print_lines(lines: Iterable[str], *, at_once: bool) -> None:
-    """Write lines to standard output in UTF-8.
+    """Write lines, given without newlines, to standard output in UTF-8.
 
     Args:
-        lines: without newlines.
-        at_once: give out each line when it is there, not when a buffer is full.
+        lines: to write.
+        at_once: write out each line as soon as it is there, not when a buffer is full.
     """
     for line in lines:
         sys.stdout.buffer.write(line.encode() + b"\n")
@@ -80,7 +79,7 @@ def print_lines(lines: Iterable[str], *, at_once: bool) -> None:
 
 
 def typed_command() -> list[str]:
-    """What the user typed, for the record of a result."""
+    """The command that the user typed, for the record of a result."""
     return ["fairseq-cgc", *sys.argv[1:]]
 
 
@@ -91,17 +90,13 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that keeps the lines of its description and suggests a name for a misspelt option.
-
-    Args:
-        options: of ``argparse.ArgumentParser``.
-    """
+    """A parser that keeps the line breaks of its description and helps with misspelt options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As the base class, but a parser of a subcommand reports unknown arguments itself."""
+        """As in the base class, but subcommands report unknown arguments themselves."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -121,11 +116,11 @@ _SWITCH = "PYTHONUTF8"
 def use_utf8(folder: Path | None = None) -> None:
     """Make UTF-8 the encoding of this program's standard streams and of the files it opens.
 
-    Libraries open text files in the encoding of the locale, which a process cannot change: where
+    Libraries open text files in the encoding of the locale, which a process cannot change. Where
     that is another one, this starts the same command again in Python's UTF-8 mode.
 
     Args:
-        folder: where the command was started, if that is no longer the working folder.
+        folder: where the command was started, if the working folder has changed since.
 
     Raises:
         UserError: if Python's UTF-8 mode cannot be switched on from here.

@@ -1,4 +1,4 @@
-"""What a figure was measured with: versions and hardware, and what the processor can do."""
+"""Versions and hardware that a result was measured with, and what the processor can do."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-#: What decides the scores of translations, and of images and videos: name -> package.
+#: Packages that scores of translations, and of images and videos, depend on: name -> package.
 TRANSLATION = {"torch": "torch", "fairseq": "fairseq-fixed", "sacrebleu": "sacrebleu"}
 IMAGES = {name: name for name in ("torch", "torchmetrics", "pillow", "numpy", "scikit-learn")}
 
 
 def versions(packages: Mapping[str, str] = TRANSLATION) -> dict[str, str]:
-    """Python's version and those of the packages that are installed."""
+    """The version of Python, and of those packages that are installed."""
     found = {"python": platform.python_version()}
     for name, package in packages.items():
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -26,7 +26,7 @@ def versions(packages: Mapping[str, str] = TRANSLATION) -> dict[str, str]:
 
 
 def describe_machine(*, cpu: bool = False) -> str:
-    """The GPUs, or the processor where there is none or ``cpu`` is set."""
+    """The GPUs, or the processor if there is none or ``cpu`` is set."""
     if torch.cuda.is_available() and not cpu:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return f"{len(names)} x {names[0]}"
@@ -42,7 +42,7 @@ def _processor() -> str:
 
 def has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 faster than float32: by AVX-512 BF16 or AMX."""
-    # torch's names are not public: where they are gone, the answer is no.
+    # These functions of torch are not public: where they are gone, the answer is no.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return torch.backends.mkldnn.is_available() and any(
         getattr(torch.cpu, name, bool)() for name in names

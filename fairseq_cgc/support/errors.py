@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend."""
+"""The one exception for mistakes that the user can correct."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """A wrong option, file or checkpoint, told in one line.
+    """A wrong option, file or checkpoint, reported in one line.
 
     The message names the option (or file), its value and what is allowed, for
     example ``--encoder-kernel-size-list has 4 entries, but --encoder-layers is 7``.

@@ -22,7 +22,7 @@ _BLOCK = 1 << 20  # bytes read at a time
 def new_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` only if all went well.
 
-    What processes left that were killed while they wrote the same file is removed.
+    Temporary files of killed processes that wrote the same file are removed.
 
     Raises:
         UserError: if the file cannot be written (rights, space), or is a device or a folder.
@@ -48,7 +48,7 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside ``path``; rename it only if all went well.
 
-    What a killed run left behind under the temporary name is removed first.
+    A temporary folder that a killed run left is removed first.
 
     Raises:
         UserError: if ``path`` exists already, or cannot be made (rights, space).
@@ -80,7 +80,7 @@ def sha256_of(path: Path) -> str:
 
 
 def file_stamps(paths: Iterable[Path]) -> list[list[Any]]:
-    """Name, size in bytes and time of change (ns) of every file: equal stamps, same content."""
+    """Name, size in bytes and time of change (ns) of every file, to tell whether files changed."""
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 
@@ -88,7 +88,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, all or nothing."""
     with new_file(path) as partial:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        # Names of files need not be UTF-8; Python's escape for what is not is JSON's too.
+        # File names need not be UTF-8; Python's escapes for such bytes are valid JSON.
         partial.write_text(text, "utf-8", errors="backslashreplace")
 
 
@@ -100,7 +100,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    if os.name != "posix":  # where the question would end the process
+    if os.name != "posix":  # there, os.kill would end the process
         return True
     try:
         os.kill(process, 0)

@@ -1,4 +1,8 @@
-"""Tables as Markdown and as aligned text, line by line."""
+"""Tables as Markdown and as aligned text.
+
+Rows are taken and written one by one unless the columns are aligned, so that a command shows each
+row as soon as it is computed (tabulate would need the whole table).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ _PAD = {"l": str.ljust, "r": str.rjust}
 def markdown(
     head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "", *, aligned: bool = False
 ) -> Iterator[str]:
-    """A Markdown table.
+    """A Markdown table, line by line.
 
     Args:
         head: names of the columns.
-        rows: their cells.
+        rows: of cells.
         align: ``l`` or ``r`` for each column; by default, all but the first to the right.
-        aligned: pad the cells, so that the table reads well as it is. All rows are taken first.
+        aligned: pad the cells, so that the source reads well.
     """
     align = align or "l" + "r" * (len(head) - 1)
     widths = [0] * len(head)
@@ -33,7 +37,7 @@ def markdown(
 def text(
     rows: Iterable[Sequence[str]], align: str, widths: Sequence[int] | None = None
 ) -> Iterator[str]:
-    """Columns two spaces apart; of given widths, or as wide as their widest cell."""
+    """Columns two spaces apart, line by line; without ``widths``, as wide as their widest cell."""
     if widths is None:
         rows = list(rows)
         widths = _widths(rows)

@@ -13,8 +13,8 @@ from torch import nn
 from fairseq_cgc.core import LightConv
 from fairseq_cgc.models.beam_state import (
     Generation,
-    one_row_a_hypothesis,
-    one_row_a_sentence,
+    per_hypothesis,
+    per_sentence,
     reorder_lazily,
 )
 
@@ -150,10 +150,10 @@ def test_order_of_encoder_output_is_kept_in_mind(is_padded):
     theirs = LightConvEncoder.reorder_encoder_out(None, source, BEAMS)
     assert ours["encoder_out"][0] is source["encoder_out"][0]
     for order in map(torch.tensor, ORDERS):
-        got = one_row_a_hypothesis(ours)
+        got = per_hypothesis(ours)
         assert got.keys() == theirs.keys()
         torch.testing.assert_close(got, theirs, rtol=0, atol=0)
-        got, beam = one_row_a_sentence(ours)
+        got, beam = per_sentence(ours)
         assert beam == BEAM
         repeated = torch.arange(got["encoder_out"][0].shape[1]).repeat_interleave(BEAM)
         again = LightConvEncoder.reorder_encoder_out(None, got, repeated)
@@ -169,8 +169,8 @@ def test_order_of_encoder_output_is_kept_in_mind(is_padded):
 def test_encoder_output_in_any_order_has_a_row_a_hypothesis():
     source = encoded(True)
     for rows in ([0, 0, 1], [2, 0, 2, 0], []):
-        got, beam = one_row_a_sentence(reorder_lazily(source, torch.tensor(rows, dtype=torch.long)))
+        got, beam = per_sentence(reorder_lazily(source, torch.tensor(rows, dtype=torch.long)))
         assert beam == 1
         torch.testing.assert_close(got["encoder_out"][0], source["encoder_out"][0][:, rows])
-    assert one_row_a_sentence(source) == (source, 1)
-    assert one_row_a_hypothesis(source) is source
+    assert per_sentence(source) == (source, 1)
+    assert per_hypothesis(source) is source

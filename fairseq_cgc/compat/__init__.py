@@ -14,35 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairseq_cgc.compat.checkpoints import read_checkpoints_safely, save_checkpoints_whole
-from fairseq_cgc.compat.commands import (
-    is_fairseq_command,
-    make_folder_of_log,
-    refuse_second_copy,
-    repair_options,
-    show_user_errors_in_one_line,
-    use_utf8_in_commands,
+from fairseq_cgc.compat import (
+    checkpoints,
+    commands,
+    convolution,
+    expressions,
+    imports,
+    processes,
+    resuming,
+    search,
+    starting,
+    terminating,
+    training,
 )
-from fairseq_cgc.compat.convolution import normalize_whole_dynamic_kernels
-from fairseq_cgc.compat.expressions import replace_eval
-from fairseq_cgc.compat.imports import (
-    import_without_debug_logging,
-    restore_log_level,
-    restore_numpy_calls,
-    silence_missing_layers,
-    silence_warnings,
-)
-from fairseq_cgc.compat.processes import join_processes
-from fairseq_cgc.compat.resuming import keep_early_stopping, keep_master_weights
-from fairseq_cgc.compat.search import (
-    check_search,
-    forbid_repeated_ngrams,
-    generate_shards,
-    keep_diverse_groups_apart,
-)
-from fairseq_cgc.compat.starting import check_start_of_training
-from fairseq_cgc.compat.terminating import save_on_sigterm
-from fairseq_cgc.compat.training import keep_the_last_batch, repair_trainer
 from fairseq_cgc.support.checkpoints import allow_checkpoint_classes, safe_load
 
 __all__ = ["FIXES", "Fix", "apply", "safe_load"]
@@ -55,7 +39,11 @@ def _always() -> bool:
 def _is_command_with_debug_logging() -> bool:
     # hydra sets the level itself, to this one if the user asks for it.
     by_hydra = sys.argv and "hydra" in sys.argv[0]
-    return is_fairseq_command() and not by_hydra and logging.getLogger().level == logging.DEBUG
+    return (
+        commands.is_fairseq_command()
+        and not by_hydra
+        and logging.getLogger().level == logging.DEBUG
+    )
 
 
 @dataclass(frozen=True)
@@ -73,38 +61,38 @@ FIXES = (
     Fix(
         "one-line errors",
         "user mistakes end fairseq's commands in a traceback",
-        show_user_errors_in_one_line,
-        needed=is_fairseq_command,
+        commands.show_user_errors_in_one_line,
+        needed=commands.is_fairseq_command,
     ),
     Fix(
         "UTF-8",
         "in a locale that is not UTF-8, letters become <unk> and files are misread",
-        use_utf8_in_commands,
-        needed=is_fairseq_command,
+        commands.use_utf8_in_commands,
+        needed=commands.is_fairseq_command,
     ),
     Fix(
         "logging",
         "importing fairseq turns on the debug messages of every library",
-        import_without_debug_logging,
+        imports.import_without_debug_logging,
         needed=lambda: "fairseq.models" not in sys.modules,
     ),
     Fix(
         "log level",
         "fairseq-preprocess, -generate, -interactive and -validate print debug messages",
-        restore_log_level,
+        imports.restore_log_level,
         needed=_is_command_with_debug_logging,
     ),
-    Fix("warnings", "every start prints deprecation warnings", silence_warnings),
+    Fix("warnings", "every start prints deprecation warnings", imports.silence_warnings),
     Fix(
         "missing layers",
         "on a GPU, every new convolution prints that lightconv_cuda is missing",
-        silence_missing_layers,
+        imports.silence_missing_layers,
     ),
     Fix(
         "numpy calls",
         "np.int, np.float, np.compat and np.percentile(interpolation=) are gone from numpy: "
         "--num-batch-buckets, span masks and some language models end in a traceback",
-        restore_numpy_calls,
+        imports.restore_numpy_calls,
         needed=lambda: not hasattr(np, "int"),
     ),
     Fix(
@@ -117,89 +105,89 @@ FIXES = (
         "checkpoint errors",
         "flipped bits in a checkpoint go unnoticed; damaged, hostile and foreign files end in a "
         "traceback",
-        read_checkpoints_safely,
+        checkpoints.read_checkpoints_safely,
     ),
     Fix(
         "checkpoint files",
         "a run that is killed while it saves leaves a broken checkpoint_last.pt, and a full disk "
         "ends it in a traceback",
-        save_checkpoints_whole,
+        checkpoints.save_checkpoints_whole,
     ),
     Fix(
         "start of training",
         "a missing --restore-file trains from scratch; a checkpoint needs the embeddings that its "
         "training started with; --write-checkpoints-asynchronously leaves unreadable files; "
         "options that do not fit each other end in a traceback",
-        check_start_of_training,
+        starting.check_start_of_training,
     ),
     Fix(
         "expressions",
         "options are evaluated as Python, including those in a checkpoint",
-        replace_eval,
+        expressions.replace_eval,
     ),
     Fix(
         "last batch",
         "the last batch, which has the longest sentences, is dropped from training, validation "
         "and generation where its size is not a multiple of --required-batch-size-multiple (8)",
-        keep_the_last_batch,
+        training.keep_the_last_batch,
     ),
     Fix(
         "dynamic convolution",
         "training a dynamic decoder on fewer positions than its kernel has cuts the kernel before "
         "its softmax; generation does not",
-        normalize_whole_dynamic_kernels,
+        convolution.normalize_whole_dynamic_kernels,
     ),
     Fix(
         "options",
         "--bf16 sets --tpu; fairseq-validate has no default --task; languages that are not named "
         "are taken from the data, whatever the model's are",
-        repair_options,
+        commands.repair_options,
     ),
     Fix(
         "log file",
         "--log-file in a folder that does not exist yet, such as --save-dir, ends in a traceback",
-        make_folder_of_log,
+        commands.make_folder_of_log,
     ),
     Fix(
         "trainer",
         "a resumed run sees other batches; --cpu --fp16 and --cpu with several processes fail; "
         "two trainings can write into one folder",
-        repair_trainer,
+        training.repair_trainer,
     ),
     Fix(
         "master weights",
         "--bf16 and --fp16 resume from rounded weights, and so end in other weights",
-        keep_master_weights,
+        resuming.keep_master_weights,
     ),
     Fix(
         "resuming",
         "a resumed run forgets its count of --patience, and trains on when it had ended; one whose "
         "--max-update is raised counts the validation at the old end",
-        keep_early_stopping,
+        resuming.keep_early_stopping,
     ),
     Fix(
         "termination",
         "SIGTERM, with which schedulers end a training, loses what was trained since the last save",
-        save_on_sigterm,
+        terminating.save_on_sigterm,
     ),
     Fix(
         "processes",
         "torchrun without GPUs trains separate models into one folder; a lost process ends the "
         "others in a traceback",
-        join_processes,
+        processes.join_processes,
     ),
-    Fix("n-grams", "--no-repeat-ngram-size does nothing on a CPU", forbid_repeated_ngrams),
+    Fix("n-grams", "--no-repeat-ngram-size does nothing on a CPU", search.forbid_repeated_ngrams),
     Fix(
         "diverse groups",
         "--diverse-beam-groups counts the overlaps of other sentences, or ends in an IndexError",
-        keep_diverse_groups_apart,
+        search.keep_diverse_groups_apart,
     ),
-    Fix("beams", "--beam 0 and --nbest 0 end in a traceback", check_search),
-    Fix("shards", "--num-shards and --shard-id are ignored", generate_shards),
+    Fix("beams", "--beam 0 and --nbest 0 end in a traceback", search.check_search),
+    Fix("shards", "--num-shards and --shard-id are ignored", search.generate_shards),
     Fix(
         "user-dir",
         "a --user-dir that is another copy of the imported package is hard to recognise",
-        refuse_second_copy,
+        commands.refuse_second_copy,
     ),
 )
 

@@ -39,15 +39,7 @@ def evaluate(expression: str) -> Any:
     """
     try:
         return _value(ast.parse(expression.strip(), mode="eval").body)
-    except (
-        ArithmeticError,
-        KeyError,
-        MemoryError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ):
+    except Exception:  # there are many ways in which it can be wrong
         raise UserError(
             f"an option is {expression[:60]!r}, but must be a value such as 2, '0.9, 0.98' or "
             "[1, 2]"

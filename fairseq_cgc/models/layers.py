@@ -1,4 +1,4 @@
-"""fairseq's LightConv layers: the encoder's gated, the decoder's with a faster incremental step."""
+"""fairseq's LightConv layers: gated in the encoder, faster incremental steps in the decoder."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from fairseq.models.lightconv import LightConvDecoderLayer, LightConvEncoderLayer
+from fairseq.modules import FairseqDropout
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from torch import Tensor, nn
 
+from fairseq_cgc.core.dropout import dropout
 from fairseq_cgc.inference.decoding import decode_layer, decoder_kernels
 from fairseq_cgc.models.beam_state import Generation
 from fairseq_cgc.models.convolutions import (
@@ -140,6 +142,24 @@ class LightConvCGCDecoderLayer(LightConvDecoderLayer):
         x = _residual(self, x, self.conv_layer_norm, convolve)
         x = _residual(self, x, self.encoder_attn_layer_norm, attend)
         return _feed_forward(self, x, self.final_layer_norm), weights
+
+
+class FastDropout(FairseqDropout):
+    """fairseq's module with the masks of :func:`fairseq_cgc.core.dropout.dropout`."""
+
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        """Drop elements of x in training, and in inference where --retain-dropout asks for it."""
+        if self.p > 0 and (self.training or self.apply_during_inference):
+            return dropout(x, self.p, inplace=inplace)
+        return x
+
+
+def use_fast_dropout(model: nn.Module) -> None:
+    """Replace the dropouts of a new model; their names and probabilities stay as they are."""
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if type(module) is FairseqDropout:
+                setattr(parent, name, FastDropout(module.p, module.module_name))
 
 
 def _residual(layer: Any, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:

@@ -25,8 +25,7 @@ from fairseq_cgc.models.config import (
     resolve,
 )
 from fairseq_cgc.models.decoder import LightConvCGCDecoder
-from fairseq_cgc.models.dropout import use_fast_dropout
-from fairseq_cgc.models.layers import LightConvCGCEncoderLayer
+from fairseq_cgc.models.layers import LightConvCGCEncoderLayer, use_fast_dropout
 from fairseq_cgc.models.weights import check_state, load_lightconv
 
 logger = logging.getLogger(__name__)

@@ -92,7 +92,7 @@ class SourceGatedLightConv(DecoderLightConv):
         return self.add_bias(torch.einsum("bhrk,bhk->bhr", window, taps).flatten(1).unsqueeze(0))
 
 
-def encoder_convolution(args: Namespace, plain: nn.Module) -> nn.Module:
+def encoder_convolution(args: Namespace, plain: Any) -> nn.Module:
     """The convolution that takes the place of fairseq's in an encoder layer.
 
     Args:
@@ -118,7 +118,7 @@ def add_source_gates(layers: nn.ModuleList, args: Namespace) -> None:
     """
     with _gates_stream():
         for layer in layers:
-            plain = layer.conv
+            plain: Any = layer.conv
             if plain.kernel_size > 1:
                 conv = SourceGatedLightConv(
                     plain.input_size,
@@ -130,7 +130,7 @@ def add_source_gates(layers: nn.ModuleList, args: Namespace) -> None:
                 layer.conv = take_over(conv, plain)
 
 
-def take_over(conv: nn.Module, plain: nn.Module) -> nn.Module:
+def take_over(conv: Any, plain: Any) -> nn.Module:
     """``conv`` with the weight of fairseq's convolution, and its dropout (--retain-dropout)."""
     conv.weight_dropout_module = plain.weight_dropout_module
     # fairseq's CUDA layer, where it was compiled, stores H x K.

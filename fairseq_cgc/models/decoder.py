@@ -44,12 +44,12 @@ class LightConvCGCDecoder(LightConvDecoder):
         super().__init__(args, dictionary, embed_tokens)
         # Built anew from fairseq's, which has drawn their values: with the same seed they are those
         # of LightConv, and so are the random numbers that follow.
+        fairseqs: Any = self.layers
         with torch.random.fork_rng(devices=[]):
-            layers = [
+            self.layers: nn.ModuleList = nn.ModuleList(
                 LightConvCGCDecoderLayer(args, number, plain, dictionary)
-                for number, plain in enumerate(self.layers)
-            ]
-        self.layers = nn.ModuleList(layers)
+                for number, plain in enumerate(fairseqs)
+            )
         if args.decoder_gate != NO_GATE:
             add_source_gates(self.layers, args)
 

@@ -36,7 +36,8 @@ class LightConvCGCEncoderLayer(LightConvEncoderLayer):
 
     def __init__(self, args: Namespace, kernel_size: int) -> None:
         super().__init__(args, kernel_size)
-        self.conv = encoder_convolution(args, self.conv)
+        plain: Any = self.conv
+        self.conv: nn.Module = encoder_convolution(args, plain)
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None = None) -> Tensor:
         """Encode one layer.
@@ -74,15 +75,16 @@ class LightConvCGCDecoderLayer(LightConvDecoderLayer):
         )
         self.load_state_dict(plain.state_dict())
         self.number = number
-        if type(self.conv) is LightweightConv1dTBC:  # neither dynamic nor fairseq's CUDA layer
-            conv = DecoderLightConv(
-                self.conv.input_size,
-                self.conv.kernel_size,
-                padding_l=self.conv.padding_l,
-                num_heads=self.conv.num_heads,
-                weight_softmax=self.conv.weight_softmax,
+        conv: Any = self.conv
+        if type(conv) is LightweightConv1dTBC:  # neither dynamic nor fairseq's CUDA layer
+            ours = DecoderLightConv(
+                conv.input_size,
+                conv.kernel_size,
+                padding_l=conv.padding_l,
+                num_heads=conv.num_heads,
+                weight_softmax=conv.weight_softmax,
             )
-            self.conv = take_over(conv, self.conv)
+            self.conv: nn.Module = take_over(ours, conv)
 
     def forward(
         self,

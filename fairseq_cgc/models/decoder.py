@@ -62,15 +62,7 @@ class LightConvCGCDecoder(LightConvDecoder):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Decode; arguments and results are fairseq's.
 
-        Args:
-            prev_output_tokens: N x T.
-            encoder_out: of N rows, as the encoder reorders it.
-            incremental_state: of this generation; None decodes all positions at once.
-            src_lengths: unused.
-
-        Returns:
-            Scores N x T x words (T = 1 with ``incremental_state``), and attention and hidden
-            states by name.
+        The scores are N x T x words, with T = 1 in incremental decoding.
         """
         if incremental_state is not None:
             if Generation.of(incremental_state) is not None:
@@ -82,7 +74,7 @@ class LightConvCGCDecoder(LightConvDecoder):
         return super().forward(prev_output_tokens, encoder_out, incremental_state)
 
     def _can_generate(self, incremental_state: dict[str, Any]) -> bool:
-        """Whether a generation begins, without gradients and dropout (--retain-dropout)."""
+        """Whether a generation begins here, without gradients and without --retain-dropout."""
         dropouts = (module for module in self.modules() if isinstance(module, FairseqDropout))
         return (
             not incremental_state
@@ -119,17 +111,12 @@ class LightConvCGCDecoder(LightConvDecoder):
     def reorder_incremental_state_scripting(
         self, incremental_state: dict[str, Any], new_order: Tensor
     ) -> None:
-        """Reorder the hypotheses.
-
-        Args:
-            incremental_state: of this generation; changed in place.
-            new_order: row i goes on from what was row ``new_order[i]``.
-        """
+        """Reorder the hypotheses in place: row i continues what was row ``new_order[i]``."""
         generation = Generation.of(incremental_state)
         if generation is None:
             super().reorder_incremental_state_scripting(incremental_state, new_order)
-            return
-        generation.reorder(new_order)
+        else:
+            generation.reorder(new_order)
 
     def get_normalized_probs(
         self,
@@ -139,7 +126,7 @@ class LightConvCGCDecoder(LightConvDecoder):
     ) -> Tensor:
         """(Log-)probabilities of the words; arguments and result are fairseq's.
 
-        On a CPU, the log-probabilities of a step take the place of its scores: fresh memory for
+        On a CPU, the log-probabilities of a step replace its scores in place: fresh memory for
         N x words numbers costs more than the log-softmax itself.
         """
         scores, extra = net_output[:2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from argparse import Namespace
 from typing import Any
 
@@ -27,8 +26,6 @@ from fairseq_cgc.models.config import (
 from fairseq_cgc.models.decoder import LightConvCGCDecoder
 from fairseq_cgc.models.layers import LightConvCGCEncoderLayer, use_fast_dropout
 from fairseq_cgc.models.weights import check_state, load_lightconv
-
-logger = logging.getLogger(__name__)
 
 
 class LightConvCGCEncoder(LightConvEncoder):

@@ -58,4 +58,5 @@ def run(arguments: argparse.Namespace) -> None:
     print("\nrepairs to fairseq:")
     applied = compat.apply()
     for fix in compat.FIXES:
-        print(f"  {fix.name}: {'made' if applied[fix.name] else 'not needed here'}; {fix.mends}")
+        state = "made" if applied[fix.name] else "not needed here"
+        print(f"  {fix.name}: {state}. {fix.description}")

@@ -28,7 +28,7 @@ class _SafeTorch(types.ModuleType):
 
 
 def read_checkpoints_safely() -> None:
-    """Read every checkpoint with :func:`safe_load`; say in one line what does not fit."""
+    """Notice flipped bits in checkpoints; refuse damaged, hostile and foreign ones in one line."""
     from fairseq import checkpoint_utils
     from fairseq.trainer import Trainer
 
@@ -88,7 +88,7 @@ def _raise_misfit(path: str, error: BaseException) -> None:
 
 
 def save_checkpoints_whole() -> None:
-    """Write checkpoints and their copies under temporary names; report a full disk in one line."""
+    """Write checkpoints whole or not at all when a run is killed or the disk is full."""
     from fairseq import checkpoint_utils
     from fairseq.file_io import PathManager
 

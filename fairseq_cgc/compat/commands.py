@@ -19,6 +19,9 @@ _MISTAKEN_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, Per
 
 
 def repair_options() -> None:
+    """Undo --tpu, which --bf16 sets; give fairseq-validate a default --task; take languages that
+    no option names from the model rather than from the data.
+    """
     from fairseq import options
     from fairseq.dataclass import utils
 
@@ -52,7 +55,7 @@ def repair_options() -> None:
 
 
 def make_folder_of_log() -> None:
-    """Make the folder of ``--log-file``: fairseq opens the file before it makes ``--save-dir``."""
+    """Make the folder of --log-file, which fairseq opens before it makes --save-dir."""
     from fairseq.distributed import utils
 
     @replaces(utils, "call_main")
@@ -70,7 +73,7 @@ def make_folder_of_log() -> None:
 
 
 def refuse_second_copy() -> None:
-    """Refuse a ``--user-dir`` that is another copy of this package than the imported one."""
+    """Refuse a --user-dir that is another copy of this package than the imported one."""
     from fairseq import utils
 
     here = Path(__file__).resolve().parent.parent
@@ -93,6 +96,7 @@ def is_fairseq_command() -> bool:
 
 
 def use_utf8_in_commands() -> None:
+    """Use UTF-8 in every locale: in others, letters would become <unk> and files be misread."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import get_original_cwd
 
@@ -100,6 +104,7 @@ def use_utf8_in_commands() -> None:
 
 
 def show_user_errors_in_one_line() -> None:
+    """End fairseq's commands in one line, not in a traceback, for mistakes of the user."""
     show = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:

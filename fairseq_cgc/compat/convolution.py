@@ -8,6 +8,9 @@ from torch import Tensor
 # TorchScript compiles the replacement too: annotations must be types, in the form that it knows.
 # ruff: noqa: UP006, UP045
 def normalize_whole_dynamic_kernels() -> None:
+    """Take the softmax of a dynamic decoder's whole kernels, as generation does: in training on
+    fewer positions than a kernel has, fairseq cuts it before.
+    """
     from fairseq.modules.dynamic_convolution import DynamicConv1dTBC, DynamicConv_scripatable
     from fairseq.modules.unfold import unfold1d
 

@@ -21,10 +21,10 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 
 def replace_eval() -> None:
-    """Let fairseq's modules use :func:`evaluate` where they call ``eval``.
+    """Read options as values, not as Python code, including those in a checkpoint.
 
-    Otherwise a checkpoint of plain values could run code: the architecture ``fconv``, for example,
-    evaluates its layers, which could be a call of ``os.system``.
+    fairseq calls ``eval``. A checkpoint of plain values could run code: the architecture ``fconv``,
+    for example, evaluates its layers, which could be a call of ``os.system``.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith("fairseq."):

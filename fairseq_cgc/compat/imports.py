@@ -15,7 +15,9 @@ from fairseq_cgc.compat.replacing import replaces
 
 
 def restore_numpy_calls() -> None:
-    """Restore those names of numpy, removed in 1.24 to 2.4, that an alias can replace."""
+    """Restore np.int, np.float, np.compat and np.percentile(interpolation=), which numpy removed:
+    --num-batch-buckets, span masks and some language models need them.
+    """
     np.int, np.float = int, float  # type: ignore[attr-defined]
     # --num-batch-buckets, and language models with --sample-break-mode eos.
     np.compat = types.SimpleNamespace(long=int)  # type: ignore[attr-defined]
@@ -26,6 +28,7 @@ def restore_numpy_calls() -> None:
 
 
 def silence_warnings() -> None:
+    """Silence the deprecation warnings of every start."""
     for message in (
         r".*hydra\.experimental.*",
         r".*strict flag in the compose API.*",
@@ -41,13 +44,14 @@ def silence_warnings() -> None:
 
 
 def silence_missing_layers() -> None:
-    """Log at debug level what fairseq prints for every new convolution, even into translations."""
+    """Do not print, for every new convolution on a GPU, that lightconv_cuda is missing."""
     for name in ("lightweight_convolution", "dynamic_convolution"):
         module: Any = importlib.import_module(f"fairseq.modules.{name}")
         module.print = logging.getLogger(module.__name__).debug
 
 
 def import_without_debug_logging() -> None:
+    """Import fairseq without turning on the debug messages of every library."""
     root = logging.getLogger()
     handlers, level, disabled = list(root.handlers), root.level, root.manager.disable
     logging.disable(
@@ -61,5 +65,8 @@ def import_without_debug_logging() -> None:
 
 
 def restore_log_level() -> None:
-    """Set the level that fairseq's commands ask for; their imports have set another one."""
+    """Print no debug messages in fairseq-preprocess, -generate, -interactive and -validate.
+
+    Their imports have set another level than they ask for.
+    """
     logging.getLogger().setLevel(os.environ.get("LOGLEVEL", "INFO").upper())

@@ -29,10 +29,10 @@ _locks: dict[Path, TextIO] = {}
 
 
 def join_processes() -> None:
-    """Join the processes of one torchrun, with or without GPUs; report a lost one in one line.
+    """Join the processes of one torchrun, without GPUs too; report a lost process in one line.
 
     fairseq reads torchrun's variables only where it sees several GPUs. Elsewhere each process
-    would train alone.
+    would train alone, into the same folder.
     """
     from fairseq.distributed import utils
 

@@ -19,7 +19,8 @@ _WEIGHTS = "fp32_params"  # in the optimizer's state in a checkpoint
 
 
 def keep_early_stopping() -> None:
-    """Keep the count of ``--patience`` in the checkpoints, and do not train past the end.
+    """Save the count of --patience; train no further when a finished training is started again;
+    do not count the validation at an old --max-update when it is raised.
 
     fairseq counts in an attribute of a function, which a new process does not have. And it looks
     at ``--max-update`` and ``--patience`` after an update only, so that starting a finished
@@ -129,10 +130,10 @@ def train_module() -> Any:
 
 
 def keep_master_weights() -> None:
-    """Keep the weights that ``--bf16`` and ``--fp16`` update in the optimizer's state.
+    """Save the float32 weights of --bf16 and --fp16: runs would resume from rounded ones.
 
-    The model's own weights are rounded copies of them. fairseq saves only those, and a resumed
-    training goes on from there. Checkpoints without the float32 weights load as before.
+    The model's own weights are rounded copies of them. Checkpoints without the float32 weights
+    load as before.
     """
     from fairseq.optim.fp16_optimizer import _FP16OptimizerMixin as Optimizer
 

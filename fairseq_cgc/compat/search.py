@@ -13,7 +13,7 @@ from fairseq_cgc.support.options import option_of
 
 
 def forbid_repeated_ngrams() -> None:
-    """Let ``--no-repeat-ngram-size`` look at the hypotheses instead of at what pads them."""
+    """Let --no-repeat-ngram-size work on a CPU, where fairseq looks at the padding instead."""
     from fairseq.ngram_repeat_block import NGramRepeatBlock
 
     def _no_repeat_ngram(
@@ -29,7 +29,7 @@ def forbid_repeated_ngrams() -> None:
 
 
 def keep_diverse_groups_apart() -> None:
-    """Let ``--diverse-beam-groups`` count overlaps by the sentence's row, not by its number.
+    """Let --diverse-beam-groups count the overlaps within each sentence.
 
     fairseq takes a sentence's number in the data for its row in the batch, so that any batch but
     the first is out of range, or is penalised for the words of other sentences.
@@ -47,7 +47,7 @@ def keep_diverse_groups_apart() -> None:
 
 
 def generate_shards() -> None:
-    """Let fairseq-generate translate only the batches of ``--shard-id`` of ``--num-shards``."""
+    """Heed --num-shards and --shard-id in fairseq-generate, which ignores them."""
     from fairseq import options
     from fairseq.tasks import FairseqTask
 
@@ -85,7 +85,7 @@ def _chosen_shard(args: Any) -> tuple[int, int]:
 
 
 def check_search() -> None:
-    """Check the options of beam search wherever fairseq builds one."""
+    """Refuse --beam 0 and --nbest 0, which would end in a traceback."""
     from fairseq.tasks import FairseqTask
 
     @replaces(FairseqTask, "build_generator")

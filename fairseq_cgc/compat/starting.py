@@ -49,7 +49,11 @@ _ADAPTIVE_ON_DEMAND = ("lstm", "fconv")
 
 
 def check_start_of_training() -> None:
-    """Check a training's options before anything is built, with fairseq-hydra-train too."""
+    """Check a training's options before anything is built: fairseq trains from scratch where
+    --restore-file is missing, leaves unreadable files with --write-checkpoints-asynchronously, and
+    ends in a traceback where options do not fit each other. Let checkpoints load without the
+    embeddings that their training started with.
+    """
     from fairseq.dataclass import initialize
 
     # The one function that fairseq_cli.train calls between importing --user-dir and its work.
@@ -68,12 +72,9 @@ def check_start_of_training() -> None:
 
 
 def _check_start(cfg: Any) -> None:
-    """Check that all files exist that this training is to start from.
+    """Check that the files exist that this training is to start from.
 
     A training that continues from its own last checkpoint needs none of them.
-
-    Raises:
-        UserError: if one is missing, or checkpoints are to be written asynchronously.
     """
     options = cfg.checkpoint
     if options.write_checkpoints_asynchronously:
@@ -114,11 +115,6 @@ def forget_initial_weights(model: Any) -> None:
 
 
 def _check_options(cfg: Any) -> None:
-    """Check those options of a training whose mistakes fairseq reports late, or in a traceback.
-
-    Raises:
-        UserError: naming the option, its value and what is allowed.
-    """
     if cfg.dataset.max_tokens is None and cfg.dataset.batch_size is None:
         raise UserError("--max-tokens and --batch-size are missing; give at least one of them")
     for group, options in _LEAST.items():

@@ -38,7 +38,7 @@ class _Terminated(Exception):
 
 
 def save_on_sigterm() -> None:
-    """On SIGTERM, finish the update, save ``checkpoint_last.pt`` and exit with status 143.
+    """On SIGTERM, finish the update, save checkpoint_last.pt and exit with status 143.
 
     Several processes stop after the same update, whichever of them receives the signal. What
     fairseq would have done after that update (validate, save, count for ``--patience``) is done

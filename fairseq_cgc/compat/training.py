@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def keep_the_last_batch() -> None:
+    """Keep the last batch, which has the longest sentences: fairseq drops it from training,
+    validation and generation where its size is not a multiple of
+    --required-batch-size-multiple (8).
+    """
     from fairseq.data import data_utils
 
     @replaces(data_utils, "batch_by_size")
@@ -32,6 +36,9 @@ def keep_the_last_batch() -> None:
 
 
 def repair_trainer() -> None:
+    """Let a resumed run see the same batches, --cpu train with --fp16 and in several processes,
+    and only one training write into a folder.
+    """
     from fairseq.trainer import Trainer
     from omegaconf import DictConfig, open_dict
 

@@ -18,7 +18,7 @@ from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, LightConv, light_convolution
-from fairseq_cgc.core.lightconv import make_sentence_gate
+from fairseq_cgc.core.sentence_gate import make_sentence_gate
 from fairseq_cgc.inference.decoding import decoder_kernels
 from fairseq_cgc.models.config import NO_GATE
 

@@ -84,7 +84,7 @@ def safe_load(path: str | Path, *, only_options: bool = False) -> dict[str, Any]
 
 
 def allow_checkpoint_classes() -> None:
-    """Let torch's safe loader build the few classes that fairseq's checkpoints contain."""
+    """Allow the few harmless classes of fairseq's checkpoints, which torch.load refuses."""
     # Models with argparse options save a Namespace; --eval-bleu saves small numpy arrays,
     # under the old module name when numpy 1 wrote them.
     multiarray = np.empty(0).__reduce__()[0].__module__

@@ -93,45 +93,36 @@ class SourceGatedLightConv(DecoderLightConv):
 
 
 def encoder_convolution(args: Namespace, plain: Any) -> nn.Module:
-    """The convolution that takes the place of fairseq's in an encoder layer.
-
-    Args:
-        args: resolved options.
-        plain: fairseq's; its weight is taken over.
-    """
-    options = {"weight_dropout": args.weight_dropout, "weight_softmax": args.weight_softmax}
-    kind = LightConv
-    if args.encoder_gate_target != NO_GATE:
-        kind = CGLightConv
-        options |= {"gate_target": args.encoder_gate_target, "gate_norm": args.encoder_gate_norm}
+    """The convolution that takes the place of fairseq's in an encoder layer."""
     with _gates_stream():
-        conv = kind(plain.input_size, plain.kernel_size, plain.num_heads, **options)
-    return take_over(conv, plain)
+        if args.encoder_gate_target == NO_GATE:
+            return take_over(LightConv, plain)
+        gate = {"gate_target": args.encoder_gate_target, "gate_norm": args.encoder_gate_norm}
+        return take_over(CGLightConv, plain, **gate)
 
 
 def add_source_gates(layers: nn.ModuleList, args: Namespace) -> None:
-    """Give the layers of a decoder gated convolutions; layers with K = 1 stay without a gate.
-
-    Args:
-        layers: with lightweight convolutions, whose weights are taken over.
-        args: resolved options.
-    """
+    """Give the layers of a decoder gated convolutions; layers with K = 1 stay without a gate."""
     with _gates_stream():
         for layer in layers:
             plain: Any = layer.conv
             if plain.kernel_size > 1:
-                conv = SourceGatedLightConv(
-                    plain.input_size,
-                    plain.kernel_size,
-                    gate_norm=args.encoder_gate_norm,
-                    num_heads=plain.num_heads,
-                    weight_softmax=plain.weight_softmax,
-                )
-                layer.conv = take_over(conv, plain)
+                gate_norm = args.encoder_gate_norm
+                layer.conv = take_over(SourceGatedLightConv, plain, gate_norm=gate_norm)
 
 
-def take_over(conv: Any, plain: Any) -> nn.Module:
-    """``conv`` with the weight of fairseq's convolution, and its dropout (--retain-dropout)."""
+def take_over(kind: Any, plain: Any, **options: Any) -> nn.Module:
+    """A convolution of another kind with the shape, weight and dropout of fairseq's ``plain``.
+
+    The dropout obeys --retain-dropout.
+    """
+    conv = kind(
+        plain.input_size,
+        plain.kernel_size,
+        num_heads=plain.num_heads,
+        weight_softmax=plain.weight_softmax,
+        **options,
+    )
     conv.weight_dropout_module = plain.weight_dropout_module
     # fairseq's CUDA layer, where it was compiled, stores H x K.
     conv.weight = nn.Parameter(plain.weight.detach().view_as(conv.weight))

@@ -77,14 +77,7 @@ class LightConvCGCDecoderLayer(LightConvDecoderLayer):
         self.number = number
         conv: Any = self.conv
         if type(conv) is LightweightConv1dTBC:  # neither dynamic nor fairseq's CUDA layer
-            ours = DecoderLightConv(
-                conv.input_size,
-                conv.kernel_size,
-                padding_l=conv.padding_l,
-                num_heads=conv.num_heads,
-                weight_softmax=conv.weight_softmax,
-            )
-            self.conv: nn.Module = take_over(ours, conv)
+            self.conv: nn.Module = take_over(DecoderLightConv, conv, padding_l=conv.padding_l)
 
     def forward(
         self,

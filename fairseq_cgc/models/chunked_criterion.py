@@ -79,7 +79,10 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
         """The loss and its negative log-likelihood."""
         if not reduce:
             return super().compute_loss(model, net_output, sample, reduce=False)
-        sums = _sums(model, net_output)
+        sums = net_output[0]
+        if not isinstance(sums, _Sums):
+            kind = type(model).__name__
+            raise _unusable(f"the decoder of {kind} does not end in output_projection")
         return sums.loss, sums.nll
 
     def compute_accuracy(
@@ -105,12 +108,6 @@ def _projection(model: nn.Module) -> nn.Linear:
     if not isinstance(projection, nn.Linear) or projection.bias is not None:
         raise _unusable(f"{type(module).__name__} has no decoder.output_projection without bias")
     return projection
-
-
-def _sums(model: nn.Module, net_output: Any) -> _Sums:
-    if not isinstance(net_output[0], _Sums):
-        raise _unusable(f"the decoder of {type(model).__name__} does not end in output_projection")
-    return net_output[0]
 
 
 def _unusable(reason: str) -> UserError:

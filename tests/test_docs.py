@@ -76,7 +76,7 @@ def test_files_named_in_the_pages_exist() -> None:
 def test_where_to_change_what_is_current() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (an? .*|the .*) \| (.*) \| (.*) \|$", text, flags=re.M)
-    assert len(rows) == 10
+    assert len(rows) >= 10
     for change, edited, how in rows:
         files = [ROOT / "fairseq_cgc" / name for name in re.findall(r"`(\w[\w/]+\.py)`", edited)]
         files = [path for path in files if path.name != "COMMAND.py"]

@@ -144,14 +144,10 @@ class ContextGate(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the gate.
-
-        Args:
-            x: B x c x spatial, the convolution's input; or already pooled to the grid.
+        """The gate of x, B x c x spatial (or already pooled to the grid).
 
         Returns:
-            B x o x c x kernel, values in (0, 1); B x c x 1 x kernel without channel
-            interaction.
+            B x o x c x kernel, values in (0, 1); B x c x 1 x kernel without channel interaction.
         """
         g1, g2 = self.branch_logits(x)
         if not self.channel_interaction:
@@ -174,9 +170,6 @@ class ContextGate(nn.Module):
 
     def branch_logits(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The branches before they are joined, in float32 at least, under autocast too.
-
-        Args:
-            x: as for :meth:`forward`.
 
         Returns:
             G1, B x c x kernel, and G2, B x o x kernel; None for a branch that is off.
@@ -213,7 +206,7 @@ class ContextGate(nn.Module):
 
     def _output_branch(self, latent: Tensor) -> Tensor:
         """Encoded context, B x c x d, to G2, B x o x prod(kernel)."""
-        norm = self.out_norm if self.out_norm is not None else self.in_norm
+        norm = self.out_norm or self.in_norm
         decoder = self.out_decoder if self.out_decoder is not None else self.in_decoder
         assert norm is not None and decoder is not None
         assert self.interaction is not None and self.interaction_norm is not None

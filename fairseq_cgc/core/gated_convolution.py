@@ -62,20 +62,9 @@ def gated_convolution(
         UserError: as :func:`~fairseq_cgc.core.sample_convolution.convolve_samples`.
     """
     if must_be_plain(x, asked=plain):
-        return _plainly(x, weight, g1, g2, geometry, combine)
+        kernels = grouped_kernels(weight, g1, g2, geometry.groups, combine)
+        return convolve_samples(x, kernels, weight.shape[2:], geometry, plain=True)
     return _operation(x, weight, g1, g2, combine, *geometry)
-
-
-def _plainly(
-    x: Tensor,
-    weight: Tensor,
-    g1: Tensor | None,
-    g2: Tensor | None,
-    geometry: Geometry,
-    combine: str,
-) -> Tensor:
-    kernels = grouped_kernels(weight, g1, g2, geometry.groups, combine)
-    return convolve_samples(x, kernels, weight.shape[2:], geometry, plain=True)
 
 
 def sample_kernels(
@@ -322,7 +311,7 @@ def _differentiate_plainly(
         # output is to be differentiated.
         x, weight, g1, g2 = (None if t is None else t.view_as(t) for t in tensors)
         assert x is not None and weight is not None
-        out = _plainly(x, weight, g1, g2, Geometry(*geometry), combine)
+        out = gated_convolution(x, weight, g1, g2, Geometry(*geometry), combine=combine, plain=True)
     tensors = (x, weight, g1, g2)
     inputs = [t for t, needed in zip(tensors, needs, strict=False) if needed and t is not None]
     found = iter(torch.autograd.grad(out, inputs, grad, create_graph=torch.is_grad_enabled()))

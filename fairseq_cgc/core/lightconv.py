@@ -18,11 +18,7 @@ from fairseq_cgc.support.errors import UserError
 
 
 def _check_inputs(x: Tensor, padding_mask: Tensor | None, channels: int) -> Tensor | None:
-    """The mask as booleans.
-
-    Raises:
-        UserError: if the shapes do not fit.
-    """
+    """The mask as booleans; raises a UserError if the shapes do not fit."""
     if not torch.jit.is_tracing():
         if x.dim() != 3 or x.shape[2] != channels:
             raise UserError(f"x must be T x B x {channels}, but is {tuple(x.shape)}")
@@ -92,14 +88,10 @@ class LightConv(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Convolve.
+        """Convolve x, T x B x C, into the same shape; values at padding are meaningless.
 
         Args:
-            x: T x B x C.
             padding_mask: B x T, True at padding (fairseq's ``encoder_padding_mask``).
-
-        Returns:
-            T x B x C; values at padded positions are meaningless.
 
         Raises:
             UserError: if the shapes do not fit.
@@ -290,11 +282,11 @@ class CGLightConv(LightConv):
 def fold_constant_gates(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Remove the gates of kernels of one tap from an older model's state; outputs stay the same.
 
-    What such a gate multiplied the convolution's output by goes into the weight of ``linear2``, the
-    projection that follows the convolution in an encoder layer.
+    A gate's factor goes into the weight of ``linear2``, the projection that follows the convolution
+    ``conv`` in an encoder layer.
 
     Args:
-        model: the model to be loaded, with encoder layers that have ``conv`` and ``linear2``.
+        model: the model to be loaded.
         state: of the whole model; changed in place.
 
     Raises:

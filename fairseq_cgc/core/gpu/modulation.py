@@ -64,16 +64,15 @@ class Gate(NamedTuple):
 
 
 def modulate(x: Tensor, padding_mask: Tensor, gate: Gate) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The modulated kernels, and what their gradients are computed from.
+    """The modulated kernels, and what their gradients are computed from, all in float32.
 
     Args:
         x: T x B x C, the last stride 1.
         padding_mask: B x T, contiguous, 8 bits, not 0 at padding.
-        gate: parameters and options.
 
     Returns:
         The kernels, B x H x K; the pooled positions, B x H x P; and where the LayerNorm is over all
-        heads, its mean and 1 / deviation, B x 2. All in float32.
+        heads, its mean and 1 / deviation, B x 2.
     """
     time, batch, _ = x.shape
     heads, (latent, pooled_size) = len(gate.weight), gate.encoder.shape

@@ -152,7 +152,7 @@ def _report_gates(experiment: Experiment) -> None:
 def _dry_run(experiment: Experiment, released: Path | None) -> None:
     """Print what would be run, and the sizes of the models."""
     from fairseq_cgc.mt.prepare.multi30k import write_dictionaries
-    from fairseq_cgc.mt.reproduce.report import parameter_table
+    from fairseq_cgc.mt.reproduce.dry_run import commands, parameter_table
 
     if released is not None and not experiment.data_dir.exists():
         print(f"# the text of {released} is binarised into {experiment.data_dir}")
@@ -163,5 +163,4 @@ def _dry_run(experiment: Experiment, released: Path | None) -> None:
     else:
         table = parameter_table(experiment)
     print("".join(f"# {line}\n" for line in table.splitlines()))
-    for command in experiment.commands():
-        print(command)
+    print(*commands(experiment), sep="\n")

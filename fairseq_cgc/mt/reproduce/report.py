@@ -62,20 +62,6 @@ def _columns() -> dict[str, tuple[str, str]]:
     }
 
 
-def parameter_table(experiment: Experiment) -> str:
-    """Parameters of every system beside the published ones, as Markdown."""
-    protocol = experiment.protocol.name
-    rows = [
-        (
-            SYSTEMS[system].name,
-            f"{number:,}",
-            known.parameters if (known := SYSTEMS[system].published.get(protocol)) else "",
-        )
-        for system, number in experiment.parameters().items()
-    ]
-    return "\n".join(tables.markdown(("system", "parameters", "published"), rows))
-
-
 def write_report(experiment: Experiment, results: Sequence[RunResult], command: str) -> str:
     """Write ``results.md``, ``.json``, ``.png`` and ``curves.png`` into the experiment's folder.
 

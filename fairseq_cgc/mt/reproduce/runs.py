@@ -7,7 +7,6 @@ twice, so an interrupted experiment continues where it stopped.
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,11 +27,11 @@ from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.mt.evaluate.evaluation import Model, evaluate, plain_references, prepare_model
 from fairseq_cgc.mt.evaluate.metrics import Scores
-from fairseq_cgc.mt.fairseq_commands import as_words, merge_options, shown_command, stop_fairseq
+from fairseq_cgc.mt.fairseq_commands import as_words, merge_options, stop_fairseq
 from fairseq_cgc.mt.reproduce.protocol import Protocol
 from fairseq_cgc.mt.reproduce.stages import is_stage, keep_stage, model_of_stage, stage_folder
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS, system_options
-from fairseq_cgc.mt.train.training import LOG, finished_updates, train, training_arguments
+from fairseq_cgc.mt.train.training import LOG, finished_updates, train
 from fairseq_cgc.mt.train.training_log import Speed, read_log, training_speed
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import sha256_of
@@ -175,29 +174,6 @@ class Experiment:
                 raise UserError(
                     f"--data {self.data_dir} is no folder of binarised data: it has no "
                     f"dict.{lang}.txt"
-                )
-
-    def commands(self) -> Iterator[str]:
-        """The commands that a shell would need for the same."""
-        for run in self.runs():
-            yield f"# {run.name}"
-            arguments = training_arguments(run.folder, self.train_options(run))
-            yield shown_command("train", [self.data_dir, *arguments])
-            model = run.folder / f"average-last-epochs-{self.last_epochs}.pt"
-            epochs = ["--last-epochs", str(self.last_epochs)]
-            average = ["fairseq-cgc", "average", str(run.folder), *epochs, "--output", str(model)]
-            yield shlex.join(average)
-            for beam in self.beams:
-                search = self.search(beam)
-                yield shown_command(
-                    "generate",
-                    [
-                        *(self.test_dir, "--path", model, "--gen-subset", self.split),
-                        *("--source-lang", self.languages[0]),
-                        *("--target-lang", self.languages[1], "--beam", str(search.beam)),
-                        *("--lenpen", str(search.lenpen), "--max-tokens", str(search.max_tokens)),
-                        *("--post-process", "subword_nmt", *(["--cpu"] if self.cpu else [])),
-                    ],
                 )
 
     def perform(self, seconds: float | None = None) -> Iterator[list[RunResult]]:

@@ -12,6 +12,7 @@ import torch
 
 from fairseq_cgc.mt.fairseq_commands import merge_options
 from fairseq_cgc.mt.reproduce import runs as module
+from fairseq_cgc.mt.reproduce.dry_run import commands
 from fairseq_cgc.mt.reproduce.protocol import load_protocol
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS
@@ -125,7 +126,7 @@ class TestPerform:
 
 def test_the_commands_are_whole_and_quoted(tmp_path: Path) -> None:
     experiment = make(tmp_path, out=tmp_path / "my runs", systems=["cgc"], seeds=[1])
-    comment, train, average, *generate = experiment.commands()
+    comment, train, average, *generate = commands(experiment)
     assert comment == "# LightConv + CGC encoder, seed 1"
     words = shlex.split(train)
     assert words[:2] == ["fairseq-train", str(tmp_path / "data")]
@@ -140,7 +141,7 @@ def test_the_commands_are_whole_and_quoted(tmp_path: Path) -> None:
 
 
 def test_another_split_is_translated(tmp_path: Path) -> None:
-    *_, generate = make(tmp_path, split="valid").commands()
+    *_, generate = commands(make(tmp_path, split="valid"))
     words = shlex.split(generate)
     assert words[words.index("--gen-subset") + 1] == "valid"
 
@@ -159,7 +160,7 @@ def test_another_test_set_has_a_name_and_the_same_dictionaries(
     assert experiment.test_name == "test2017-test"
     assert make(tmp_path).test_name == "test"
     experiment.check_data()
-    *_, generate = experiment.commands()
+    *_, generate = commands(experiment)
     assert shlex.split(generate)[1] == str(test_data)
     (test_data / "dict.de.txt").write_text("other 1\n", encoding="utf-8")
     with pytest.raises(UserError, match="--test-data .*bin has another dict.de.txt than .*data"):
@@ -169,7 +170,7 @@ def test_another_test_set_has_a_name_and_the_same_dictionaries(
 def test_the_commands_of_all_systems_have_their_options_and_the_users(tmp_path: Path) -> None:
     systems, extra = list(SYSTEMS), ["--bf16", "--max-update", "4000"]
     experiment = make(tmp_path, systems=systems, seeds=[1], extra_options=extra)
-    words = [shlex.split(line) for line in experiment.commands()]
+    words = [shlex.split(line) for line in commands(experiment)]
     trains = [line for line in words if line[0] == "fairseq-train"]
     options = [merge_options(line[2:]) for line in trains]
     assert all(o["--bf16"] == [] and o["--max-update"] == ["4000"] for o in options)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.dataset import Dataset
@@ -33,33 +32,19 @@ class Scores:
     samples: int
 
 
-class MappedAccuracy(Metric):
-    """Share of images that have an accepted output among their ``top_k`` highest.
+def hits(logits: Tensor, labels: Tensor, top_k: int, accepted: Tensor | None = None) -> Tensor:
+    """Whether a right output is among the ``top_k`` highest ones of each sample: B, bool.
 
     Args:
-        accepted: bool, labels x outputs.
-        top_k: how many outputs count.
+        logits: B x outputs.
+        labels: B.
+        top_k: how many outputs count; all if there are fewer.
+        accepted: bool, labels x outputs: the right outputs, if a label is not an output's number.
     """
-
-    accepted: Tensor
-    hits: Tensor
-    images: Tensor
-
-    def __init__(self, accepted: Tensor, top_k: int) -> None:
-        super().__init__()
-        self.top_k = top_k
-        self.register_buffer("accepted", accepted)
-        self.add_state("hits", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Take B x outputs and B."""
-        highest = logits.topk(self.top_k).indices
-        self.hits += self.accepted[labels].gather(1, highest).any(1).sum()
-        self.images += len(labels)
-
-    def compute(self) -> Tensor:
-        return self.hits / self.images
+    highest = logits.topk(min(top_k, logits.shape[1])).indices
+    if accepted is None:
+        return (highest == labels[:, None]).any(1)
+    return accepted[labels].gather(1, highest).any(1)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -90,8 +75,7 @@ def evaluate(
         batch_size: views at a time in each process.
         workers: processes that read files.
         precision, channels_last: as in :class:`TrainingSettings`.
-        accepted: bool, labels x outputs: the right outputs, if a label is not an output's number;
-            ``loss`` is then ``None``.
+        accepted: as for :func:`hits`; with it, ``loss`` is ``None``.
         average: what is averaged over views, one of ``AVERAGES``.
 
     Raises:
@@ -99,9 +83,8 @@ def evaluate(
     """
     device = processes.device
     model.eval()
-    outputs = len(dataset.classes) if accepted is None else accepted.shape[1]
-    top1, top5 = (_accuracy(outputs, min(k, outputs), accepted).to(device) for k in (1, 5))
-    loss = MeanMetric().to(device)
+    top1, top5, loss = (MeanMetric().to(device) for _ in range(3))
+    accepted = None if accepted is None else accepted.to(device)
     normalize = Normalize(dataset, device, channels_last=channels_last)
     batches = evaluation_batches(len(dataset), max(1, batch_size // dataset.views), processes)
     broken: list[str] = []
@@ -120,8 +103,8 @@ def evaluate(
                 raise UserError("the model's outputs are not finite: it has not been trained well")
             if dataset.views > 1:
                 logits = _average_views(logits.unflatten(0, (-1, dataset.views)), average)
-            top1.update(logits, labels)
-            top5.update(logits, labels)
+            top1.update(hits(logits, labels, 1, accepted))
+            top5.update(hits(logits, labels, 5, accepted))
             if accepted is None:
                 loss.update(F.cross_entropy(logits, labels), len(labels))
             bar.update(len(labels) * processes.size)
@@ -143,9 +126,3 @@ def _average_views(logits: Tensor, average: str) -> Tensor:
     if average == "softmax":  # the logarithm of the mean probability, but for a constant
         return logits.log_softmax(2).logsumexp(1)
     return logits.mean(1)
-
-
-def _accuracy(outputs: int, top_k: int, accepted: Tensor | None) -> Metric:
-    if accepted is not None:
-        return MappedAccuracy(accepted, top_k)
-    return MulticlassAccuracy(outputs, top_k, average="micro", validate_args=False)

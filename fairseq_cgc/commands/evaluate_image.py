@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and write the result."""
-    from fairseq_cgc.commands.vision_commands import evaluate_and_write, given_evaluation
+    from fairseq_cgc.commands.vision_commands import evaluate_and_write
+    from fairseq_cgc.support.options import given_values
     from fairseq_cgc.vision.data.transforms import Crops
     from fairseq_cgc.vision.training.settings import EvaluationOptions
     from fairseq_cgc.vision.training.trained_model import (
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         load_weights_of,
     )
 
-    options = given_evaluation(arguments, EvaluationOptions)
+    options = EvaluationOptions(**given_values(arguments, EvaluationOptions))
     if (arguments.checkpoint is None) == (arguments.weights is None):
         raise UserError("give either a checkpoint or --weights")
     if arguments.weights is None:

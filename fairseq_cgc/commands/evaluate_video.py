@@ -34,13 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and write the result."""
-    from fairseq_cgc.commands.vision_commands import evaluate_and_write, given_evaluation
+    from fairseq_cgc.commands.vision_commands import evaluate_and_write
+    from fairseq_cgc.support.options import given_values
     from fairseq_cgc.video.data.sources import Source, open_evaluation
     from fairseq_cgc.video.settings import VideoEvaluationOptions, VideoSettings
     from fairseq_cgc.vision.training.checkpoints import load_checkpoint
     from fairseq_cgc.vision.training.trained_model import TrainedModel
 
-    options = given_evaluation(arguments, VideoEvaluationOptions)
+    options = VideoEvaluationOptions(**given_values(arguments, VideoEvaluationOptions))
     path, split, seen = arguments.checkpoint, arguments.split, options.seen
     checkpoint = load_checkpoint(path, VideoSettings)
     settings = checkpoint.settings

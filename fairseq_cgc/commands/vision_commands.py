@@ -24,7 +24,6 @@ from fairseq_cgc.vision.training.trained_model import TrainedModel
 from fairseq_cgc.vision.training.trainer import Trainer
 
 Kind = TypeVar("Kind", bound=TrainingSettings)
-Evaluation = TypeVar("Evaluation", bound=EvaluationOptions)
 
 
 def add_training_options(
@@ -84,11 +83,6 @@ def add_evaluation_options(
     )  # fmt: skip
     parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
     add_options(parser.add_argument_group("running"), kind)
-
-
-def given_evaluation(arguments: argparse.Namespace, kind: type[Evaluation]) -> Evaluation:
-    """The inverse of :func:`add_evaluation_options`; raises :class:`UserError` for wrong values."""
-    return kind(**given_values(arguments, kind))
 
 
 def evaluate_and_write(

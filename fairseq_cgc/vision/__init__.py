@@ -1,4 +1,4 @@
-"""Image models: ResNets, plain, with context-gated convolutions, and with what they compete with.
+"""Image models: ResNets, plain, with context-gated convolutions, and with attention blocks.
 
 ``fairseq-cgc table image`` prints a table of them all.
 """

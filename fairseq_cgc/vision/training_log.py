@@ -28,13 +28,13 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 class Log:
-    """Writes ``train.jsonl``, and ``tensorboard/`` if asked to.
+    """Writes ``train.jsonl`` and, with ``tensorboard``, curves.
 
     Args:
         folder: of the training.
-        epochs: that are complete. Lines of later ones are of a run that was killed before it
-            could save what it had learnt: they are removed.
-        tensorboard: write curves too.
+        epochs: complete ones. Lines of later epochs are removed: they are from a run that was
+            killed before it saved its checkpoint.
+        tensorboard: whether to write curves to ``tensorboard/``.
 
     Raises:
         UserError: if TensorBoard is asked for and not installed.
@@ -49,7 +49,7 @@ class Log:
                 partial.write_bytes(b"".join(line + b"\n" for line in lines))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add an epoch; ``line`` has its number under ``epoch``."""
+        """Add a line with the number of its epoch under ``epoch``."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         if self.board is not None:
@@ -58,7 +58,7 @@ class Log:
             self.board.flush()
 
     def close(self) -> None:
-        """Finish TensorBoard's files, which are written by a thread."""
+        """Wait for TensorBoard's thread to write its files."""
         if self.board is not None:
             self.board.close()
 

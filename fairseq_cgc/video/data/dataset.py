@@ -166,7 +166,7 @@ class FrameVideos(Dataset):
         return torch.stack([cut[number] for number in numbers])
 
     def _evaluation_views(self, video: Video) -> Tensor:
-        """Views x T x C x size x size; the crops of a clip stand side by side."""
+        """Views x T x C x size x size; the crops of a clip come one after the other."""
         clips = self.sampling.evaluation_clips(video.frames, self.seen.clips)
         frames = self._read(video, [number for clip in clips for number in clip])
         cut = {number: self._cut(frame) for number, frame in frames.items()}

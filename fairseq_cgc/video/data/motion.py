@@ -1,4 +1,4 @@
-"""Generated clips whose class only the order of their frames tells.
+"""Generated clips whose class depends on the order of their frames alone.
 
 A shape moves to the left or to the right, or opens or closes. The reversal of every clip is in the
 same split, with the opposite label. A model that averages over frames gives both the same answer,

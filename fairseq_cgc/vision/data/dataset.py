@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
     Attributes:
         pixels: uint8, B x C x H x W, or B x T x C x H x W for clips. With several views of each
-            sample there are B * views of them, the views of a sample side by side.
+            sample there are B * views of them, one sample's views after the other's.
         labels: B, int64.
         broken: why samples could not be read; they were replaced or left out.
     """
@@ -118,7 +118,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 that tells a changed data set."""
+        """Hexadecimal SHA-256, by which a changed data set is noticed."""
 
     @abstractmethod
     def _views(self, indices: Sequence[int], draws: Sequence[random.Random] | None) -> Tensor: ...

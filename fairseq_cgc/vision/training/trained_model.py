@@ -75,7 +75,7 @@ def load_trained(path: Path) -> TrainedModel:
 
 
 def load_weights_of(name: str, path: Path, crops: Crops) -> TrainedModel:
-    """The model ``name`` with a state dict, which also tells the numbers of classes and channels.
+    """The model ``name`` with a state dict, which has its numbers of classes and channels.
 
     Raises:
         UserError: if the file cannot be read, does not fit the model, or lacks parts of it.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,35 @@ def test_pickled_version_is_refused(tmp_path):
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"\x80\x02")
     with pytest.raises(UserError, match="Python version of CIFAR-10, which is pickled"):
         open_data(str(tmp_path), Crops())
+
+
+def test_the_split_of_digits_is_fixed_and_balanced():
+    data = open_data("digits", Crops(padding=1, flip=False))
+    assert (len(data.train), len(data.val)) == (1437, 360)
+    assert data.train.classes == tuple("0123456789") and data.train.channels == 1
+    for split in (data.train, data.val):
+        shares = split.labels.bincount() / len(split)
+        assert shares.min() > 0.09 and shares.max() < 0.11
+    train, val = ({bytes(i.flatten().tolist()) for i in s.images} for s in (data.train, data.val))
+    assert len(train & val) == 0
+    again = open_data("digits", Crops())
+    assert (again.train.fingerprint(), again.val.fingerprint()) == (
+        data.train.fingerprint(),
+        data.val.fingerprint(),
+    )
+    assert data.train.fingerprint() != data.val.fingerprint()
+    assert preset_for("digits") == "digits"
+
+
+def test_the_statistics_of_digits_are_those_of_the_pixels():
+    data = open_data("digits", Crops())
+    pixels = torch.cat([data.train.images, data.val.images]).float() / 255
+    assert int(pixels.max()) == 1
+    assert data.train.statistics.mean[0] == pytest.approx(pixels.mean().item(), abs=2e-3)
+    assert data.train.statistics.std[0] == pytest.approx(pixels.std().item(), abs=2e-3)
+
+
+def test_lacking_scikit_learn_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(UserError, match="--data digits needs scikit-learn"):
+        open_data("digits", Crops())

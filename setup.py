@@ -14,7 +14,7 @@ PLOTS = ["matplotlib>=3.8"]
 # Not among install_requires: on Python 3.11 and 3.13 it is compiled, and pip's isolated build
 # would first download several gigabytes of CUDA torch. Install it before, as docs/install.md says.
 FAIRSEQ = ["fairseq-fixed==0.12.3.1"]
-VISION = ["torchmetrics>=1.4", "pillow>=10", "scikit-learn>=1.3"]  # scikit-learn: its digits
+VISION = ["pillow>=10", "scikit-learn>=1.3"]  # scikit-learn: its digits
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
 DEV = [
     "pytest>=8,<9.2",  # with 9.2, pytest-xdist 3.8 knows no xdist_group: costly fixtures run twice

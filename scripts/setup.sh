@@ -115,7 +115,7 @@ if ! has fairseq; then
   quietly "installing fairseq-fixed 0.12.3.1" env -u CUDA_HOME "${pip[@]}" install \
     --no-deps --no-build-isolation --require-hashes -r scripts/requirements-fairseq.txt
 fi
-if ! package_is_installed || ! has hypothesis matplotlib mkdocs mypy PIL pytest ruff sacremoses sentencepiece torchmetrics xdist; then
+if ! package_is_installed || ! has hypothesis matplotlib mkdocs mypy PIL pytest ruff sacremoses sentencepiece xdist; then
   quietly "installing this package, editable" "${pip[@]}" install --no-build-isolation -e ".[dev]"
 fi
 say "ready: $("$python" -c 'import sys; print(sys.executable)')"

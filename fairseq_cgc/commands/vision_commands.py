@@ -44,14 +44,11 @@ def add_training_options(
 
 
 def given_settings(
-    arguments: argparse.Namespace,
-    kind: type[Kind],
-    preset_for: Callable[[str], str],
-    **changes: Any,
+    arguments: argparse.Namespace, kind: type[Kind], preset_for: Callable[[str], str]
 ) -> Kind:
-    """The preset with the changes of the command line, and ``changes``."""
+    """The preset with the changes of the command line."""
     preset = arguments.preset or preset_for(arguments.data)
-    return kind.preset(preset, given_values(arguments, kind) | changes)
+    return kind.preset(preset, given_values(arguments, kind))
 
 
 def train(arguments: argparse.Namespace, settings: TrainingSettings, data: Data) -> None:

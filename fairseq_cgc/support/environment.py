@@ -13,7 +13,7 @@ import torch
 
 #: Packages that scores of translations, and of images and videos, depend on: name -> package.
 TRANSLATION = {"torch": "torch", "fairseq": "fairseq-fixed", "sacrebleu": "sacrebleu"}
-IMAGES = {name: name for name in ("torch", "torchmetrics", "pillow", "numpy", "scikit-learn")}
+IMAGES = {name: name for name in ("torch", "pillow", "numpy", "scikit-learn")}
 
 
 def versions(packages: Mapping[str, str] = TRANSLATION) -> dict[str, str]:

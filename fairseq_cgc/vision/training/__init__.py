@@ -2,10 +2,5 @@
 
 from importlib.util import find_spec
 
-_PACKAGES = {"PIL": "pillow", "torchmetrics": "torchmetrics"}
-_missing = [package for module, package in _PACKAGES.items() if find_spec(module) is None]
-if _missing:
-    raise ImportError(
-        f"image and video models are trained with {' and '.join(_missing)}: "
-        f"pip install {' '.join(_missing)}"
-    )
+if find_spec("PIL") is None:
+    raise ImportError("image and video models are trained with pillow: pip install pillow")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.vision.data.dataset import Dataset
@@ -83,7 +82,8 @@ def evaluate(
     """
     device = processes.device
     model.eval()
-    top1, top5, loss = (MeanMetric().to(device) for _ in range(3))
+    # Of samples: hits among one and five outputs, losses, and their number.
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
     accepted = None if accepted is None else accepted.to(device)
     normalize = Normalize(dataset, device, channels_last=channels_last)
     batches = evaluation_batches(len(dataset), max(1, batch_size // dataset.views), processes)
@@ -103,22 +103,22 @@ def evaluate(
                 raise UserError("the model's outputs are not finite: it has not been trained well")
             if dataset.views > 1:
                 logits = _average_views(logits.unflatten(0, (-1, dataset.views)), average)
-            top1.update(hits(logits, labels, 1, accepted))
-            top5.update(hits(logits, labels, 5, accepted))
+            sums[0] += hits(logits, labels, 1, accepted).sum()
+            sums[1] += hits(logits, labels, 5, accepted).sum()
             if accepted is None:
-                loss.update(F.cross_entropy(logits, labels), len(labels))
+                sums[2] += F.cross_entropy(logits, labels, reduction="sum")
+            sums[3] += len(labels)
             bar.update(len(labels) * processes.size)
     left_out = int(processes.total(torch.tensor(len(broken), device=device)))
     if left_out == len(dataset):
         raise UserError(f"none of the {left_out} {dataset.noun} can be read")
     if left_out and processes.is_main:
         logger.warning("%d of %d %s left out: broken", left_out, len(dataset), dataset.noun)
-    return Scores(
-        top1=100 * top1.compute().item(),
-        top5=100 * top5.compute().item(),
-        loss=loss.compute().item() if accepted is None else None,
-        samples=len(dataset) - left_out,
-    )
+    sums = processes.total(sums)
+    # In float32, as earlier checkpoints have them: the best of a resumed training stays the best.
+    top1, top5 = (100 * share for share in (sums[:2].float() / sums[3].float()).tolist())
+    loss = None if accepted is not None else (sums[2] / sums[3]).item()
+    return Scores(top1, top5, loss, samples=len(dataset) - left_out)
 
 
 def _average_views(logits: Tensor, average: str) -> Tensor:

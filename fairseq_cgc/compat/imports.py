@@ -54,9 +54,8 @@ def import_without_debug_logging() -> None:
     """Import fairseq without turning on the debug messages of every library."""
     root = logging.getLogger()
     handlers, level, disabled = list(root.handlers), root.level, root.manager.disable
-    logging.disable(
-        logging.INFO
-    )  # "Please install tensorboardX", even without --tensorboard-logdir
+    # "Please install tensorboardX" is logged even without --tensorboard-logdir.
+    logging.disable(logging.INFO)
     importlib.import_module("fairseq.models")
     importlib.import_module("fairseq.tasks")
     logging.disable(disabled)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The average of the last 10 epochs of train_iwslt14.sh at beam 6: tokenised BLEU, as the paper's.
+# Score the average of train_iwslt14.sh's last 10 epochs at beam 6: tokenised BLEU, as in the paper.
 #
 #   bash scripts/evaluate_iwslt14.sh                         takes options of fairseq-generate
 #   SAVE_DIR=checkpoints/seed2 bash scripts/evaluate_iwslt14.sh --cpu

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make the environment: torch, fairseq, this package. Safe to run again; what is there stays.
+# Install torch, fairseq and this package. Safe to run again: what is installed already stays.
 #
 #   bash scripts/setup.sh           into .venv beside this folder
 #   bash scripts/setup.sh --here    into the active Python environment
 #
 #   PYTHON=python3.12   the interpreter that .venv is made with (default: python3)
-#   TORCH=torch==2.9.1  another torch, 2.6 or later (default: torch==2.13.0; a version alone will do)
+#   TORCH=torch==2.9.1  another torch, 2.6 or later (default: torch==2.13.0; the number suffices)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,7 +20,7 @@ for argument in "$@"; do
   esac
 done
 
-# Run a command with its output in a log, and show that time passes.
+# Run a command with its output in a log, and print the elapsed time now and then.
 quietly() {
   local what=$1 log started pid
   shift
@@ -77,18 +77,18 @@ case "$torch" in [0-9]*) torch="torch==$torch" ;; esac
 
 needs_compiler() { ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))'; }
 if ! has torch || ! has fairseq; then
-  say "about 1.5 GB of disk (several more with CUDA) and, beside the download,"
+  say "this needs about 1.5 GB of disk (several more with CUDA) and, besides the download,"
   if needs_compiler; then
-    say "about 4 minutes on 2 cores, most of it for compiling fairseq"
+    say "about 4 minutes on 2 cores, most of it to compile fairseq"
     command -v c++ >/dev/null || command -v g++ >/dev/null ||
-      die "fairseq must be compiled on this Python: install a C++ compiler, or use Python 3.12"
+      die "fairseq must be compiled for this Python: install a C++ compiler, or use Python 3.12"
   else
     say "about 2 minutes"
   fi
 fi
 
 install_torch() {
-  # Without a GPU the CPU build saves gigabytes; it has an index of its own on Linux.
+  # Without a GPU, the CPU build saves gigabytes. On Linux it has its own package index.
   if [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null &&
     [[ $torch =~ ^torch==[0-9.]+$ ]]; then
     "${pip[@]}" install --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu \
@@ -102,8 +102,8 @@ if ! has torch; then
 elif [ -n "${TORCH:-}" ]; then
   say "torch $("$python" -c 'import torch; print(torch.__version__)') is there already; TORCH is for a new environment"
 fi
-# CUDA builds of torch bring their own. Elsewhere its interpreter runs the tests of the GPU kernels,
-# without which they are skipped.
+# CUDA builds of torch bring Triton. Elsewhere, its interpreter runs the tests of the GPU kernels,
+# which are skipped without it.
 install_triton() { "${pip[@]}" install --no-deps triton==3.9.0 || true; }
 if [ "$(uname -s)" = Linux ] && ! has triton; then
   quietly "installing triton" install_triton
@@ -111,7 +111,7 @@ fi
 if ! has fairseq; then
   quietly "installing what fairseq needs" "${pip[@]}" install cffi cython hydra-core==1.3.2 \
     omegaconf==2.3.0 numpy regex sacrebleu tqdm bitarray scikit-learn packaging setuptools wheel tensorboardX
-  # With CUDA_HOME set its build asks for sources that the release does not contain.
+  # With CUDA_HOME set, the build needs sources that the release does not contain.
   quietly "installing fairseq-fixed 0.12.3.1" env -u CUDA_HOME "${pip[@]}" install \
     --no-deps --no-build-isolation --require-hashes -r scripts/requirements-fairseq.txt
 fi

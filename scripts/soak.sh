@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The long reliability run: every item of docs/reliability.md in its full size, hours on 2 cores.
+# The long reliability run: every item of docs/reliability.md at full size, hours on 2 cores.
 #
 #   bash scripts/soak.sh                  with .venv, into soak/
 #   bash scripts/soak.sh --short          the same items, small
 #   bash scripts/soak.sh --here           with the active Python environment
 #   bash scripts/soak.sh --work FOLDER    into another folder
 #
-# Can be stopped at any point; the same command goes on, and does no finished item twice. Ends with
-# a line for each item (tried, survived, lost), and with status 1 if anything is lost.
+# It can be stopped at any point: the same command continues and skips finished items. At the end it
+# prints a line for each item (tried, survived, lost); the status is 1 if anything was lost.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 size=long python=.venv/bin/python work=soak
@@ -39,7 +39,7 @@ stopped() {
 }
 trap stopped INT TERM
 
-# item NAME TOOL ARGUMENTS...: run it unless it is done. The last line that it prints is kept.
+# item NAME TOOL ARGUMENTS...: run the item unless it is finished, and keep its last line.
 item() {
   local name=$1 summary=$work/$1.summary status
   shift

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Set up, then check the style and the types and run the tests that take little time.
+# Set up, check style and types, and run the quick tests.
 #
 #   bash scripts/test.sh           with .venv, which it makes
-#   bash scripts/test.sh --all     every test; this is what continuous integration runs
+#   bash scripts/test.sh --all     every test, as in continuous integration
 #   bash scripts/test.sh --here    with the active Python environment
 #
-# Other arguments go to pytest. PYTEST_WORKERS=4 sets the number of processes (default: the cores).
+# Other arguments go to pytest. PYTEST_WORKERS=4 sets the number of processes (default: one a core).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 here=0 selection=(-m "not slow")

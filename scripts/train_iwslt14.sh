@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# LightConv + CGC on IWSLT'14 German-English by the protocol of Table 6, with fairseq-train.
+# Train LightConv + CGC on IWSLT'14 German-English by the paper's protocol (Table 6).
 #
 #   bash scripts/train_iwslt14.sh                            takes options of fairseq-train
 #   SEED=2 SAVE_DIR=checkpoints/seed2 bash scripts/train_iwslt14.sh --fp16
 #
-# The baselines' commands are printed by fairseq-cgc reproduce table6 --dry-run.
+# fairseq-cgc reproduce table6 --dry-run prints the baselines' commands.
 set -euo pipefail
 data=${DATA:-data/iwslt14/bin} save_dir=${SAVE_DIR:-checkpoints/iwslt14}
 user_dir=$(fairseq-cgc info --user-dir)

@@ -4,7 +4,7 @@
 
 The sentences come from a seeded grammar; no network is needed. OUT gets train.de, train.en,
 valid.de, valid.en, test.de and test.en: raw text, one sentence a line. The same sizes and seed give
-the same bytes everywhere.
+the same bytes on every machine.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     fairseq-cgc info
     fairseq-train DATA --user-dir "$(fairseq-cgc info --user-dir)" --arch lightconv_cgc ...
 
-The repairs are those that make fairseq run here; they are made by --user-dir, too.
+The repairs make fairseq run on this Python and torch; --user-dir makes them too.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\nfairseq-cgc {fairseq_cgc.__version__}, Python {platform.python_version()}")
     found = versions({package: package for package in PACKAGES})
     for package in PACKAGES:
-        known = f" {found[package]}" if package in found else " is not installed"
-        print(f"  {package}{known}")
+        print(f"  {package} {found.get(package, 'is not installed')}")
     if find_spec("fairseq") is None:
         print("\nfairseq is not installed: nothing can be trained here (see docs/install.md)")
         return

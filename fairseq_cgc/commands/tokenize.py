@@ -3,8 +3,8 @@
     fairseq-cgc tokenize --lang de < in > out
     fairseq-cgc tokenize --lang de --lowercase --normalize < in > out
 
-The steps are lower case, normalise punctuation, tokenise. Special characters are escaped
-(&apos;), dashes within words stay. Text has one sentence a line; the order is kept.
+The steps are, in this order: lower-case, normalise punctuation, tokenise. Special characters are
+escaped (&apos;), and words are not split at dashes. Each line of the text is one sentence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1,
-        help="number of processes; with 1, each line is printed at once (%(default)s)",
+        help="processes; with 1, each line is printed at once (%(default)s)",
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""The first run: a German-English corpus that is made, not fetched, and the job done on it.
+"""The guided first run, on a German-English corpus that is generated rather than downloaded.
 
 The sentences come from a seeded grammar with what makes German hard to translate word by word:
 agreement in gender, case and number; the finite verb second in main clauses, first in questions
 and last in subordinate ones; participles, infinitives and separated prefixes at the clause's end;
-objects in front of the subject. What they say is nonsense more often than not.
+objects in front of the subject. Most sentences are nonsense.
 
 Modules, lowest first: :mod:`.inflection` (forms of words), :mod:`.lexicon` (the words, from
 ``words/*.tsv``), :mod:`.grammar` (what a clause says), :mod:`.german` and :mod:`.english` (its

@@ -18,7 +18,7 @@ _ES = NounPhrase(dict.fromkeys(CASES, "es"), "it", "it", is_pronoun=True)
 
 
 class ClauseSampler(NounPhraseSampler):
-    """A reproducible source of clauses; no noun or verb twice until :meth:`reset`."""
+    """A reproducible source of clauses; no noun or verb comes twice before :meth:`reset`."""
 
     def clause(
         self,
@@ -33,11 +33,11 @@ class ClauseSampler(NounPhraseSampler):
         negatable: bool = True,
         condition: Literal["", "if", "then"] = "",
     ) -> Clause:
-        """A random clause; what is not given of frame (or verb), subject and past is drawn.
+        """A random clause; frame (or verb), subject and past are drawn unless they are given.
 
-        ``light`` clauses have fewer adverbials; ``bare`` ones, for infinitives, are in the present
-        without modal, time and negation. ``has_object=False`` leaves the object out (``was``,
-        ``wem``, ``das Buch, das ...``). For ``condition`` see :class:`Clause`.
+        ``light`` clauses have fewer adverbials. ``bare`` ones, for infinitives, are in the present
+        and have no modal, time or negation. ``has_object=False`` leaves the object out (``was``,
+        ``wem``, ``das Buch, das ...``). For ``condition``, see :class:`Clause`.
         """
         if verb is None:
             frame = frame or self.weighted(lexicon.FRAMES)
@@ -185,7 +185,7 @@ class ClauseSampler(NounPhraseSampler):
         thing, subject = clause.accusative, clause.subject
         if thing and thing.kind in _PORTABLE and thing.is_definite and not clause.is_negated:
             clause.accusative = replace(thing, relative=self._relative_to_object(thing))
-            # Behind the relative clause nothing may follow that could belong to it.
+            # What followed the relative clause could be taken for a part of it.
             clause.manner = clause.partner = clause.place = clause.setting = None
             clause.time = clause.particle = None
         # "My uncle who ..." would need commas in English.
@@ -209,7 +209,7 @@ class ClauseSampler(NounPhraseSampler):
         return text, english.statement(inner, subject="who")
 
     def draw_front(self, clause: Clause) -> Front:
-        """What opens the main clause; "Sie" never does as "they", it could be the polite "you"."""
+        """What opens the main clause: never "Sie" for "they", which could be the polite "you"."""
         fronts = clause.available_fronts
         if fronts and self.chance(0.45):
             return self.pick(fronts)

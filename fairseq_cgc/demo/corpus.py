@@ -16,9 +16,9 @@ from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.settings_record import is_done, make_step
 
 LANGS = ("de", "en")
-#: The grammar has many more sentences, but beyond this most of the short ones are repeated.
+#: The grammar gives many more sentences, but beyond this number most short ones are repetitions.
 MAX_PAIRS = 200_000
-#: Part of a corpus's settings, so that a corpus of another grammar is not taken for this one's.
+#: Part of a corpus's settings, so that a corpus from another version of the grammar is refused.
 _GRAMMAR_VERSION = 1
 
 
@@ -26,7 +26,7 @@ def generate_pairs(number: int, seed: int) -> Iterator[Pair]:
     """Yield ``number`` distinct pairs; no German and no English sentence comes twice.
 
     The same seed gives the same pairs on every platform and Python; a larger ``number`` only
-    adds pairs at the end. English is a function of the German sentence.
+    adds pairs at the end. The German sentence determines the English one.
 
     Raises:
         UserError: (before the first pair) if ``number`` is not 1 to :data:`MAX_PAIRS`.
@@ -50,13 +50,13 @@ def write_corpus(out: Path, *, train: int, valid: int, test: int, seed: int) -> 
     """Make the folder ``out`` with ``train.de``, ``train.en``, ``valid.de``, ..., ``test.en``.
 
     ``train``, ``valid`` and ``test`` are numbers of pairs. No sentence of either language is in
-    two of the splits. The folder appears when it is complete; where it is already there with the
-    same settings, nothing is done. Test and valid are drawn first: corpora that differ in
-    ``train`` only share them.
+    two splits. The folder appears when it is complete; if it was made with the same settings
+    before, nothing is done. Test and valid are drawn first, so that corpora that differ only in
+    ``train`` share them.
 
     Raises:
-        UserError: a size that is not positive, or sizes of more than :data:`MAX_PAIRS` together;
-            ``out`` is a file, or a folder with something else in it.
+        UserError: if a size is not positive, or the sizes add up to more than :data:`MAX_PAIRS`;
+            if ``out`` is a file, or a folder with something else in it.
     """
     sizes = {"test": test, "valid": valid, "train": train}
     for split, size in sizes.items():

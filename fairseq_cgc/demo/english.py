@@ -1,8 +1,8 @@
 """Word order and tense in English.
 
-English keeps subject, verb, object, place, time, so that most of its order has to be found by
-reading the German clause to its end. German tense alone does not decide the English one: the
-adverbial of time does ("kauft ... oft" is "often buys", "kauft ... gerade" is "is buying ...
+The English order is subject, verb, object, place, time, so that a translator has to read the
+German clause to its end. The German tense alone does not decide the English one: the adverbial of
+time does ("kauft ... oft" is "often buys", "kauft ... gerade" is "is buying ...
 right now", "kauft ... morgen" is "will buy").
 """
 
@@ -112,7 +112,7 @@ def _objects(clause: Clause) -> list[str]:
 
 
 def _rest(clause: Clause, front: Front | None = None) -> list[str]:
-    """Everything behind the verb: object, manner, place, circumstance, time."""
+    """Everything after the verb: object, manner, place, circumstance, time."""
     words = _objects(clause)
     for slot in ("predicate", "direction", "manner", "partner", "place", "setting", "time"):
         adverbial = getattr(clause, slot)
@@ -122,7 +122,7 @@ def _rest(clause: Clause, front: Front | None = None) -> list[str]:
 
 
 def _adverbs(clause: Clause, front: Front | None = None) -> list[str]:
-    """What stands before the main verb: "not", "often buys", "has never bought"."""
+    """What stands before the main verb: "not", "often", "never"."""
     words = ["not"] if clause.is_negated else []
     if clause.time and clause.time.kind == "frequency" and front != "time":
         words.append(clause.time.english)

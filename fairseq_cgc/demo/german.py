@@ -86,8 +86,8 @@ def _middle_field(
 ) -> list[str]:
     """Everything between the finite verb and the closing words, without the ``front``.
 
-    Pronouns come first, even before a full subject ("weil mich der Lehrer kennt"); definite
-    objects stand before negation and place, indefinite ones behind.
+    Pronouns come first, even before a noun as subject ("weil mich der Lehrer kennt"). Definite
+    objects stand before negation and place, indefinite ones after them.
     """
     objects: dict[str, list[str]] = {"pronoun": [], "dative": [], "definite": [], "indefinite": []}
     if clause.accusative and front != "accusative":
@@ -116,6 +116,6 @@ def _middle_field(
 
 
 def _postfield(clause: Clause) -> list[str]:
-    """A relative clause of the object, behind all else."""
+    """A relative clause of the object, after everything else."""
     relative = clause.accusative.relative if clause.accusative else None
     return [",", relative[0]] if relative else []

@@ -1,6 +1,6 @@
-"""How words inflect; which words there are is in :mod:`.lexicon`.
+"""Inflection of words; the words themselves are in :mod:`.lexicon`.
 
-Grammatical persons are numbered ich, du, er, wir, ihr, sie from 0.
+Grammatical persons are numbered from 0: ich, du, er, wir, ihr, sie.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Verb:
     auxiliary: str
     english: EnglishVerb
     traits: tuple[str, ...] = ()
-    irregular: tuple[str, ...] = ()  # the present in all persons, where it follows no rule
+    irregular: tuple[str, ...] = ()  # the present in all persons, unless it follows the rules
 
     @property
     def infinitive(self) -> str:

@@ -35,7 +35,7 @@ def _grouped(table: str, make_word: Callable[[dict[str, str]], T]) -> dict[str, 
 
 
 def english_verb(text: str) -> EnglishVerb:
-    """The verb and its tail, as in "look for"; of an auxiliary such as "can", the only form."""
+    """The verb and its tail, as in "look for"; an auxiliary such as "can" has one form only."""
     head, _, tail = text.partition(" ")
     return EnglishVerb(head, tail, *_ENGLISH_FORMS.get(head, ()))
 
@@ -62,7 +62,7 @@ def _adjectives(*groups: str) -> dict[str, tuple[Adjective, ...]]:
     return {kind: tuple(word for word in words if kind in word.kinds.split()) for kind in NOUNS}
 
 
-#: The present in all persons; of ``war``, ``konnte``, ``musste``... it is the preterite.
+#: The present in all persons; the preterite for ``war``, ``konnte``, ``musste``, ...
 PARADIGMS = {row.pop("verb"): tuple(row.values()) for row in read_table("german_irregular")}
 _ENGLISH_FORMS = {row.pop("verb"): tuple(row.values()) for row in read_table("english_verbs")}
 

@@ -1,7 +1,7 @@
 """Draws random noun phrases.
 
-Only :meth:`random.Random.random` is used: it is the one method of which Python promises the same
-numbers in every version.
+Of :class:`random.Random`, only ``random()`` is used: the other methods may give other numbers in
+another version of Python.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ICH, DU, ER, SIE, WIR, IHR, SIE_PLURAL = PRONOUNS
 
 
 class NounPhraseSampler:
-    """A reproducible source of noun phrases; no word twice until :meth:`reset`."""
+    """A reproducible source of noun phrases; no word comes twice before :meth:`reset`."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
         self._used: set[object] = set()
 
     def reset(self) -> None:
-        """Forget which words have been used: the next sentence begins."""
+        """Begin a new sentence: forget which words have been used."""
         self._used.clear()
 
     def chance(self, probability: float) -> bool:
@@ -56,7 +56,7 @@ class NounPhraseSampler:
         return item
 
     def unused(self, words: Sequence[T]) -> T:
-        """A word that the sentence does not have yet (any, if it has them all)."""
+        """A word that is not in the sentence yet (any word, if all are)."""
         word = self.pick([word for word in words if word not in self._used] or words)
         self._used.add(word)
         return word
@@ -70,11 +70,11 @@ class NounPhraseSampler:
         every: bool = False,
         plural: bool | None = None,
     ) -> NounPhrase:
-        """A phrase around a noun of one of ``kinds``, singular or ``plural``, or drawn.
+        """A phrase with a noun of one of ``kinds``; its number is drawn unless ``plural`` is given.
 
-        A ``definite`` one has ``der``, ``dieser`` or ``mein`` rather than ``ein``, ``zwei`` or
-        nothing; ``no`` gives it ``kein``, whose negation is put into the English clause;
-        ``every`` allows ``jeder``.
+        A ``definite`` phrase has ``der``, ``dieser`` or ``mein`` rather than ``ein``, ``zwei`` or
+        nothing. ``no`` gives it ``kein``; in English, the clause is negated. ``every`` allows
+        ``jeder``.
         """
         noun = self.unused([noun for kind in kinds for noun in lexicon.NOUNS[kind]])
         if plural is None:

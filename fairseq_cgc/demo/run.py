@@ -1,9 +1,8 @@
-"""The main job on a small scale: corpus, subwords, training, evaluation, pictures."""
+"""The whole work on a small scale: corpus, subwords, training, evaluation, pictures."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_cgc.analysis.gates import draw_gates, record_gates
@@ -20,7 +19,6 @@ from fairseq_cgc.support.figures import check_can_draw
 
 logger = logging.getLogger(__name__)
 
-UPDATES = 600
 RECIPE = [
     *("--arch", "lightconv_cgc_tiny", "--share-all-embeddings", "--dropout", "0.1"),
     *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "1.0"),
@@ -31,27 +29,26 @@ RECIPE = [
 ]
 
 
-@dataclass(frozen=True)
-class DemoSizes:
-    """How much is generated and trained."""
-
-    train: int = 12000
-    valid: int = 500
-    test: int = 500
-    updates: int = UPDATES
-    subwords: int = 1000
-
-
-def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
-    """Do all steps; those that are finished are not done again.
+def run_demo(
+    out: Path,
+    *,
+    train_pairs: int = 12000,
+    valid_pairs: int = 500,
+    test_pairs: int = 500,
+    subwords: int = 1000,
+    updates: int = 600,
+) -> Scores:
+    """Do all steps that are not finished yet.
 
     Leaves in ``out``: ``corpus/`` (raw text), ``data/`` (see
     :mod:`fairseq_cgc.mt.prepare.preparation`), ``model/`` (checkpoints and the training log),
-    ``evaluation/`` (translations, scores), ``curve.png`` and ``gates.png``.
+    ``evaluation/`` (translations and scores), ``curve.png`` and ``gates.png``.
 
     Args:
         out: folder to work in; made if needed.
-        sizes: see :class:`DemoSizes`.
+        train_pairs, valid_pairs, test_pairs: how many pairs are generated.
+        subwords: BPE merges.
+        updates: of the training.
 
     Returns:
         Scores of the test split at beam 6.
@@ -60,22 +57,19 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
         UserError: if a step fails.
     """
     check_can_draw()
-    sizes = sizes or DemoSizes()
     corpus = out / "corpus"
     logger.info("1/5 corpus: German and English sentences from a grammar")
-    write_corpus(corpus, train=sizes.train, valid=sizes.valid, test=sizes.test, seed=1)
+    write_corpus(corpus, train=train_pairs, valid=valid_pairs, test=test_pairs, seed=1)
 
     logger.info("2/5 tokens, subwords, fairseq data")
     splits = ("train", "valid", "test")
     raw = {split: {lang: corpus / f"{split}.{lang}" for lang in ("de", "en")} for split in splits}
-    preparation = PrepareOptions(
-        "de", "en", normalize=False, lowercase=False, bpe_size=sizes.subwords
-    )
+    preparation = PrepareOptions("de", "en", normalize=False, lowercase=False, bpe_size=subwords)
     data = prepare(raw, out / "data", preparation).data_dir
 
-    logger.info("3/5 training LightConv + CGC for %d updates", sizes.updates)
+    logger.info("3/5 training LightConv + CGC for %d updates", updates)
     save_dir = out / "model"
-    options = [*RECIPE, "--max-update", str(sizes.updates), "--cpu"]
+    options = [*RECIPE, "--max-update", str(updates), "--cpu"]
     train(data, save_dir, options, name="training")
 
     logger.info("4/5 average of the last epochs, beam 6, scores")
@@ -104,7 +98,7 @@ def run_demo(out: Path, sizes: DemoSizes | None = None) -> Scores:
 def _draw_sentence(
     checkpoint: Path, data: Path, sentence: str, options: SearchOptions, output: Path
 ) -> None:
-    """Translate one sentence and draw the gates that it opened."""
+    """Translate one sentence and draw its gates."""
     translator = Translator(checkpoint, data, options)
     with record_gates(translator.model) as gates:
         list(translator.translate([sentence]))

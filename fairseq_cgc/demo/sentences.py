@@ -12,7 +12,7 @@ from fairseq_cgc.demo.lexicon import ADVERBIALS, VERBS
 from fairseq_cgc.demo.noun_phrases import DU, HUMAN, IHR
 
 MIN_TOKENS, MAX_TOKENS = 4, 25
-_PAST = 0.45  # how many of the sentences with two clauses tell of the past
+_PAST = 0.45  # share of the sentences with two clauses that are in the past
 _WER = NounPhrase(dict.fromkeys(CASES, "wer"), "who", "who")
 
 
@@ -52,16 +52,13 @@ class SentenceSampler(ClauseSampler):
         return _sentence(_main(clause, self.draw_front(clause)), ".")
 
     def _question(self) -> Pair:
-        kind = self.weighted({"yes or no": 0.45, "subject": 0.12, "object": 0.18, "adverb": 0.25})
-        if kind == "yes or no":
-            text = _asked(self.clause())
-        elif kind == "subject":
-            text = _main(self.clause(self.pick(ACTIONS), subject=_WER))
-        elif kind == "object":
-            text = self._object_question()
-        else:
-            text = _asked(*self._open_clause())
-        return _sentence(text, "?")
+        kinds: dict[Callable[[], Pair], float] = {
+            lambda: _asked(self.clause()): 0.45,
+            lambda: _main(self.clause(self.pick(ACTIONS), subject=_WER)): 0.12,
+            self._object_question: 0.18,
+            lambda: _asked(*self._open_clause()): 0.25,
+        }
+        return _sentence(self.weighted(kinds)(), "?")
 
     def _object_question(self) -> Pair:
         transitive = VERBS["transitive"]
@@ -75,7 +72,7 @@ class SentenceSampler(ClauseSampler):
         return _asked(self.clause(verb=self.pick(verbs), has_object=False), word)
 
     def _open_clause(self) -> tuple[Clause, Pair]:
-        """A clause and ``warum``, ``wann`` or ``wo``, which it does not answer."""
+        """A clause and a question that it leaves open: ``warum``, ``wann`` or ``wo``."""
         word = self.pick((("warum", "why"), ("wann", "when"), ("wo", "where")))
         if word[0] == "warum":
             return self.clause(), word
@@ -180,7 +177,7 @@ class SentenceSampler(ClauseSampler):
             inner = self.clause(self.pick(ACTIONS), subject=main.subject, bare=True)
             opening = ("", "to")
         front = self.draw_front(main)
-        if main.time:  # "tried yesterday to open" would leave open when the window is opened
+        if main.time:  # in "tried yesterday to open", either verb could have been yesterday
             front = "time" if "time" in main.available_fronts else front
         text = german.infinitive_clause(inner, opening[0])
         infinitive = text, english.infinitive_clause(inner, opening[1])

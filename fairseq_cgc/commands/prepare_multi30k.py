@@ -10,7 +10,6 @@ fairseq-train.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from fairseq_cgc.support.errors import UserError
@@ -38,67 +37,35 @@ SHA256 = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("out", type=Path, help="folder to work in; OUT/bin is for fairseq-train")
-    parser.add_argument("--source-lang", default="de", help="translate from (%(default)s)")
-    parser.add_argument("--target-lang", default="en", help="translate into (%(default)s)")
+    from fairseq_cgc.mt.prepare import options
+
+    options.add_arguments(parser, leave_out=("tokenizer", "normalize", "lowercase", "max_ratio"))
     parser.add_argument(
-        "--from",
-        dest="folder",
-        type=Path,
+        "--from", dest="folder", type=Path,
         help="folder with train, val, test_2016_flickr and test_2017_flickr as NAME.LANG.gz or "
         "NAME.LANG, instead of downloading them",
-    )
-    parser.add_argument(
-        "--bpe", choices=("subword-nmt", "sentencepiece"), default="subword-nmt",
-        help="subword model, learnt on both languages together (%(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--bpe-size", type=int, default=10000,
-        help="merges (subword-nmt) or pieces (sentencepiece) to learn (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--separate-dictionaries", action="store_true",
-        help="one dictionary for each language instead of a joined one",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-tokens", type=int, default=250,
-        help="drop training pairs with more tokens on a side (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)"
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Get the raw text, prepare it, and say where it is."""
-    from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
+    from fairseq_cgc.mt.prepare.options import PrepareOptions, given_options
+    from fairseq_cgc.mt.prepare.preparation import listed, prepare
+    from fairseq_cgc.support.options import demand
 
-    for option in ("source_lang", "target_lang"):
-        lang = getattr(arguments, option)
-        if lang not in LANGS:
-            raise UserError(
-                f"--{option.replace('_', '-')} is {lang}, but must be {' or '.join(LANGS)}"
-            )
-    options = PrepareOptions(
-        source_lang=arguments.source_lang,
-        target_lang=arguments.target_lang,
-        subwords=arguments.bpe.replace("-", "_"),
-        bpe_size=arguments.bpe_size,
-        joined_dictionary=not arguments.separate_dictionaries,
-        max_tokens=arguments.max_tokens,
-        workers=arguments.workers,
-    )
+    for field in ("source_lang", "target_lang"):
+        demand(arguments, field, getattr(arguments, field) in LANGS, " or ".join(LANGS))
+    options = PrepareOptions(**given_options(arguments))
     options.check()
     raw = {
         split: {lang: raw_file(name, lang, arguments.folder, arguments.out) for lang in LANGS}
         for split, name in SPLITS.items()
     }
-    result = prepare(raw, arguments.out, options)
-    pairs = ", ".join(f"{split} {count}" for split, count in result.pairs.items())
-    sizes = ", ".join(f"{lang} {size}" for lang, size in result.dictionary_sizes.items())
+    prepared = prepare(raw, arguments.out, options)
     print(
-        f"fairseq-train {result.data_dir} | pairs: {pairs}; dropped from train: {result.dropped}"
-        f" | dictionary{' (joined)' if options.joined_dictionary else ''}: {sizes}"
+        f"fairseq-train {prepared.data_dir} | pairs: {listed(prepared.pairs)}; dropped from train: "
+        f"{prepared.dropped} | dictionary{' (joined)' if options.joined_dictionary else ''}: "
+        f"{listed(prepared.dictionary_sizes)}"
     )
 
 

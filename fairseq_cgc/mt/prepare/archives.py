@@ -1,8 +1,8 @@
-"""Reading tar archives from strangers.
+"""Reading untrusted tar archives.
 
-An archive is checked as a whole before anything of it is used: one that holds a path outside
-its folder, a link, a device, too much or something twice is refused, even where the bad member
-is not wanted. Bombs are refused at the size that they declare, without being unpacked.
+An archive is refused as a whole if any member is a link, a device, a path outside its folder, a
+duplicate or too large, whether or not that member is wanted. Decompression bombs are refused by the
+size that they declare, without being unpacked.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def list_archive(path: Path) -> list[str]:
     """Check a ``.tgz`` or ``.tar`` file to its end and return the names of its regular files.
 
     Raises:
-        UserError: if it cannot be read, is damaged, or holds what an archive of text has no use
-            for, naming the member: an absolute path or one with ``..``, control characters in
-            a name, a link, a device, a sparse file, a name twice, more than
+        UserError: naming the archive, if it cannot be read or is damaged, and the member that no
+            archive of text needs: an absolute path or one with ``..``, a name with control
+            characters, a link, a device, a sparse file, a name for the second time, more than
             :data:`MAX_MEMBERS` members or :data:`MAX_BYTES`.
     """
     return [name for name, _ in _files(path)]
@@ -47,8 +47,8 @@ def extract_files(path: Path, targets: Mapping[str, Path]) -> None:
 
     Args:
         path: the archive.
-        targets: name as :func:`list_archive` gives it -> file to write. Callers have them in a
-            folder that they rename when all went well.
+        targets: name as :func:`list_archive` gives it -> file to write, in a folder that the caller
+            renames when all went well.
 
     Raises:
         UserError: as :func:`list_archive`.
@@ -61,11 +61,11 @@ def extract_files(path: Path, targets: Mapping[str, Path]) -> None:
 
 
 def _files(path: Path) -> Iterator[tuple[str, BinaryIO]]:
-    """Name and content of the regular files, in order, with all the checks."""
+    """Name and content of the regular files, in order, after all checks."""
     seen: set[str] = set()
     left = MAX_BYTES
     with _unpacked(path) as stream:
-        # Read as a stream: nothing is sought, so whatever is refused here has not been unpacked.
+        # As a stream, without seeking: whatever is refused here has not been unpacked.
         reader = cast(BinaryIO, stream)
         with tarfile.open(fileobj=reader, mode="r|", tarinfo=_StrictTarInfo) as archive:
             while (member := archive.next()) is not None:
@@ -96,21 +96,19 @@ def _files(path: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 def _check(path: Path, member: tarfile.TarInfo) -> None:
     name = member.name
-    refused = None
-    if name.startswith("/"):
-        refused = "is an absolute path"
-    elif ".." in PurePosixPath(name).parts:
-        refused = "leads out of the archive's folder"
-    elif not name or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-        refused = "is no name for a file"
-    elif member.issym() or member.islnk():
-        refused = "is a link"
-    elif not (member.isdir() or member.isreg()) or member.issparse():
-        refused = "is neither a file nor a folder"
-    elif member.size < 0:
-        refused = "has a negative size"
-    if refused:
-        raise UserError(f"{path}: {_shown(name)} {refused}; the archive is not used")
+    faults = {
+        "is an absolute path": name.startswith("/"),
+        "leads out of the archive's folder": ".." in PurePosixPath(name).parts,
+        "is no name for a file": not name
+        or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name),
+        "is a link": member.issym() or member.islnk(),
+        "is neither a file nor a folder": member.issparse()
+        or not (member.isdir() or member.isreg()),
+        "has a negative size": member.size < 0,
+    }
+    for fault, found in faults.items():
+        if found:
+            raise UserError(f"{path}: {_shown(name)} {fault}; the archive is not used")
 
 
 def _shown(name: str) -> str:
@@ -119,7 +117,7 @@ def _shown(name: str) -> str:
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Takes a bad header for damage; tarfile would take it for the end of the archive."""
+    """Reports a bad header as damage; tarfile would take it for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _StrictTarInfo:
@@ -132,7 +130,7 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 
 class _Limited:
-    """A stream that gives out no more bytes than it was allowed to."""
+    """A stream of which no more bytes can be read than :meth:`allow` says."""
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         self._stream = stream
@@ -155,7 +153,7 @@ class _Limited:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[_Limited]:
-    """The bytes of the tar file, for reading once, with a bar of the packed bytes."""
+    """The unpacked bytes, for reading once, with a progress bar of the packed ones."""
     try:
         with path.open("rb") as packed:
             packs = packed.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -164,7 +162,7 @@ def _unpacked(path: Path) -> Iterator[_Limited]:
             with tqdm.wrapattr(packed, "read", size, desc=f"read {path.name}") as counted:
                 stream = gzip.GzipFile(fileobj=counted) if packs else counted
                 yield _Limited(cast(BinaryIO, stream), path)
-    except UserError:  # One is a ValueError, too.
+    except UserError:  # which is a ValueError too
         raise
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -27,15 +27,14 @@ def binarize(
 
     Args:
         text_dir: folder with the subword text.
-        data_dir: an empty folder of the caller's; callers rename it when everything is in it.
-        splits: ``train``, ``valid``, ``test``, ``test1`` ... in the order in which fairseq is to
-            number them.
-        source_lang: source language, the text files' suffix.
+        data_dir: an empty folder, which the caller renames when everything is in it.
+        splits: ``train``, ``valid``, ``test``, ``test1`` ... in fairseq's order.
+        source_lang: source language, the ending of its files.
         target_lang: target language.
         joined_dictionary: one dictionary for both languages.
+        log: file for fairseq's output.
         dictionaries: a folder whose ``dict.LANG.txt`` are used instead of building new ones.
         workers: processes; they do not change the result.
-        log: file for fairseq's output.
         only_dictionaries: write the dictionaries and no data.
 
     Raises:
@@ -61,13 +60,13 @@ def binarize(
 
 
 def check_path(path: Path) -> None:
-    """Raise UserError for a path that fairseq takes for several: with a comma or a colon."""
+    """Raise UserError for a path with a comma or a colon, which fairseq takes for several paths."""
     for letter in f",{os.pathsep}":
         if letter in str(path):
             raise UserError(f"{path}: fairseq takes {letter!r} for the end of a path")
 
 
 def dictionary_size(data_dir: Path, lang: str) -> int:
-    """Entries of a language's dictionary as fairseq counts them, with its 4 special symbols."""
+    """Entries of a language's dictionary, with fairseq's 4 special symbols."""
     with (data_dir / f"dict.{lang}.txt").open("rb") as stream:
         return sum(1 for _ in stream) + 4

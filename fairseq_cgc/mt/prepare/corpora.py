@@ -1,15 +1,15 @@
-"""Reading, checking and writing parallel text.
+"""Reading, checking, writing and downloading parallel text.
 
-A corpus here is one file a language, one sentence a line, UTF-8, plain or gzip. Only the
-newline byte ends a line: Unicode's other separators, which ``str.splitlines`` and Python's
-text mode obey, are ordinary characters, so that both sides always stay aligned.
+A corpus is one file for each language, in the form that :mod:`fairseq_cgc.inference.text.lines`
+describes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import new_file, sha256_of
 
-#: Longer "words" are debris (a file without spaces, encoded data), and splitting one into
-#: subwords takes time quadratic in its length.
+#: A longer "word" is not text (a file without spaces, encoded data), and splitting it into subwords
+#: takes time quadratic in its length.
 MAX_TOKEN_CHARACTERS = 1000
 
 _BLOCK = 1 << 20  # bytes read at a time
@@ -30,8 +30,8 @@ def read_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     """Yield the sentence pairs of two files.
 
     Raises:
-        UserError: as :func:`read_lines`, and, after the last whole pair, if the files have not
-            the same number of lines.
+        UserError: as :func:`read_lines`, and, after the last whole pair, if the numbers of lines
+            differ.
     """
     counts = [0, 0]
     for pair in itertools.zip_longest(read_lines(source), read_lines(target)):
@@ -49,15 +49,11 @@ def read_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
 def check_pairs(source: Path, target: Path, *, allow_empty: bool) -> int:
     """Read both files to their end and return the number of pairs.
 
-    Args:
-        source: source-language file.
-        target: target-language file.
-        allow_empty: whether lines without text are accepted (training text, where such pairs
-            are dropped later). In evaluation text they are an error, since dropping a pair
-            would change the test set.
+    ``allow_empty`` accepts lines without text, for training text, whose empty pairs are dropped
+    later. Dropping a pair of evaluation text would change the test set.
 
     Raises:
-        UserError: as :func:`read_pairs`; for no lines at all; for an empty line.
+        UserError: as :func:`read_pairs`; if there are no lines; for an empty line.
     """
     number = 0
     for number, pair in enumerate(read_pairs(source, target), start=1):
@@ -70,6 +66,27 @@ def check_pairs(source: Path, target: Path, *, allow_empty: bool) -> int:
     if number == 0:
         raise UserError(f"{source}: no lines")
     return number
+
+
+def write_pairs(
+    folder: Path, split: str, langs: Sequence[str], pairs: Iterable[Sequence[str]]
+) -> int:
+    """Write ``folder/SPLIT.LANG`` for both languages, each all or nothing; return the number.
+
+    The pairs may be read from the same files, which are replaced at the end.
+    """
+    count = 0
+    with contextlib.ExitStack() as stack:
+        streams = []
+        for lang in langs:
+            partial = stack.enter_context(new_file(folder / f"{split}.{lang}"))
+            opened = partial.open("w", encoding="utf-8", newline="\n")
+            streams.append(stack.enter_context(opened))
+        for pair in pairs:
+            count += 1
+            for stream, line in zip(streams, pair, strict=True):
+                stream.write(line + "\n")
+    return count
 
 
 def keep_pair(source: str, target: str, max_tokens: int, max_ratio: float | None = None) -> bool:
@@ -93,12 +110,12 @@ def download(url: str, path: Path, sha256: str | None) -> Path:
 
     Args:
         url: address.
-        path: file to write. Without a checksum an existing file is taken for the right one.
-        sha256: checksum that the file must have, if one is known.
+        path: file to write. Without a checksum, an existing file is taken for the right one.
+        sha256: checksum of the file, if one is known.
 
     Raises:
-        UserError: if the address cannot be read, the connection broke off, or what came differs
-            from ``sha256``; no file is left then.
+        UserError: if the address cannot be read, the connection breaks off, or the checksum
+            differs; no file is left then.
     """
     if path.exists() and sha256 in (None, sha256_of(path)):
         return path

@@ -13,10 +13,10 @@ import regex
 
 from fairseq_cgc.support.errors import UserError
 
-#: Where a training pair goes, unless to the sets that are held out: they have numbers from 1 on.
+#: Places of a training pair; the sets that are held out are numbered from 1.
 TRAIN, COPY = 0, -1
 
-#: Two sentences that differ in these characters alone count as the same one.
+#: Sentences that differ only in these characters count as the same.
 _IGNORED = regex.compile(r"[\p{P}\p{Z}\p{C}\p{Sk}\s]+")
 
 
@@ -26,29 +26,29 @@ def choose_pairs(
     seed: int,
     fits: Callable[[str, str], bool],
 ) -> np.ndarray:
-    """Choose pairs to hold out, no sentence of which is left in the others.
+    """Choose pairs to hold out, so that none of their sentences is left in the other pairs.
 
-    Needs about 140 bytes of memory a pair.
+    Needs about 140 bytes of memory for each pair.
 
     Args:
-        pairs: of the training text.
-        numbers: of pairs to hold out, for each set.
+        pairs: training text.
+        numbers: how many pairs to hold out for each set.
         seed: decides the choice, for the same text and numbers.
         fits: whether a pair may be held out.
 
     Returns:
-        For each pair :data:`TRAIN` (it stays), :data:`COPY` (it leaves, as a copy of a pair that is
-        held out), or the number of the set that it goes to, from 1 on.
+        For each pair :data:`TRAIN` (it stays), :data:`COPY` (it is dropped, as the copy of a
+        held-out pair), or the number of its set, from 1.
 
     Raises:
-        UserError: if there are not as many such pairs, or nothing would be left.
+        UserError: if there are too few such pairs, or none would be left for training.
     """
     hashes, fit = array("Q"), bytearray()
     for source, target in pairs:
         hashes.extend((_hash(source), _hash(target)))
         fit.append(fits(source, target))
     sides = np.frombuffer(hashes, np.uint64).reshape(-1, 2)
-    # A group: the copies of one pair.
+    # A group is all copies of one pair.
     _, first, group = np.unique(sides, axis=0, return_index=True, return_inverse=True)
     group = group.reshape(-1)  # numpy 2.0.0 gives another shape
     possible = np.frombuffer(fit, np.bool_)[first]

@@ -1,9 +1,9 @@
 """The files of an IWSLT campaign: their names, and the text in them.
 
-A language pair comes as a folder, or an archive of one, with training text of both languages
-line by line (``train.tags.de-en.de``, with lines of tags about each talk) and evaluation sets
-as XML (``IWSLT14.TED.tst2010.de-en.de.xml``). What is text in them, and what is done to it, is
-that of fairseq's prepare-iwslt14.sh.
+A language pair comes as a folder, or an archive of one. It holds the training text of each
+language (``train.tags.de-en.de``: a sentence a line, between lines of tags about each talk) and
+evaluation sets as XML (``IWSLT14.TED.tst2010.de-en.de.xml``). The text is taken from them as
+fairseq's prepare-iwslt14.sh does it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import unescape
 
 from fairseq_cgc.inference.text.lines import decode_lines
+from fairseq_cgc.inference.text.moses import check_language
 from fairseq_cgc.support.errors import UserError
 
-#: Sets that together are the test set of 2014, in this order.
+#: The sets that make up the test set of 2014, in this order.
 TEST_SETS_2014 = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
 
 _TAG_LINES = ("<url>", "<talkid>", "<keywords>")
@@ -39,7 +40,7 @@ class Campaign:
     target_lang: str
     year: int = 2014
     test_sets: tuple[str, ...] = ()
-    """``tst2010`` or ``TED.tst2010``, in order; none stands for the five of 2014."""
+    """``tst2010`` or ``TED.tst2010``, in order; empty for the five of 2014."""
 
     @property
     def langs(self) -> tuple[str, str]:
@@ -48,6 +49,12 @@ class Campaign:
 
     def check(self) -> None:
         """Raise UserError for a value that cannot be right."""
+        for option, lang in zip(("--source-lang", "--target-lang"), self.langs, strict=True):
+            if not re.fullmatch("[a-z]{2,3}", lang):  # the files are named after it
+                raise UserError(
+                    f"{option} is {lang}, but must be a two- or three-letter code such as de"
+                )
+            check_language(lang, option)
         if not 2004 <= self.year <= 2099:
             raise UserError(f"--year is {self.year}, but must be a year such as 2014")
         for name in self.test_sets:
@@ -56,7 +63,7 @@ class Campaign:
 
     def train_text(self, lines: Iterable[str]) -> Iterator[str]:
         """The sentences among the lines of a training file, without tags."""
-        # Campaigns after 2014 tell more about the talks.
+        # Campaigns after 2014 have more tags.
         dropped = _TAG_LINES if self.year == 2014 else _TAG_LINES + _LATER_TAG_LINES
         for line in lines:
             if not any(tag in line for tag in dropped):
@@ -65,7 +72,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class CampaignFiles:
-    """Paths of the files of a campaign, relative to where they were found."""
+    """The files of a campaign, by their paths relative to where they were found."""
 
     train: dict[str, str]
     """Language -> training text."""
@@ -78,14 +85,14 @@ class CampaignFiles:
 
 
 def segment_text(lines: Iterable[str]) -> Iterator[str]:
-    """The segments among the lines of an XML file, entities as they are."""
+    """The segments among the lines of an XML file, with entities as they are."""
     for line in lines:
         if "<seg id" in line:
             yield _SEGMENT_END.sub("", _SEGMENT_START.sub("", line)).strip()
 
 
 def plain_segment(segment: str) -> str:
-    """A segment as a reader sees it: with XML's five entities replaced."""
+    """A segment with XML's five entities replaced, as a reader sees it."""
     return unescape(segment, {"&quot;": '"', "&apos;": "'"}).strip()
 
 
@@ -98,7 +105,7 @@ def find_files(paths: Iterable[str], campaign: Campaign, holder: str) -> Campaig
         holder: the archive or folder, for messages.
 
     Raises:
-        UserError: telling what is missing and what is there.
+        UserError: naming what is missing and what is there.
     """
     folders: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for path in sorted(paths):
@@ -136,7 +143,7 @@ def find_files(paths: Iterable[str], campaign: Campaign, holder: str) -> Campaig
 
 
 def _full_names(files: Iterable[str], campaign: Campaign, pair: str, holder: str) -> list[str]:
-    """The campaign's test sets by their full names, as TED.tst2010."""
+    """The campaign's test sets by their full names, such as TED.tst2010."""
     pattern = re.compile(re.escape(_xml_name(campaign, "*", pair, "*")).replace(r"\*", "(.+)"))
     matches = [match for name in files if (match := pattern.fullmatch(name))]
     there = sorted({match[1] for match in matches if match[2] in campaign.langs})
@@ -164,20 +171,20 @@ def _xml_name(campaign: Campaign, test_set: str, pair: str, lang: str) -> str:
 def read_parallel(
     folder: Path, names: Mapping[str, str], text: TextLines, holder: str
 ) -> dict[str, list[str]]:
-    """The text of one file in several languages.
+    """The text of one file in both languages.
 
     Args:
-        folder: holds the files, all directly in it.
+        folder: holds the files, without folders of its own.
         names: language -> path; only its last part counts.
         text: :meth:`Campaign.train_text` or :func:`segment_text`.
         holder: where the files come from, for messages.
 
     Returns:
-        Language -> lines, equally many.
+        Language -> lines, the same number for each.
 
     Raises:
-        UserError: if a file is not UTF-8 (with the line's number), has no text, or the files have
-            not the same number of lines of text.
+        UserError: if a file is not UTF-8 (with the line's number) or has no text, or the numbers
+            of lines of text differ.
     """
     lines = {}
     for lang, name in names.items():

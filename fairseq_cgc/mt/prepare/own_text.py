@@ -1,13 +1,12 @@
-"""Anybody's parallel text to fairseq data.
+"""Your own parallel text to fairseq data.
 
 A text is named by a prefix: ``PREFIX.deu`` and ``PREFIX.eng``, plain or ``.gz``. ``OUT/orig`` holds
-the splits as plain raw text, held-out pairs already taken out of the training text;
-``preparation.py`` makes the rest of it.
+the splits as plain raw text, where held-out pairs have left the training text;
+``preparation.py`` makes the rest.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import logging
@@ -15,18 +14,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
 from fairseq_cgc.inference.text.languages import is_language_code
-from fairseq_cgc.inference.text.lines import read_lines, write_lines
 from fairseq_cgc.inference.text.moses import check_language
 from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.mt.prepare.binarize import check_path
-from fairseq_cgc.mt.prepare.corpora import check_pairs, keep_pair, read_pairs
+from fairseq_cgc.mt.prepare.corpora import check_pairs, read_pairs, write_pairs
 from fairseq_cgc.mt.prepare.held_out import COPY, TRAIN, choose_pairs
-from fairseq_cgc.mt.prepare.preparation import OF_A_RECIPE, Prepared, PrepareOptions, prepare
+from fairseq_cgc.mt.prepare.options import OF_A_RECIPE, PrepareOptions
+from fairseq_cgc.mt.prepare.preparation import Prepared, prepare
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import sha256_of
 from fairseq_cgc.support.settings_record import is_done, make_step, only_process_in, read_counts
@@ -47,7 +46,7 @@ class OwnText:
     tests: Sequence[str | int] = ()
     """They become ``test``, ``test1``, ..."""
     seed: int = 1
-    """Of the choice of the pairs held out."""
+    """Decides which pairs are held out."""
 
     def evaluation(self) -> dict[str, str | int]:
         """Split -> prefix or number."""
@@ -62,7 +61,8 @@ class OwnText:
         """Raise UserError for what is missing or out of range.
 
         Args:
-            like: whether subwords and dictionaries are there already.
+            like: subwords and dictionaries are taken from other data, so that no training text is
+                needed.
         """
         for split, number in self.held_out().items():
             if number < 1:
@@ -81,16 +81,9 @@ class OwnText:
 
 
 def check_own_language(lang: str, option: str, *, tokenizes: bool = True) -> None:
-    """Check a code that names files.
+    """Check a language code: raise UserError if fairseq could not read files with that ending.
 
-    Args:
-        lang: the code.
-        option: its name for messages.
-        tokenizes: whether Moses' tokeniser is used; a line is logged if it has no rules for the
-            language.
-
-    Raises:
-        UserError: if fairseq could not find the files of that code.
+    If the text is to be tokenised, it is logged when Moses has no rules for the language.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", lang):
         raise UserError(
@@ -109,18 +102,18 @@ def options_like(
     asked: Mapping[str, Any],
     **others: Any,
 ) -> PrepareOptions:
-    """The options that text is prepared with so that the models of ``data_dir`` fit it.
+    """The options that prepare text for the models of other data.
 
     Args:
-        data_dir: prepared data.
+        data_dir: the other data, prepared.
         source_lang: one of its two languages; None takes its own direction.
-        target_lang: the other.
-        asked: fields of :class:`PrepareOptions` that ``data_dir`` decides, as far as the user
-            asked for a value; else None.
-        others: other fields.
+        target_lang: the other language, or None.
+        asked: what the user asked for among the fields of :class:`PrepareOptions` that
+            ``data_dir`` decides; None for no value.
+        others: the other fields.
 
     Raises:
-        UserError: for options that contradict the data; if it is no prepared data.
+        UserError: for options that contradict the data; if ``data_dir`` is not prepared data.
     """
     pipeline = TextPipeline.load(data_dir)
     langs = (pipeline.source_lang, pipeline.target_lang)
@@ -158,10 +151,10 @@ def prepare_own_text(
 ) -> tuple[Prepared, dict[str, int]]:
     """Make ``out/orig``, ``out/text``, ``out/bpe`` and ``out/bin``, or what is missing of them.
 
-    Pairs of the training text with an empty side are dropped. A pair that is held out is one whose
-    source occurs with no other target in the training text, and whose target with no other source;
-    its copies leave the training text, so that no sentence of it is left there. Sentences count as
-    the same if they differ only in case, punctuation and spaces.
+    Training pairs with an empty side are dropped. The pairs to hold out are chosen among those
+    whose source occurs with no other target, and whose target with no other source. Their copies
+    are dropped too, so that none of their sentences is left in the training text. Sentences that
+    differ only in case, punctuation and spaces count as the same.
 
     Args:
         text: what to prepare.
@@ -173,13 +166,13 @@ def prepare_own_text(
         empty side), ``copies`` (dropped as copies of held-out pairs), ``held_out``.
 
     Raises:
-        UserError: missing files, the same file in two places, text that is not parallel, empty
+        UserError: for missing files, a file that is given twice, text that is not parallel, empty
             lines in evaluation text, more pairs to hold out than there are; as :func:`prepare`.
     """
     options.check()
     check_path(out)
     text.check(like=options.like is not None)
-    langs = (options.source_lang, options.target_lang)
+    langs = options.langs
     for option, lang in zip(("--source-lang", "--target-lang"), langs, strict=True):
         check_own_language(lang, option, tokenizes=options.tokenizer == "moses")
     train = [_find(prefix, langs, "--train") for prefix in text.train]
@@ -198,8 +191,8 @@ def prepare_own_text(
     for name, files in named.items():
         for lang, path in zip(langs, files, strict=True):
             settings[f"{name}, {lang} (SHA-256)"] = sha256_of(path)
-    if text.held_out():
-        settings |= {f"pairs held out for {split}": n for split, n in text.held_out().items()}
+    if held_out := text.held_out():
+        settings |= {f"pairs held out for {split}": number for split, number in held_out.items()}
         settings["seed"] = text.seed
         settings |= {"max_tokens": options.max_tokens, "max_ratio": options.max_ratio}
     orig = out / "orig"
@@ -256,45 +249,31 @@ def _make_orig(
     options: PrepareOptions,
     folder: Path,
 ) -> dict[str, int]:
-    langs = (options.source_lang, options.target_lang)
     for split, files in given.items():
         check_pairs(*files, allow_empty=False)
-        for lang, path in zip(langs, files, strict=True):
-            write_lines(folder / f"{split}.{lang}", read_lines(path))
-    counts = {"read": 0, "empty": 0, "copies": 0, "held_out": 0}
-    if not train:
-        return counts
-    counts["read"] = sum(check_pairs(*files, allow_empty=True) for files in train)
-    held_out = text.held_out()
-    places = None
-    if held_out:
-        fits = functools.partial(
-            keep_pair, max_tokens=options.max_tokens, max_ratio=options.max_ratio
-        )
-        bar = tqdm(_full_pairs(train), total=counts["read"], desc="compare pairs", unit="pair")
-        places = choose_pairs(bar, list(held_out.values()), text.seed, fits)
-    kept = 0
-    splits = ["train", *held_out]
-    with contextlib.ExitStack() as stack:
-        outputs = [[_new_text(folder / f"{s}.{lang}", stack) for lang in langs] for s in splits]
-        for number, pair in enumerate(_full_pairs(train)):
-            kept += 1
-            place = TRAIN if places is None else int(places[number])
-            if place == COPY:
-                counts["copies"] += 1
-                continue
-            counts["held_out"] += place != TRAIN
-            for stream, line in zip(outputs[place], pair, strict=True):
-                stream.write(line + "\n")
-    counts["empty"] = counts["read"] - kept
-    return counts
+        write_pairs(folder, split, options.langs, read_pairs(*files))
+    read = sum(check_pairs(*files, allow_empty=True) for files in train)
+    places: Iterable[int] = itertools.repeat(TRAIN)
+    copies = 0
+    if held_out := text.held_out():
+        bar = tqdm(_full_pairs(train), total=read, desc="compare pairs", unit="pair")
+        chosen = choose_pairs(bar, list(held_out.values()), text.seed, options.keeps)
+        copies = int((chosen == COPY).sum())
+        places = chosen
+    written = {}
+    for number, split in enumerate(["train", *held_out] if train else []):
+        placed = zip(_full_pairs(train), places, strict=False)
+        pairs = (pair for pair, place in placed if place == number)
+        written[split] = write_pairs(folder, split, options.langs, pairs)
+    return {
+        "read": read,
+        "empty": read - copies - sum(written.values()),
+        "copies": copies,
+        "held_out": sum(written.values()) - written.get("train", 0),
+    }
 
 
 def _full_pairs(train: Iterable[Files]) -> Iterator[tuple[str, str]]:
     """The training pairs that have text on both sides."""
     pairs = itertools.chain.from_iterable(itertools.starmap(read_pairs, train))
     return (pair for pair in pairs if pair[0].strip() and pair[1].strip())
-
-
-def _new_text(path: Path, stack: contextlib.ExitStack) -> TextIO:
-    return stack.enter_context(path.open("w", encoding="utf-8", newline="\n"))

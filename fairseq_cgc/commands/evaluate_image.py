@@ -21,22 +21,15 @@ from fairseq_cgc.support.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     from fairseq_cgc.commands.vision_commands import add_evaluation_options
-    from fairseq_cgc.vision.training.settings import EvaluationOptions
+    from fairseq_cgc.vision.training.settings import ImageEvaluationOptions
 
-    add_evaluation_options(parser, EvaluationOptions, command="train-image", nargs="?")
+    add_evaluation_options(parser, ImageEvaluationOptions, command="train-image", nargs="?")
     parser.add_argument(
         "--objectnet", type=Path, metavar="JSON", help="the mapping; --data is ObjectNet's images"
     )
     weights = parser.add_argument_group("weights that were trained elsewhere")
     weights.add_argument("--weights", type=Path, metavar="FILE", help="a state dict")
     weights.add_argument("--model", help="their model, see fairseq-cgc table image")
-    weights.add_argument(
-        "--image-size", type=int, default=224, metavar="N", help="side of the crop (%(default)s)"
-    )
-    weights.add_argument(
-        "--resize", type=int, default=256, metavar="N",
-        help="shorter side before the crop (%(default)s)",
-    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -44,14 +37,14 @@ def run(arguments: argparse.Namespace) -> None:
     from fairseq_cgc.commands.vision_commands import evaluate_and_write
     from fairseq_cgc.support.options import given_values
     from fairseq_cgc.vision.data.transforms import Crops
-    from fairseq_cgc.vision.training.settings import EvaluationOptions
+    from fairseq_cgc.vision.training.settings import ImageEvaluationOptions
     from fairseq_cgc.vision.training.trained_model import (
         evaluation_images,
         load_trained,
         load_weights_of,
     )
 
-    options = EvaluationOptions(**given_values(arguments, EvaluationOptions))
+    options = ImageEvaluationOptions(**given_values(arguments, ImageEvaluationOptions))
     if (arguments.checkpoint is None) == (arguments.weights is None):
         raise UserError("give either a checkpoint or --weights")
     if arguments.weights is None:
@@ -61,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         if arguments.model is None:
             raise UserError("--weights needs --model, for example --model resnet50")
-        crops = Crops(image_size=arguments.image_size, resize=arguments.resize)
+        crops = Crops(image_size=options.image_size, resize=options.resize)
         trained = load_weights_of(arguments.model, arguments.weights, crops)
     images, accepted = evaluation_images(
         trained,

@@ -283,3 +283,11 @@ class EvaluationOptions(ComputingOptions):
 
     precision: str = setting("float32", "of convolutions and products", PRECISIONS)
     batch_size: int = setting(128, "images at a time", range_=AT_LEAST_1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEvaluationOptions(EvaluationOptions):
+    """How to run an evaluation of images; a checkpoint has its own crops."""
+
+    image_size: int = setting(224, "with --weights: side of the crop", range_=_SIDE)
+    resize: int = setting(256, "with --weights: shorter side before the crop", range_=_SIDE)

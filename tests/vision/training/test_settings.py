@@ -12,7 +12,7 @@ import pytest
 from fairseq_cgc.commands.vision_commands import add_training_options
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video.settings import VideoEvaluationOptions, VideoSettings
-from fairseq_cgc.vision.training.settings import EvaluationOptions, RunOptions, Settings
+from fairseq_cgc.vision.training.settings import ImageEvaluationOptions, RunOptions, Settings
 
 
 def test_presets_are_the_papers():
@@ -92,7 +92,7 @@ def test_every_value_of_every_setting_is_typed_and_bounded(kind):
                 kind.from_dict({option.name: value})
 
 
-@pytest.mark.parametrize("kind", [RunOptions, EvaluationOptions, VideoEvaluationOptions])
+@pytest.mark.parametrize("kind", [RunOptions, ImageEvaluationOptions, VideoEvaluationOptions])
 def test_every_number_of_a_run_is_bounded(kind):
     for option in dataclasses.fields(kind):
         if option.metadata["range"] or option.metadata["choices"]:

@@ -8,11 +8,11 @@
 # Other arguments go to pytest. PYTEST_WORKERS=4 sets the number of processes (default: one a core).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-here=0 selection=(-m "not slow")
+here=0 all=0 selection=(-m "not slow")
 while [ $# -gt 0 ]; do
   case "$1" in
     --here) here=1 ;;
-    --all) selection=() ;;
+    --all) all=1 selection=() ;;
     *) break ;;
   esac
   shift
@@ -28,4 +28,8 @@ ruff format --check .
 mypy
 # One thread each: the tests are small, and the processes share the cores.
 workers=${PYTEST_WORKERS:-$(python -c 'import os; print(os.cpu_count())')}
-OMP_NUM_THREADS=1 python -m pytest -n "$workers" --dist loadgroup "${selection[@]}" "$@"
+export OMP_NUM_THREADS=1
+python -m pytest -n "$workers" --dist loadgroup "${selection[@]}" "$@"
+if ((all)); then  # translating must not come to need fairseq
+  python -m pytest -n "$workers" --dist loadgroup tests/inference --without-fairseq "$@"
+fi

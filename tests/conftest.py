@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,29 @@ import pytest
 import torch
 import toy
 from tools import SHARED
+
+
+_NEEDS_FAIRSEQ = re.compile(r"^(from|import) (fairseq|beam_search|small_models)\b", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-fairseq",
+        action="store_true",
+        help="make fairseq unimportable, and leave out the modules that compare with it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-fairseq"):
+        assert "fairseq" not in sys.modules
+        sys.modules["fairseq"] = None  # type: ignore[assignment]  # how Python spells it
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if config.getoption("--without-fairseq") and collection_path.suffix == ".py":
+        return bool(_NEEDS_FAIRSEQ.search(collection_path.read_text(encoding="utf-8"))) or None
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

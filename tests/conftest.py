@@ -13,7 +13,6 @@ import torch
 import toy
 from tools import SHARED
 
-
 _NEEDS_FAIRSEQ = re.compile(r"^(from|import) (fairseq|beam_search|small_models)\b", re.MULTILINE)
 
 

@@ -31,7 +31,13 @@ from fairseq_cgc.support.tables import markdown
 SENTENCES, TOKENS = "sentences", "tokens"
 #: Device -> size and unit of a batch -> number of batches, spread over all lengths.
 BATCHES = {
-    "cpu": {(1, SENTENCES): 12, (1000, TOKENS): 4, (4000, TOKENS): 4},
+    "cpu": {
+        (1, SENTENCES): 12,
+        (8, SENTENCES): 4,
+        (64, SENTENCES): 2,
+        (1000, TOKENS): 4,
+        (4000, TOKENS): 4,
+    },
     "cuda": {(64, SENTENCES): 2, (4000, TOKENS): 2},
 }
 QUICK = {"cpu": {(1, SENTENCES): 2, (300, TOKENS): 2}, "cuda": {(64, SENTENCES): 1}}

@@ -12,7 +12,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from fairseq_cgc.inference.model import Model, tied_weights
 from fairseq_cgc.inference.model_options import ModelOptions
@@ -111,15 +110,17 @@ def read_exported(folder: Path) -> Exported:
         description = json.loads(path.read_text(encoding="utf-8"))
         files, precision = dict(description["files"]), description["precision"]
         languages = (str(description["source_lang"]), str(description["target_lang"]))
-        if description["format"] != _FORMAT:
-            raise UserError(f"{path}: format {description['format']!r} is unknown here")
-        options = ModelOptions.from_values(description["options"])
+        found_format, options = description["format"], dict(description["options"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    if found_format != _FORMAT:
+        raise UserError(f"{path}: format is {found_format!r}, but must be {_FORMAT}")
     if precision not in PRECISIONS:
-        raise UserError(f"{path}: precision is {precision!r}, but must be one of {PRECISIONS}")
+        raise UserError(
+            f"{path}: precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}"
+        )
     needed = [WEIGHTS, *(f"dict.{lang}.txt" for lang in languages)]
     for name in dict.fromkeys([*needed, *files]):
         if Path(name).name != name or name not in files:
@@ -132,16 +133,11 @@ def read_exported(folder: Path) -> Exported:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{folder / WEIGHTS} is damaged ({error})") from error
-    return Exported(_model(options, weights, precision, folder), precision, languages)
-
-
-def _model(
-    options: ModelOptions, weights: dict[str, Tensor], precision: str, folder: Path
-) -> Model:
     try:
-        return Model.from_state(options, weights, precision=precision)
+        model = Model.from_state(ModelOptions.from_values(options), weights, precision=precision)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
+    return Exported(model, precision, languages)
 
 
 def _card(

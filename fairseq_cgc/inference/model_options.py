@@ -1,10 +1,10 @@
-"""What a checkpoint says about the shape of its model."""
+"""The options of a trained model that inference depends on, read from its checkpoint."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from fairseq_cgc.support.errors import UserError
@@ -18,7 +18,11 @@ FALLBACKS = (
     ("decoder_input_dim", "decoder_embed_dim"),
     ("decoder_output_dim", "decoder_embed_dim"),
 )
-_CONVOLUTIONS = ("lightweight", "dynamic")
+_CHOICES = {
+    "encoder_conv_type": ("lightweight", "dynamic"),
+    "decoder_conv_type": ("lightweight", "dynamic"),
+    "decoder_gate": ("none", "source"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class ModelOptions:
         """Read the options that a checkpoint of ``fairseq-train`` brings.
 
         Raises:
-            UserError: if it is of another architecture, or an option is missing or of no use.
+            UserError: if it is of another architecture, or an option is missing or wrong.
         """
         values = _model_config(state)
         if not is_lightconv(state):
@@ -94,16 +98,38 @@ class ModelOptions:
         found: dict[str, Any] = {}
         for option in fields(cls):
             value = values.get(option.name, option.default)
+            if value is MISSING:
+                raise UserError(f"the model's options lack {option.name}")
             if isinstance(value, list):
                 value = tuple(value)
-            if not isinstance(value, int | str | tuple | None):
-                raise UserError(f"the model's options lack {option.name}")
-            if option.name.endswith("_conv_type") and value not in _CONVOLUTIONS:
-                raise UserError(
-                    f"{option.name} is {value!r}, but must be {' or '.join(_CONVOLUTIONS)}"
-                )
+            allowed = _CHOICES.get(option.name)
+            fits = value in allowed if allowed else _KINDS[str(option.type)][1](value)
+            if not fits:
+                must = " or ".join(allowed) if allowed else _KINDS[str(option.type)][0]
+                raise UserError(f"{option.name} is {value!r}, but must be {must}")
             found[option.name] = value
         return cls(**found)
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_positive(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and all(map(_is_positive, value))
+
+
+#: Type of a field -> what its values must be, and whether one is.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a positive whole number", _is_positive),
+    "bool": ("true or false", lambda value: value is None or value in (0, 1)),
+    "str": ("a word", lambda value: isinstance(value, str)),
+    "tuple[int, ...]": ("a list of positive whole numbers", _are_positive),
+    "tuple[int, ...] | None": (
+        "a list of positive whole numbers",
+        lambda value: value is None or _are_positive(value),
+    ),
+}
 
 
 def is_lightconv(state: Mapping[str, Any]) -> bool:
@@ -118,7 +144,7 @@ def _model_config(state: Mapping[str, Any]) -> dict[str, Any]:
     model = config.get("model") if isinstance(config, Mapping) else None
     model = model if model is not None else state.get("args")
     if model is None:
-        raise UserError("the checkpoint says nothing of its model's options")
+        raise UserError("the checkpoint has no options of its model")
     values = dict(model) if isinstance(model, Mapping) else dict(vars(model))
     task = config.get("task") if isinstance(config, Mapping) else None
     for name in ("max_source_positions", "max_target_positions"):

@@ -86,6 +86,11 @@ def whole(run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(run, tmp_path_factory.mktemp("export") / "model")
 
 
+def change_option(folder: Path, key: str, value: object) -> None:
+    options = json.loads((folder / "model.json").read_text(encoding="utf-8"))["options"]
+    change(folder, "options", {**options, key: value})
+
+
 def damage_weights(folder: Path) -> None:
     path = folder / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -105,7 +110,7 @@ DAMAGES = {
     "no safetensors": (damage_header, "model.safetensors is damaged"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "lacks model.safetensors"),
     "no dictionary": (lambda f: (f / "dict.de.txt").unlink(), "lacks dict.de.txt"),
-    "another format": (lambda f: change(f, "format", 9), "format 9 is unknown here"),
+    "another format": (lambda f: change(f, "format", 9), "model.json: format is 9, but must be 1"),
     "another precision": (lambda f: change(f, "precision", "int4"), "precision is 'int4'"),
     "a path outside": (
         lambda f: change(f, "files", {"../x": ""}),
@@ -113,6 +118,27 @@ DAMAGES = {
     ),
     "not JSON": (lambda f: (f / "model.json").write_text("{"), "model.json: damaged"),
     "no options": (lambda f: change(f, "options", {}), "options lack encoder_embed_dim"),
+    "a list of options": (lambda f: change(f, "options", [1]), "model.json: damaged"),
+    "an option that is no number": (
+        lambda f: change_option(f, "encoder_embed_dim", "wide"),
+        "encoder_embed_dim is 'wide', but must be a positive whole number",
+    ),
+    "an option that is zero": (
+        lambda f: change_option(f, "decoder_attention_heads", 0),
+        "decoder_attention_heads is 0, but must be a positive whole number",
+    ),
+    "an option that is too large": (
+        lambda f: change_option(f, "encoder_ffn_embed_dim", 10**13),
+        r"encoder\.layers\.0\.fc1\..* must be",
+    ),
+    "kernels of a wrong type": (
+        lambda f: change_option(f, "encoder_kernel_size_list", [3, "7"]),
+        "encoder_kernel_size_list is .3, '7'., but must be a list of positive whole numbers",
+    ),
+    "an unknown gate": (
+        lambda f: change_option(f, "decoder_gate", "target"),
+        "decoder_gate is 'target', but must be none or source",
+    ),
     "languages": (lambda f: change(f, "source_lang", "../../x"), "does not list dict.../../x.txt"),
 }
 

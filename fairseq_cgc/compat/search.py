@@ -19,7 +19,7 @@ def forbid_repeated_ngrams() -> None:
     def _no_repeat_ngram(
         self: Any, tokens: Tensor, lprobs: Tensor, bsz: int, beam_size: int, step: int
     ) -> Tensor:
-        from fairseq_cgc.inference.search import repeated_ngrams
+        from fairseq_cgc.inference.beams import repeated_ngrams
 
         rows, words = repeated_ngrams(tokens[:, : step + 1], self.no_repeat_ngram_size)
         lprobs[rows, words] = -math.inf

@@ -15,7 +15,7 @@ _DTYPES = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np
 
 
 def language_pair_of(data_dir: Path) -> tuple[str, str] | None:
-    """The languages that a folder's binarised files are named after, source first."""
+    """The languages in the names of a folder's binarised files, the source first."""
     for path in sorted(data_dir.glob("*.*-*.*.bin")):
         languages = path.name.split(".")[1].split("-")
         if len(languages) == 2:
@@ -42,7 +42,7 @@ def split_files(data_dir: Path, split: str, language_pair: tuple[str, str]) -> l
 
 
 def read_sentences(binary: Path) -> list[Tensor]:
-    """The sentences of a file, as numbers of types with the end of the sentence.
+    """The sentences of a file, as the numbers of their types with the end of the sentence.
 
     Raises:
         UserError: if the file or its index is missing, truncated, or of another format than

@@ -43,7 +43,7 @@ class Decoder(nn.Module):
             self.output_projection = PackedLinear(out, types, bias=False)
 
     def begin(self, encoded: EncoderOutput) -> DecoderState:
-        """The state before the first step, one row a sentence."""
+        """The state before the first step, with one row per sentence."""
         return DecoderState(self.layers, encoded.states, encoded.padding_mask)
 
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
@@ -51,11 +51,11 @@ class Decoder(nn.Module):
 
         Args:
             tokens: N, the newest token of every row.
-            state: of :meth:`begin`; advanced by one position.
+            state: the result of :meth:`begin`; advanced by one position.
 
         Returns:
-            N x V, logits; log-probabilities with an adaptive softmax, to which a log-softmax does
-            nothing.
+            N x V logits, or log-probabilities with an adaptive softmax, which a log-softmax leaves
+            as they are.
         """
         x = self.embed_tokens(tokens) * self.scale
         if self.project_in_dim is not None:
@@ -111,10 +111,10 @@ class EncoderAttention(nn.Module):
 
 
 class DecoderLightConv(nn.Module):
-    """Parameters of the decoder's lightweight convolution, whose kernels may be of any width.
+    """Parameters of the decoder's lightweight convolution; K may also be even.
 
     Args:
-        channels: C; not needed for the parameters.
+        channels: C, which the parameters do not depend on.
         kernel_size: K.
         num_heads: H.
         weight_softmax: normalise each kernel by a softmax.
@@ -130,15 +130,15 @@ class DecoderLightConv(nn.Module):
 
 
 class AdaptiveSoftmax(nn.Module):
-    """Log-probabilities by frequency class: rare types have smaller matrices (Grave et al., 2017).
+    """Adaptive softmax: rare types have smaller matrices (Grave et al., ICML 2017).
 
     Args:
         types: V.
-        width: of the input.
-        cutoffs: where each class of types ends; V itself may be missing.
+        width: channels of the input.
+        cutoffs: the end of each class of types; V itself may be missing.
     """
 
-    _FACTOR = 4  # by which each class's width is smaller than the last one's
+    _FACTOR = 4  # each class is narrower than the one before it by this factor
 
     def __init__(self, types: int, width: int, cutoffs: tuple[int, ...]) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class AdaptiveSoftmax(nn.Module):
         self.tail = nn.ModuleList(
             nn.Sequential(
                 PackedLinear(width, width // self._FACTOR ** (i + 1), bias=False),
-                nn.Identity(),  # fairseq's dropout stands here
+                nn.Identity(),  # the place of fairseq's dropout
                 PackedLinear(width // self._FACTOR ** (i + 1), size, bias=False),
             )
             for i, size in enumerate(sizes)

@@ -1,11 +1,11 @@
-"""Incremental decoding: what a decoder keeps between the steps, and one step of a layer.
+"""Incremental decoding: the state a decoder keeps between steps, and one step of a layer.
 
-Nothing that belongs to a sentence is copied for its hypotheses: the encoder's keys and values
-exist once a sentence, and the inputs of the convolutions stay where they were written. Beam search
-reorders only which rows belong together.
+Nothing is copied for the hypotheses of a sentence: the encoder's keys and values exist once per
+sentence, and the inputs of the convolutions stay where they were written. Beam search reorders only
+the numbers of the rows where each hypothesis finds its inputs.
 
-Shape letters: S sentences, N rows of a step (the sentences times the beam, in the sentences'
-order), T source positions, C channels, H heads, D channels of an attention head, K kernel width.
+Shape letters: S sentences, N rows of a step (sentences times beam, in the order of the sentences),
+T source positions, C channels, H heads, D channels of an attention head, K kernel width.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from fairseq_cgc.core.sentence_gate import gate_by_source
 
 
 class DecoderState:
-    """Everything that the layers of a decoder keep from step to step.
+    """All that the layers of a decoder keep from step to step.
 
     Args:
-        layers: of the decoder; their parameters have fairseq's names.
+        layers: the decoder's layers, with fairseq's parameter names.
         encoder_states: T x S x C.
         padding_mask: S x T, True at padding, or None.
-        rows: N of the first step; S by default.
+        rows: N at the first step; S by default.
 
     Attributes:
-        steps: that have begun.
-        keep_weights: whether :attr:`weights` is wanted.
-        weights: the attention weights of the last layer, N x T, of the newest step.
+        steps: the number of steps begun so far.
+        keep_weights: whether to compute :attr:`weights`.
+        weights: N x T, the last layer's attention weights at the newest step.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class DecoderState:
         self.weights: Tensor | None = None
 
     def begin_step(self) -> None:
-        """To be called before the layers."""
+        """Start a step; call this before the layers."""
         self.steps += 1
         self.inputs.begin_step()
 
     def reorder(self, rows: Tensor, sentences: Tensor | None = None) -> None:
-        """Continue other rows.
+        """Continue the search from other rows.
 
         Args:
-            rows: N; row i goes on from what was row ``rows[i]``.
-            sentences: those that go on, in their new order; None if all stay as they are.
+            rows: N; row i continues the former row ``rows[i]``.
+            sentences: the sentences that remain, in their new order; None if all remain in order.
         """
         if sentences is not None:
             self.attention.select(sentences)
@@ -118,10 +118,10 @@ def decode_layer(layer: Any, number: int, x: Tensor, state: DecoderState) -> Ten
     """One step of a LightConv decoder layer.
 
     Args:
-        layer: a module with fairseq's names for the layer's parameters.
-        number: of the layer in its decoder, from 0.
+        layer: the layer, with fairseq's parameter names.
+        number: its place in the decoder, from 0.
         x: N x C.
-        state: of this search.
+        state: the state of this search.
 
     Returns:
         N x C.
@@ -148,10 +148,10 @@ def decode_layer(layer: Any, number: int, x: Tensor, state: DecoderState) -> Ten
 
 
 class EncoderKeysValues:
-    """Keys and values of the encoder's output, for every layer of a decoder, once a sentence.
+    """Each layer's keys and values of the encoder's output, once per sentence.
 
     Args:
-        attentions: of the layers, to the encoder.
+        attentions: the encoder attention of each layer.
         encoder_states: T x S x C.
         padding_mask: S x T, True at padding, or None.
     """
@@ -174,14 +174,14 @@ class EncoderKeysValues:
             self.mask.masked_fill_(padding_mask.view_as(self.mask), float("-inf"))
 
     def attend(self, number: int, query: Tensor) -> Tensor:
-        """Attention of one layer, all hypotheses of a sentence at once: N x C to N x C."""
+        """Attend with all hypotheses of a sentence at once: N x C to N x C."""
         context = F.scaled_dot_product_attention(
             self._by_sentence(query), self.keys[number], self.values[number], self.mask
         )
         return context.transpose(1, 2).reshape(query.shape)
 
     def weigh(self, number: int, query: Tensor) -> Tensor:
-        """The attention weights behind :meth:`attend`, the mean of the heads: N x T."""
+        """The attention weights of :meth:`attend`, averaged over the heads: N x T."""
         scores = self._by_sentence(query) @ self.keys[number].transpose(2, 3)
         scores = scores * self.heads[1] ** -0.5
         if self.mask is not None:
@@ -189,7 +189,7 @@ class EncoderKeysValues:
         return scores.softmax(-1, dtype=torch.float32).mean(1).flatten(0, 1)
 
     def select(self, sentences: Tensor) -> None:
-        """Keep these sentences only."""
+        """Keep only these sentences."""
         self.keys = [keys.index_select(0, sentences) for keys in self.keys]
         self.values = [values.index_select(0, sentences) for values in self.values]
         self.mask = None if self.mask is None else self.mask.index_select(0, sentences)
@@ -202,15 +202,15 @@ class EncoderKeysValues:
 class ConvolutionInputs:
     """The last K inputs of every row, for the lightweight convolutions of all layers.
 
-    An input is written once and never moved. What beam search reorders is only in which row each
-    hypothesis finds its inputs: a few numbers for all layers together.
+    Each input is written once and never moved. Beam search reorders only the numbers of the rows
+    where each hypothesis finds its inputs, for all layers together.
 
     Args:
-        kernels: of each layer, 1 x H x K for all sentences or S x H x K, after the softmax; None
-            for a dynamic convolution.
-        widths: K of each layer.
+        kernels: each layer's kernels after the softmax, 1 x H x K for all sentences or S x H x K;
+            None for a dynamic convolution.
+        widths: each layer's K.
         num_heads: H.
-        zeros: N x C, in the dtype of the inputs; what lies before the first step.
+        zeros: N x C, the inputs before the first step, in the dtype of the inputs.
     """
 
     def __init__(
@@ -224,17 +224,17 @@ class ConvolutionInputs:
         # K x rows x C: the inputs of step t lie in slot t % K.
         self._inputs = [zeros.expand(width, -1, -1).contiguous() for width in widths]
         self._heads = torch.arange(num_heads, device=zeros.device).unsqueeze(1)
-        # N x the largest K, oldest first: the row of a slot where a hypothesis finds its input.
+        # N x the largest K, oldest first: the row of each slot that holds the hypothesis's input.
         self._rows = self._heads.new_zeros(len(zeros), max(widths))
         self._steps = 0
         self._make_room(len(zeros))
 
     def is_dynamic(self, number: int) -> bool:
-        """Whether the kernels of a layer come from its input at each step."""
+        """Whether a layer predicts its kernels from its input at each step."""
         return self._kernels[number] is None
 
     def begin_step(self) -> None:
-        """Let the oldest inputs fall out; :meth:`convolve` follows once for every layer."""
+        """Drop the oldest inputs; then call :meth:`convolve` once for each layer."""
         newest = self._numbers[: len(self._rows)].unsqueeze(1)
         self._rows = torch.cat([self._rows[:, 1:], newest], 1)
         self._steps += 1
@@ -244,9 +244,9 @@ class ConvolutionInputs:
         """Append the newest inputs of a layer and convolve.
 
         Args:
-            number: of the layer.
+            number: the layer's place in the decoder.
             x: N x C.
-            kernels: N x H x K for a dynamic convolution.
+            kernels: N x H x K for a dynamic convolution, else None.
 
         Returns:
             N x C.
@@ -285,7 +285,7 @@ class ConvolutionInputs:
         self._rows = self._rows.index_select(0, rows)
 
     def _weights_of(self, number: int, rows: int) -> Tensor:
-        """The kernels of every row in one line, made once for as long as the rows are as many."""
+        """The kernels of all rows, flat; made once for a number of rows."""
         weights = self._weights.get(number)
         if weights is None:
             kernels = self._kernels[number]
@@ -295,7 +295,7 @@ class ConvolutionInputs:
         return weights
 
     def _find(self, width: int) -> Tensor:
-        """Rows of C / H in a layer's inputs where the last K inputs lie: N x H x K in a line."""
+        """Which vectors of C / H numbers hold the last K inputs: N x H x K, flat."""
         first = self._steps % width
         places = self._rows[:, -width:] + self._slots[width][first : first + width]
         return torch.add(self._heads, places.unsqueeze(1), alpha=len(self._heads)).flatten()
@@ -304,13 +304,13 @@ class ConvolutionInputs:
         device = self._rows.device
         self._inputs = [F.pad(x, (0, 0, 0, rows - x.shape[1])) for x in self._inputs]
         self._numbers = torch.arange(rows, device=device)
-        # The first rows of the slots, twice around.
+        # The first row of each slot, twice around.
         self._slots = {
             len(x): torch.arange(len(x), device=device).repeat(2) * rows for x in self._inputs
         }
         self._forget_rows()
 
     def _forget_rows(self) -> None:
-        """Drop what depends on the number of rows: of each layer, and of each K."""
+        """Drop what depends on the number of rows, per layer and per K."""
         self._weights: dict[int, Tensor] = {}
         self._offsets: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""The types of a language and their numbers, as fairseq's dictionaries have them."""
+"""fairseq's dictionary: the types of a language and their numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Dictionary:
     """A number for every type; those of ``<s>``, ``<pad>``, ``</s>`` and ``<unk>`` come first.
 
     Args:
-        types: in the order of their numbers, without the four special ones.
+        types: the types in the order of their numbers, without the four special ones.
     """
 
     def __init__(self, types: Iterable[str]) -> None:
@@ -45,7 +45,9 @@ class Dictionary:
                 continue
             word, space, count = line.rstrip().removesuffix(_OVERWRITE).rpartition(" ")
             if not space or not count.isdecimal():
-                raise UserError(f"{path}: line {number} is no type with its count ({line[:80]!r})")
+                raise UserError(
+                    f"{path}: line {number} is not a type with its count ({line[:80]!r})"
+                )
             if word in types and not line.rstrip().endswith(_OVERWRITE):
                 raise UserError(f"{path}: line {number} repeats the type {word!r}")
             types[word] = None
@@ -55,10 +57,10 @@ class Dictionary:
         return len(self.types)
 
     def encode(self, line: str) -> Tensor:
-        """The numbers of a line's types, separated by white space, and of its end."""
+        """The numbers of a line's types, which white space separates, and of its end."""
         numbers = [self._numbers.get(word, UNK) for word in line.split()]
         return torch.tensor([*numbers, EOS])
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """A line of types, without the marks of its beginning and end."""
+        """The line of these types, without the marks of its beginning and end."""
         return " ".join(self.types[token] for token in tokens if token not in (BOS, EOS))

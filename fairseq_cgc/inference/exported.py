@@ -1,4 +1,4 @@
-"""A model as one folder that needs nothing else: weights without pickle, dictionaries, text."""
+"""A model as one self-contained folder: weights (no pickle), dictionaries, text preparation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`read_exported` finds, beside the dictionaries and the text preparation."""
+    """What :func:`read_exported` reads; dictionaries and text preparation are files beside it."""
 
     model: Model
     precision: str
@@ -52,18 +52,18 @@ def export(
     licence: str | None = None,
     citation: str | None = None,
 ) -> None:
-    """Write a folder that :class:`Translator` takes, all or nothing.
+    """Write a folder for :class:`Translator`, all or nothing.
 
     Args:
-        model: in float32; its weights are changed to ``precision``.
+        model: the model in float32; its weights are converted to ``precision``.
         languages: source and target.
-        data_dir: folder of the dictionaries and, with ``pipeline``, of its files.
-        pipeline: how raw text is prepared; without it only binarised text can be translated.
+        data_dir: the folder of the dictionaries and of the files of ``pipeline``.
+        pipeline: how raw text is prepared; without it, only binarised text can be translated.
         out: the folder to make; it must not exist.
-        precision: of the weights.
-        scores: of :mod:`fairseq_cgc.mt.evaluate.evaluation`, for the model card.
-        licence: of the model, for the card.
-        citation: likewise.
+        precision: the precision of the weights.
+        scores: scores of :mod:`fairseq_cgc.mt.evaluate.evaluation`, for the model card.
+        licence: the model's licence, for the card.
+        citation: how to cite the model, for the card.
 
     Raises:
         UserError: if ``out`` exists or cannot be written, or a file is missing.
@@ -103,7 +103,7 @@ def read_exported(folder: Path) -> Exported:
     """Read a folder of :func:`export`.
 
     Raises:
-        UserError: if a file is missing, is not what was exported, or does not fit the others.
+        UserError: if a file is missing, was changed, or does not fit the others.
     """
     path = folder / DESCRIPTION
     try:

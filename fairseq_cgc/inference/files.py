@@ -1,4 +1,4 @@
-"""Translate a file into a file, so that an interrupted run can go on where it stopped."""
+"""Translate a file into a file; an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from fairseq_cgc.support.files import file_stamps, new_file
 def partial_file(output: Path, inputs: Iterable[Path], settings: object) -> Path:
     """Where unfinished output is kept.
 
-    The name depends on the files and settings that the result depends on: what another model has
-    left behind must not be continued.
+    Its name depends on all that the result depends on, so that the output of another model is never
+    continued.
 
     Args:
-        output: the file to be.
+        output: the file to write in the end.
         inputs: checkpoint, data and text.
-        settings: anything whose ``repr`` says how they are used.
+        settings: any object whose ``repr`` identifies the settings.
     """
     identity = json.dumps([file_stamps(inputs), repr(settings)])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
@@ -41,18 +41,18 @@ def translate_file(
     """Translate ``text`` into ``output``, continuing ``partial`` if it exists.
 
     Args:
-        translator: the model.
-        text: UTF-8 file, one sentence a line.
-        output: appears only when complete.
+        translator: the translator.
+        text: a UTF-8 file, one sentence on each line.
+        output: the file to write; it appears only when complete.
         partial: see :func:`partial_file`.
-        buffer_size: lines translated together.
+        buffer_size: the number of lines read ahead.
 
     Raises:
         UserError: if ``text`` is unreadable, or another process translates it into ``output``;
-            what was translated before stays in ``partial``.
+            the lines translated so far stay in ``partial``.
     """
     total = sum(1 for _ in read_lines(text))
-    # Line by line, so that even a killed run leaves all that it has translated.
+    # Buffered by line, so that even a killed run leaves all that it has translated.
     with partial.open("a", encoding="utf-8", newline="\n", buffering=1) as stream:
         _only_process_writing(stream, output)
         done = _keep_complete_lines(partial)
@@ -67,7 +67,7 @@ def translate_file(
 def translate_stream(
     translator: Translator, lines: Iterable[str], output: Path, *, buffer_size: int
 ) -> None:
-    """As :func:`translate_file` from lines that cannot be read again: nothing is continued."""
+    """Translate lines that cannot be read again, all or nothing."""
     translations = translator.translate(lines, buffer_size=buffer_size)
     with new_file(output) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         for line in tqdm(translations, desc="translating", unit="line"):
@@ -75,7 +75,7 @@ def translate_stream(
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:
-    """See that ``output`` may be made, and make its folder.
+    """Check that ``output`` may be written, and make its folder.
 
     Raises:
         UserError: if it is a folder or a device, or one of ``inputs``.
@@ -84,7 +84,7 @@ def check_output(output: Path, inputs: Iterable[Path]) -> None:
     if output.is_dir():
         raise UserError(f"--output {output} is a folder, but must be a file")
     if output.exists() and not output.is_file():  # /dev/null would be replaced by a file
-        raise UserError(f"--output {output} is no regular file; leave it out and redirect")
+        raise UserError(f"--output {output} is not a regular file; leave it out and redirect")
     for path in inputs:
         if output.exists() and path.exists() and output.samefile(path):
             raise UserError(f"--output {output} would overwrite {path}, which is needed")
@@ -99,7 +99,7 @@ def _only_process_writing(stream: TextIO, output: Path) -> None:
 
 
 def _keep_complete_lines(path: Path) -> int:
-    """Cut a file after its last newline; the number of lines left."""
+    """Cut a file after its last newline and return the number of its lines."""
     with path.open("r+b") as stream:
         lines, end = 0, 0
         for line in stream:

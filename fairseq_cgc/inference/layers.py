@@ -82,7 +82,7 @@ class DynamicConv(nn.Module):
         self.weight_linear = nn.Linear(channels, num_heads * kernel_size, bias=False)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """Convolve with as many zeros on both sides; T x B x C as the result."""
+        """Convolve x, T x B x C, centred; the result is T x B x C."""
         x = zero_padding(x, padding_mask)
         kernels = predicted_kernels(self, x).unsqueeze(-2)  # T x B x H x 1 x K
         heads = x.unflatten(2, (self.num_heads, -1))
@@ -98,7 +98,7 @@ class DynamicConv(nn.Module):
 
 
 class Sinusoids(nn.Module):
-    """Fixed embeddings of positions, in the form of tensor2tensor."""
+    """Sinusoidal embeddings of positions, in the order of tensor2tensor."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Sinusoids(nn.Module):
         self._table = torch.empty(0)
 
     def rows(self, count: int, like: Tensor) -> Tensor:
-        """The embeddings of the first ``count`` positions, count x C, as ``like`` has numbers."""
+        """The embeddings of the first ``count`` positions, count x C, in the dtype of ``like``."""
         table = self._table
         if len(table) < count or table.device != like.device or table.dtype != like.dtype:
             table = self._table = self._make(max(count, 256)).to(like)
@@ -115,14 +115,14 @@ class Sinusoids(nn.Module):
     def _make(self, count: int) -> Tensor:
         half = self.width // 2
         rates = torch.exp(torch.arange(half).float() * -(math.log(10000) / (half - 1)))
-        # The number of the first position is that after the padding's.
+        # As in fairseq, the first position comes after the number of the padding.
         angles = torch.arange(PAD + 1, PAD + 1 + count).float().unsqueeze(1) * rates
         table = torch.cat([angles.sin(), angles.cos()], 1)
         return F.pad(table, (0, self.width - table.shape[1]))
 
 
 class LearnedPositions(nn.Embedding):
-    """A table of learned embeddings of positions, after rows that the padding takes."""
+    """Learned embeddings of positions; the first rows belong to the padding."""
 
     def rows(self, count: int, like: Tensor) -> Tensor:
         """The embeddings of the first ``count`` positions, count x C."""

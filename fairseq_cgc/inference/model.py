@@ -19,7 +19,7 @@ class Model(nn.Module):
     """Encoder and decoder of a trained model.
 
     Args:
-        options: of the checkpoint.
+        options: the options of the checkpoint.
         source_types: size of the source dictionary.
         target_types: size of the target dictionary.
     """
@@ -34,15 +34,15 @@ class Model(nn.Module):
     def from_state(
         cls, options: ModelOptions, state: Mapping[str, Tensor], *, precision: str = PRECISIONS[0]
     ) -> Model:
-        """Build the model that weights belong to, in eval mode.
+        """Build a model from its weights, in eval mode.
 
         Args:
-            options: of the model.
-            state: its weights by fairseq's names; those of a shared embedding may be there once.
-            precision: that the weights are in.
+            options: the options of the model.
+            state: the weights by fairseq's names; a shared embedding need occur only once.
+            precision: the precision of the weights.
 
         Raises:
-            UserError: naming the first weight that is missing, unknown or of another shape.
+            UserError: if a weight is missing, unknown or of another shape; the message names it.
         """
         state = _in_todays_form(state)
         tied = tied_weights(options)
@@ -57,7 +57,7 @@ class Model(nn.Module):
             model = cls(options, *(len(state[name]) for name in tables))
             if precision == "int8":
                 use_int8_layers(model)
-            else:  # 8-bit weights are younger than the last gates of this kind
+            else:  # 8-bit weights came after the last gates of this kind
                 fold_constant_gates(model, state)
         _check_fit(model.state_dict(), state)
         if precision == PRECISIONS[0]:
@@ -71,7 +71,7 @@ class Model(nn.Module):
 
 
 def tied_weights(options: ModelOptions) -> list[tuple[str, str]]:
-    """Pairs of weights that are one: the name of the second use, then that of the first."""
+    """Shared weights, as pairs of the name of the second use and that of the first."""
     tied = []
     if options.share_all_embeddings:
         tied.append(("decoder.embed_tokens.weight", "encoder.embed_tokens.weight"))
@@ -86,7 +86,9 @@ def _has_gates(state: Mapping[str, Tensor]) -> bool:
 
 def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     if _has_gates(own) and not _has_gates(state):
-        raise UserError("the checkpoint has no gates: it is not of the model its options describe")
+        raise UserError(
+            "the checkpoint has no gates: it is not of the model that its options describe"
+        )
     what = "the weights do not fit the model's options"
     if own.keys() != state.keys():
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -100,7 +102,7 @@ def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
 
 
 def _in_todays_form(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo what differs in checkpoints of fairseq's CUDA layers and of fairseq before 0.10."""
+    """Convert checkpoints of fairseq before 0.10, and of its CUDA layers, to today's form."""
     # Sinusoids are computed, and fairseq's dynamic convolution has a bias that it does not use.
     left_out = ("version", "_float_tensor", "embed_positions.weights", "conv.conv_bias")
     renamed = {

@@ -20,7 +20,7 @@ _LARGEST = 127  # the range is symmetric, so -128 is not used
 
 
 def check_precision(precision: str, name: str = VARIABLE) -> None:
-    """Raise a UserError for an unknown precision; ``name`` is who set it."""
+    """Raise a UserError for an unknown precision; ``name`` is the option that set it."""
     if precision not in PRECISIONS:
         raise UserError(f"{name} is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
 
@@ -29,7 +29,7 @@ def set_precision(model: nn.Module, precision: str) -> None:
     """Change a loaded model's weights, for generation only.
 
     Args:
-        model: a ``LightConvCGCModel``; changed in place.
+        model: the model; changed in place.
         precision: one of :data:`PRECISIONS`; ``float32`` leaves the model as it is, ``int8``
             replaces its linear layers by :class:`Int8Linear`.
 
@@ -46,7 +46,7 @@ def set_precision(model: nn.Module, precision: str) -> None:
 
 
 def precision_from_environment() -> str:
-    """What :data:`VARIABLE` says; ``float32`` if it is not set."""
+    """The value of :data:`VARIABLE`; ``float32`` if it is not set."""
     return os.environ.get(VARIABLE, PRECISIONS[0])
 
 
@@ -59,7 +59,7 @@ class Int8Linear(nn.Module):
     Args:
         in_features: columns of the weight.
         out_features: rows of the weight.
-        bias: whether there is one.
+        bias: whether the layer adds a bias.
     """
 
     scale: Tensor
@@ -91,7 +91,7 @@ class Int8Linear(nn.Module):
         """``... x in_features`` to ``... x out_features`` in x's dtype."""
         rows, scale = _quantize_rows(x.reshape(-1, self.in_features))
         sums = _matmul(rows, self.values.t())
-        out = sums.view(torch.float32)  # in place: fresh memory costs more than the arithmetic
+        out = sums.view(torch.float32)  # in place, as fresh memory costs more than the arithmetic
         out.copy_(sums).mul_(scale)
         if self.bias is None:
             out.mul_(self.scale)
@@ -104,7 +104,7 @@ class Int8Linear(nn.Module):
 
 
 def use_int8_layers(model: nn.Module) -> None:
-    """Replace the linear layers of a model; on the device "meta" by layers without weights."""
+    """Replace the linear layers of a model by :class:`Int8Linear`, also on the meta device."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):
@@ -114,7 +114,7 @@ def use_int8_layers(model: nn.Module) -> None:
 def _quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """``x``, rows x columns, as int8 and the scale of each row (rows x 1, float32)."""
     x = x.float()
-    # A row of zeros stays one.
+    # A row of zeros stays a row of zeros.
     scale = x.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / _LARGEST
     return (x / scale).round_().to(torch.int8), scale
 
@@ -128,12 +128,14 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
 
 @functools.cache
 def _has_int8_matmul() -> bool:
-    """Whether torch multiplies int8 matrices on this CPU (a function that it does not document)."""
+    """Whether torch multiplies int8 matrices on this CPU; the function is not documented."""
     try:
         probe = torch.ones(2, 3, dtype=torch.int8)
         if torch.equal(torch._int_mm(probe, probe.t()), torch.full((2, 2), 3)):
             return True
     except (AttributeError, RuntimeError):
         pass
-    logger.warning("this torch multiplies no int8 matrices on a CPU: int8 saves memory, not time")
+    logger.warning(
+        "this torch cannot multiply int8 matrices on this CPU: int8 saves memory, not time"
+    )
     return False

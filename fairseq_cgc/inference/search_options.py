@@ -1,4 +1,4 @@
-"""Options of beam search, for evaluation and for translating raw text alike."""
+"""Options of beam search, for evaluation and for raw text."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SearchOptions:
     beam: int = setting(6, "beam size", range_=AT_LEAST_1)
     nbest: int = setting(
         1,
-        "print so many translations of each line, each as LINE, SCORE and TEXT with tabs between "
-        "them (the best one, as TEXT alone)",
+        "number of translations to print for each line, each as LINE, SCORE and TEXT separated by "
+        "tabs (default: the best one, as TEXT alone)",
     )
     lenpen: float = setting(
         1.0,

@@ -1,4 +1,4 @@
-"""A trained model and all that it needs to translate: dictionaries and text preparation."""
+"""A trained model with its dictionaries and text preparation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fairseq_cgc.support.errors import UserError
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One model, or several that translate together, and what belongs to them."""
+    """One model or an ensemble, with its dictionaries and text preparation."""
 
     models: list[Model]
     languages: tuple[str, str]
@@ -32,7 +32,7 @@ class TrainedModel:
     pipeline: TextPipeline | None
     """How raw text is prepared; None if the data folder does not say."""
     max_source_positions: int
-    """Tokens of a source sentence at most, its end included."""
+    """The largest number of tokens in a source sentence, its end included."""
 
 
 def load_trained(
@@ -43,11 +43,11 @@ def load_trained(
     Args:
         paths: checkpoints, or one exported folder.
         data_dir: the folder that the checkpoints were trained on; None for an exported folder.
-        precision: of the weights; an exported folder in fewer bits stays as it is.
-        device: where the models run.
+        precision: the precision of the weights; float32 leaves an exported folder as it is.
+        device: the device of the models.
 
     Raises:
-        UserError: if a file is missing or damaged, or what is there does not fit together.
+        UserError: if a file is missing or damaged, or the files do not belong together.
     """
     if len(paths) == 1 and is_exported(paths[0]):
         if data_dir is not None and data_dir.resolve() != paths[0].resolve():
@@ -78,14 +78,14 @@ def load_trained(
 
 
 def language_pair(state: Mapping[str, Any], data_dir: Path) -> tuple[str, str]:
-    """Source and target language of a model.
+    """The source and target language of a model.
 
     Args:
-        state: a loaded checkpoint. It names languages only if ``fairseq-train`` was told them.
-        data_dir: the folder it was trained on, whose files are named after them otherwise.
+        state: a loaded checkpoint, which need not name its languages.
+        data_dir: the folder that it was trained on, whose files are named after them.
 
     Raises:
-        UserError: if neither says.
+        UserError: if neither names them.
     """
     if not data_dir.is_dir():
         raise UserError(f"--data {data_dir} is not a folder")
@@ -125,10 +125,10 @@ def _load_exported(folder: Path, precision: str, device: torch.device) -> Traine
 
 
 def load_dictionary(folder: Path, lang: str) -> Dictionary:
-    """A language's dictionary in a folder of data.
+    """Load the dictionary of a language from a data folder.
 
     Raises:
-        UserError: if there is none, or it is damaged.
+        UserError: if it is missing or damaged.
     """
     path = folder / f"dict.{lang}.txt"
     if not path.is_file():

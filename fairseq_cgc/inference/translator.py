@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fairseq_cgc.inference.beams import Hypothesis
 from fairseq_cgc.inference.dictionary import Dictionary
-from fairseq_cgc.inference.search import BeamSearch, Hypothesis
+from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.trained_model import TrainedModel, load_trained
@@ -20,7 +21,7 @@ from fairseq_cgc.support.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-#: Lines from among which batches of similar length are made.
+#: Number of lines that are read ahead and sorted into batches of similar length.
 BUFFER_SIZE = 256
 _LARGEST_BUFFER = 1_000_000
 
@@ -46,7 +47,7 @@ class Translation(NamedTuple):
 
 
 class SearchesHypotheses(Protocol):
-    """What :class:`BeamSearch` does, whoever does it."""
+    """The interface of :class:`BeamSearch`."""
 
     def search(
         self, sources: Sequence[Tensor], prefixes: Sequence[Sequence[int]] | None = None
@@ -55,16 +56,16 @@ class SearchesHypotheses(Protocol):
 
 
 class Translator:
-    """Raw sentences in, detokenised translations out. It must not be used by several threads.
+    """Translates raw sentences; not to be used by several threads at once.
 
     Args:
         model: a checkpoint of ``lightconv_cgc`` or fairseq's ``lightconv`` (several for an
             ensemble), or a folder that ``fairseq-cgc export`` wrote.
         data_dir: the folder that a checkpoint was trained on, with its dictionaries,
             ``preparation.json`` and subword model; None for an exported folder.
-        options: of beam search.
-        device: where the model runs; by default what ``options`` say.
-        keep_attention: whether :meth:`nbest` brings attention weights.
+        options: the options of beam search.
+        device: the model's device; by default the one that ``options`` choose.
+        keep_attention: whether :meth:`nbest` returns attention weights.
 
     Raises:
         UserError: if a file is missing or damaged, or model and data do not fit together.
@@ -72,8 +73,8 @@ class Translator:
     Attributes:
         model: the model, or the first one of an ensemble.
         languages: source and target.
-        max_source_positions: tokens of a sentence at most, its end included.
-        preparation: how raw text becomes what the model reads; None if the data does not say.
+        max_source_positions: the largest number of tokens in a sentence, its end included.
+        preparation: how raw text was prepared; None if the data folder does not say.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Translator:
         """:attr:`preparation`, which raw text needs.
 
         Raises:
-            UserError: if the data folder does not say.
+            UserError: if it is None.
         """
         if self.preparation is None:
             raise UserError(
@@ -122,9 +123,9 @@ class Translator:
         A line longer than the model's positions is cut, with a warning.
 
         Args:
-            lines: raw sentences; read only ``buffer_size`` ahead of what is yielded.
-            buffer_size: lines from among which batches of similar length are made.
-            first_line: number of the first line, for the warning.
+            lines: raw sentences, read at most ``buffer_size`` ahead.
+            buffer_size: the number of lines sorted into batches of similar length.
+            first_line: the number of the first line, for the warning.
 
         Raises:
             UserError: if ``buffer_size`` is not from 1 to a million.
@@ -138,7 +139,7 @@ class Translator:
         """Yield ``options.nbest`` translations of every line, the best first; [] for an empty line.
 
         Args:
-            lines: as for :meth:`translate`, and so are the others.
+            lines: as for :meth:`translate`, like the other arguments.
 
         Raises:
             UserError: if ``buffer_size`` is not from 1 to a million.
@@ -159,12 +160,12 @@ class Translator:
     def search(
         self, sources: Sequence[Tensor], prefixes: Sequence[Sequence[int]] | None = None
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
-        """Yield the hypotheses of sentences as batches are finished, shorter sentences first.
+        """Yield the hypotheses of each batch when it is finished, shorter sentences first.
 
         Args:
-            sources: numbers of each sentence's types, with its end; a sentence that is nothing but
-                its end is left out.
-            prefixes: tokens that each translation begins with.
+            sources: the numbers of each sentence's types, with its end; a sentence that has only
+                its end is skipped.
+            prefixes: the tokens that each translation begins with.
 
         Yields:
             The index of a sentence and its hypotheses, the best first.
@@ -176,9 +177,9 @@ class Translator:
             )
 
     def batches(self, sources: Sequence[Tensor]) -> Iterator[list[int]]:
-        """Indices of sentences, grouped by length within the limits of the options.
+        """Indices of sentences in batches of similar length, within the limits of the options.
 
-        A sentence that is longer than ``max_tokens`` is a batch of its own.
+        A sentence of more than ``max_tokens`` tokens is a batch of its own.
         """
         batch: list[int] = []
         for index in sorted(range(len(sources)), key=lambda index: len(sources[index])):
@@ -196,15 +197,15 @@ class Translator:
             yield batch
 
     def _to_tokens(self, line: str, number: int) -> Tensor:
-        """Numbers of a line's subwords, with the end of the sentence."""
+        """The numbers of a line's subwords, with the end of the sentence."""
         return self.cut(self.source.encode(line), f"line {number}")
 
     def cut(self, tokens: Tensor, name: str) -> Tensor:
-        """A sentence without what the model has no positions for; a cut is warned of.
+        """Cut a sentence to the positions that the model has, with a warning.
 
         Args:
-            tokens: numbers of the sentence's types, with its end.
-            name: of the sentence, for the warning.
+            tokens: the numbers of the sentence's types, with its end.
+            name: what the warning calls the sentence.
         """
         if len(tokens) > self.max_source_positions:
             logger.warning(
@@ -233,6 +234,6 @@ def _names(dictionary: Dictionary, tokens: Iterable[int]) -> list[str]:
 
 
 def check_buffer_size(lines: int) -> None:
-    """Raise UserError for a number of lines that cannot be right."""
+    """Raise a UserError if the buffer size is out of range."""
     if not 1 <= lines <= _LARGEST_BUFFER:
         raise UserError(f"--buffer-size must be from 1 to {_LARGEST_BUFFER}, but is {lines}")

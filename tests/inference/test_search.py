@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.core.sentence_gate import make_sentence_gate
+from fairseq_cgc.inference.beams import Hypothesis, repeated_ngrams
 from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import set_precision
-from fairseq_cgc.inference.search import BeamSearch, Hypothesis, repeated_ngrams
+from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
 
 PAD = 1

@@ -160,7 +160,7 @@ def test_what_is_needed_is_not_overwritten(tmp_path: Path, text: Path) -> None:
     for output in (text, link, tmp_path / "new" / ".." / "text"):
         with pytest.raises(UserError, match="would overwrite .*text, which is needed"):
             check_output(output, [text])
-    with pytest.raises(UserError, match="--output /dev/null is no regular file"):
+    with pytest.raises(UserError, match="--output /dev/null is not a regular file"):
         check_output(Path("/dev/null"), [text])
     for output in (tmp_path, Path()):
         with pytest.raises(UserError, match="is a folder, but must be a file"):

@@ -1,7 +1,7 @@
 """Moses' detokeniser: tokens back to text, as ``detokenizer.perl`` prints it.
 
-sacremoses' own differs from the script in most languages (numbers and ``-li`` in Czech, case
-endings in Finnish, contractions in English, white space), so that it is not used.
+That of sacremoses differs from the script in most languages (numbers and ``-li`` in Czech, case
+endings in Finnish, contractions in English, white space) and is not used.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FINNISH_CASE = regex.compile(
 
 
 class MosesDecoder:
-    """A line of tokens to text: undoes the XML escapes and glues punctuation to its word.
+    """Turns a line of tokens into text: undoes XML escapes and attaches punctuation to its word.
 
     Args:
         lang: language code in any of the usual forms. Czech, English, Finnish, French, Italian

@@ -1,4 +1,4 @@
-"""Language codes: the many ways to write one language, and the short code that has its rules."""
+"""Language codes: from the many forms of a code to the short one that selects the rules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_language_code(text: str) -> bool:
 
 
 def short_code(code: str) -> str:
-    """The code that decides the rules for a language: ``zh`` for ``zh_CN``, ``zho_Hans``, ``CMN``.
+    """The short code of a language: ``zh`` for ``zh_CN``, ``zho_Hans`` and ``CMN``.
 
     Script and region are dropped, three letters become two where ISO 639-1 has two.
     """

@@ -1,4 +1,4 @@
-"""Lines of text: UTF-8, plain or gzip, one sentence a line; and one function over many of them.
+"""Lines of UTF-8 text, plain or gzip, and a function applied to many of them in processes.
 
 Only the newline byte ends a line: Unicode's other separators, which ``str.splitlines`` and Python's
 text mode obey, are ordinary characters, so that both sides of parallel text stay aligned.
@@ -33,7 +33,7 @@ def decode_lines(stream: BinaryIO, name: str) -> Iterator[str]:
 
     Args:
         stream: open for reading.
-        name: of the stream, for messages.
+        name: what messages call the stream.
 
     Raises:
         UserError: at the first line that is not UTF-8, or longer than :data:`MAX_LINE_BYTES`,
@@ -56,7 +56,7 @@ def decode_lines(stream: BinaryIO, name: str) -> Iterator[str]:
 
 
 def text_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Drop what editors put around lines: a byte-order mark at the start, carriage returns."""
+    """Drop a byte-order mark at the start, and the carriage return at the end of each line."""
     iterator = iter(lines)
     for first in itertools.islice(iterator, 1):
         yield first.removeprefix("\ufeff").removesuffix("\r")
@@ -94,7 +94,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 LineFunction = Callable[[str], str]
 
-#: More processes than this help nobody, and may bring the machine down.
+#: More processes than this never help, and may exhaust the machine.
 MAX_WORKERS = max(32, 4 * (os.cpu_count() or 1))
 
 _CHUNK = 500  # lines sent to a process at a time
@@ -102,7 +102,7 @@ _function: LineFunction | None = None  # of a worker process
 
 
 def check_workers(workers: int) -> None:
-    """Raise UserError for a number of processes that cannot be right."""
+    """Raise a UserError if the number of processes is out of range."""
     if not 1 <= workers <= MAX_WORKERS:
         raise UserError(f"--workers is {workers}, but must be from 1 to {MAX_WORKERS}")
 
@@ -143,12 +143,12 @@ def map_lines(
 
 
 def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # An executor's processes would wait for work for ever if their parent were killed.
+    # If the parent is killed, an executor's processes would wait for work forever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -156,7 +156,7 @@ def _end_with_parent() -> None:
 
 
 def _apply(make: Callable[[], LineFunction], lines: list[str]) -> list[str]:
-    # Not in the initialiser: an error there would be reported without its message.
+    # Not in the initialiser, whose errors are reported without their message.
     global _function
     if _function is None:
         _function = make()

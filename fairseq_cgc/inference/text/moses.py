@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 # sacremoses does it for German, Spanish and French alone.
 _QUOTES_AS_THEY_ARE = ("cs", "cz", "en")
 
-# sacremoses spells Perl's classes of characters out, from an old Unicode: without most of the
-# Chinese characters, for example. Longest first, since one list could be part of another.
+# sacremoses spells out Perl's classes of characters from an old Unicode, without most Chinese
+# characters, for example. The longest come first, as one list may be part of another.
 _CLASSES = {
     MosesTokenizer.IsAlnum: r"\p{Alphabetic}\p{Nd}",
     MosesTokenizer.IsAlpha: r"\p{Alphabetic}",
     MosesTokenizer.IsN: r"\p{N}",
 }
-_WORD = r"\p{Alphabetic}\p{Nd}\s.'`,\-"  # what is never a token by itself at once
+_WORD = r"\p{Alphabetic}\p{Nd}\s.'`,\-"  # never set apart by the first rule
 _SEPARATE = {  # characters to set apart where a language has its own rule
     # A colon or an apostrophe stays in its word before a lower-case letter.
     "fi": rf"([^{_WORD}:]|:(?!\p{{Ll}}))",
@@ -57,7 +57,7 @@ def check_language(lang: str, option: str) -> None:
 
     Args:
         lang: see :mod:`fairseq_cgc.inference.text.languages`.
-        option: its name for messages, ``--lang``.
+        option: the option that messages name, such as ``--lang``.
 
     Raises:
         UserError: if it does not look like a language code.
@@ -80,7 +80,7 @@ class MosesEncoder:
         lowercase: lower-case the text first.
         normalize: normalise punctuation as ``normalize-punctuation.perl`` does.
         tokenize: tokenise, with XML escapes (``&apos;``) and without splitting dashes.
-        strict: give just what ``tokenizer.perl`` prints today. The full stop of a line's last
+        strict: return exactly what ``tokenizer.perl`` prints today. The full stop of a line's last
             word is always a token then, spaces after a final ``.'`` are kept, and a line of
             white space alone comes back as it is. Otherwise abbreviations keep their full stop
             at the end too, as in the Moses of Multi30k's time, and spaces are tidied.
@@ -96,7 +96,7 @@ class MosesEncoder:
         self._tokenizer = _Tokenizer(lang, split_last=strict) if tokenize else None
 
     def __call__(self, line: str) -> str:
-        """Tokens of ``line``, between spaces; unless ``strict``, no other white space is left."""
+        """The tokens of ``line``, separated by spaces."""
         if self.lowercase:
             line = lower(line)
         if self._normalize:

@@ -1,4 +1,4 @@
-"""How raw text became the subword text of a data folder, and the way back.
+"""How raw text was turned into the subwords of a data folder, and the way back.
 
 The description is saved as ``preparation.json`` in the folder that ``fairseq-train`` reads,
 beside the subword model and the raw evaluation text, so that the folder alone suffices to
@@ -48,7 +48,7 @@ class TextPipeline:
     straight_apostrophes: bool = False
     """Whether typographic apostrophes (’) are made straight before everything else."""
     strict_tokenizer: bool = False
-    """Whether tokens are just those of Moses today; see :class:`MosesEncoder`."""
+    """Whether tokens are exactly those of today's Moses; see :class:`MosesEncoder`."""
     data_dir: Path = Path()
     """The folder it was loaded from; not saved, so that the folder can be moved."""
 
@@ -110,13 +110,13 @@ class TextPipeline:
         return map(self.decoder(), lines)
 
     def encoder(self, lang: str) -> LineFunction:
-        """What :meth:`encode` does with a line."""
+        """The function that :meth:`encode` applies to each line."""
         tokenize = _token_encoder(self, lang)
         split = Subwords.load(self.file(self.subword_model)).encode
         return lambda line: split(tokenize(line))
 
     def decoder(self) -> LineFunction:
-        """What :meth:`decode` does with a line."""
+        """The function that :meth:`decode` applies to each line."""
         detokenize = MosesDecoder(self.target_lang) if self.tokenizer == "moses" else str
         return lambda line: detokenize(self.remove_subwords(line))
 
@@ -125,7 +125,7 @@ class TextPipeline:
         return remove_subwords(line, self.subwords)
 
     def reference_lines(self, split: str, lang: str) -> list[str] | None:
-        """Raw lines of an evaluation split, or None if the folder has no such text."""
+        """The raw lines of an evaluation split, or None if the folder has no such text."""
         name = self.raw.get(split, {}).get(lang)
         return None if name is None else list(read_lines(self.file(name)))
 
@@ -155,12 +155,9 @@ def _token_encoder(pipeline: TextPipeline, lang: str) -> LineFunction:
 
 
 def find_pipeline(data_dir: Path, pair: tuple[str, str]) -> TextPipeline | None:
-    """How the text in ``data_dir`` was prepared, turned to the model's direction.
+    """How the text in ``data_dir`` was prepared, in the model's direction; None if it does not say.
 
     The folder of a language pair serves models of both directions.
-
-    Returns:
-        ``None`` if the folder does not say.
 
     Raises:
         UserError: if its languages are not the model's, or the description is damaged.
@@ -178,7 +175,7 @@ def find_pipeline(data_dir: Path, pair: tuple[str, str]) -> TextPipeline | None:
 
 
 def subwords_in(data_dir: Path, lang: str) -> str:
-    """The kind of subwords in data that does not say it, by the dictionary of a language."""
+    """Guess the kind of subwords in a data folder from the dictionary of a language."""
     entries = list(read_lines(data_dir / f"dict.{lang}.txt"))
     begun = sum(entry.startswith("\u2581") for entry in entries)
     broken_off = sum(entry.partition(" ")[0].endswith("@@") for entry in entries)

@@ -64,17 +64,17 @@ def remove_subwords(line: str, kind: str | None) -> str:
 class _SubwordNMT(Subwords):
     kind = "subword_nmt"
 
-    #: Words whose subwords are remembered; subword-nmt itself would forget none.
+    #: Number of words whose subwords are cached; subword-nmt's own cache has no limit.
     CACHED = 100_000
-    #: Characters of a word that are split at once, in a second or two: subword-nmt's time for a
-    #: word grows with the square of its length.
+    #: Longer words are split into pieces of so many characters, each a second or two of work:
+    #: subword-nmt's time for a word grows with the square of its length.
     AT_ONCE = 16_000
 
     def __init__(self, path: Path) -> None:
         try:
             with path.open(encoding="utf-8", newline="\n") as stream:
                 self._bpe = BPE(stream)
-        except (SystemExit, ValueError) as error:  # subword-nmt exits on a malformed line
+        except (SystemExit, ValueError) as error:  # subword-nmt exits at a malformed line
             raise UserError(f"{path}: not a BPE code file of subword-nmt") from error
 
     def encode(self, line: str) -> str:
@@ -115,8 +115,8 @@ def learn(kind: str, texts: Sequence[Path], size: int, model: Path) -> None:
         model: the file to write; it must carry the name that :data:`MODEL_FILES` gives.
 
     Raises:
-        UserError: if ``size`` is not positive, or too small for the characters of the text, or
-            the text too small to learn anything.
+        UserError: if ``size`` is not positive or too small for the characters of the text, or the
+            text is too small to learn anything.
     """
     if size < 1:
         raise UserError(f"--bpe-size is {size}, but must be positive")

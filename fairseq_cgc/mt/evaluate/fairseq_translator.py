@@ -15,8 +15,8 @@ from fairseq.dataclass.configs import GenerationConfig
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 
+from fairseq_cgc.inference.beams import Hypothesis
 from fairseq_cgc.inference.model_options import is_lightconv
-from fairseq_cgc.inference.search import Hypothesis
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.inference.trained_model import TrainedModel, language_pair, load_dictionary

@@ -142,16 +142,11 @@ def _point(values: dict[str, Any], prefix: str) -> Point:
         value = values.get(prefix + key)  # fairseq writes numbers as strings
         return None if value is None else float(value)
 
+    names = ("loss", "nll_loss", "ppl", "bleu", "wps", "wpb", "train_wall")
     return Point(
-        updates=int(values[f"{prefix}num_updates"]),
-        epoch=int(values["epoch"]),
-        loss=number("loss"),
-        nll_loss=number("nll_loss"),
-        ppl=number("ppl"),
-        bleu=number("bleu"),
-        wps=number("wps"),
-        wpb=number("wpb"),
-        train_wall=number("train_wall"),
+        int(values[f"{prefix}num_updates"]),
+        int(values["epoch"]),
+        **{name: number(name) for name in names},
     )
 
 

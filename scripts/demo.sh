@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then prepare a generated corpus, train, average checkpoints, search with beam 6 and score.
+# Set up, then prepare a generated corpus, train, search with beam 6 and score.
 #
 #   bash scripts/demo.sh           with .venv, which it makes
 #   bash scripts/demo.sh --here    with the active Python environment

@@ -15,18 +15,26 @@ from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 from fairseq_cgc.mt.train.training import LOG, train
 from fairseq_cgc.mt.train.training_log import draw_curves, read_log
+from fairseq_cgc.support.environment import has_fast_bfloat16
 from fairseq_cgc.support.figures import check_can_draw
 
 logger = logging.getLogger(__name__)
 
 RECIPE = [
-    *("--arch", "lightconv_cgc_tiny", "--share-all-embeddings", "--dropout", "0.1"),
-    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", "1.0"),
-    *("--lr", "0.005", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "200"),
-    *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
-    *("--max-tokens", "4096", "--keep-last-epochs", "5", "--seed", "1"),
-    *("--num-workers", "0", "--log-interval", "20"),
+    *("--arch", "lightconv_cgc_tiny", "--share-all-embeddings", "--dropout", "0"),
+    *("--weight-dropout", "0", "--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"),
+    *("--lr", "0.005", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "120"),
+    *("--criterion", "label_smoothed_cross_entropy_chunked", "--label-smoothing", "0.1"),
+    *("--max-tokens", "2048", "--clip-norm", "1.0", "--no-epoch-checkpoints", "--seed", "1"),
+    *("--num-workers", "0", "--log-interval", "20", "--cpu"),
 ]
+
+
+def recipe(updates: int) -> list[str]:
+    """The options of ``fairseq-train``; the learning rate falls to 0 at the last update."""
+    precision = ["--bf16"] if has_fast_bfloat16() else []
+    length = ["--max-update", str(updates), "--total-num-update", str(updates)]
+    return [*RECIPE, *length, *precision]
 
 
 def run_demo(
@@ -36,7 +44,7 @@ def run_demo(
     valid_pairs: int = 500,
     test_pairs: int = 500,
     subwords: int = 1000,
-    updates: int = 600,
+    updates: int = 660,
 ) -> Scores:
     """Do all steps that are not finished yet.
 
@@ -69,11 +77,10 @@ def run_demo(
 
     logger.info("3/5 training LightConv + CGC for %d updates", updates)
     save_dir = out / "model"
-    options = [*RECIPE, "--max-update", str(updates), "--cpu"]
-    train(data, save_dir, options, name="training")
+    train(data, save_dir, recipe(updates), name="training")
 
-    logger.info("4/5 average of the last epochs, beam 6, scores")
-    model = prepare_model(save_dir, {"last_epochs": 3})
+    logger.info("4/5 beam 6, scores")
+    model = prepare_model(save_dir, None)
     search = SearchOptions(cpu=True)
     scores, evaluation = evaluate(
         model, data, options=search, output=out / "evaluation", command=["fairseq-cgc", "demo"]

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from fairseq_cgc.demo import write_corpus
-from fairseq_cgc.demo.run import RECIPE
+from fairseq_cgc.demo.run import recipe
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
 from fairseq_cgc.mt.train.training import train
 from fairseq_cgc.support.command_line import run_main
@@ -32,8 +32,7 @@ def main() -> None:
     raw = {split: {lang: corpus / f"{split}.{lang}" for lang in ("de", "en")} for split in splits}
     options = PrepareOptions("de", "en", normalize=False, lowercase=False, bpe_size=1000)
     data = prepare(raw, args.work / "data", options).data_dir
-    updates = ["--max-update", str(args.updates), "--cpu"]
-    train(data, args.work / "model", [*RECIPE, *updates], name="training")
+    train(data, args.work / "model", recipe(args.updates), name="training")
     print(f"model: tried {args.updates}, survived {args.updates}, lost 0")
 
 

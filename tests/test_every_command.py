@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ from fairseq_cgc import commands
 from fairseq_cgc.__main__ import cli_main, main
 from fairseq_cgc.support.errors import UserError
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 IMAGES = {f"{verb}-{kind}" for verb in ("train", "evaluate") for kind in ("image", "video")}
 
 #: What is not installed without an extra of setup.py, and what commands for images say then.
@@ -199,19 +197,3 @@ def test_without_an_extra(extra: str, tmp_path: Path) -> None:
     for name, (status, errors) in rest:
         advice = "error: drawing needs matplotlib: pip install 'fairseq-cgc[plots]'\n"
         assert (status, errors) == (1, advice), name
-
-
-def test_old_names_of_scripts_work():
-    scripts = [path for path in SCRIPTS.glob("*.py") if path.name != "_moved.py"]
-    assert len(scripts) == 15
-    for script in scripts:
-        [name] = re.findall(r'run\("(.+)"\)', script.read_text(encoding="utf-8"))
-        assert name in commands.NAMES
-    result = subprocess.run(
-        [sys.executable, SCRIPTS / "moses_tokenize.py", "--lang", "de"],
-        input="Ein Mann schläft.\n",
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert result.stdout == "Ein Mann schläft .\n", result.stderr
-    assert result.stderr == "scripts/moses_tokenize.py is now: fairseq-cgc tokenize\n"

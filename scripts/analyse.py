@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc analyse``."""
-
-from _moved import run
-
-run("analyse")

@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc average``."""
-
-from _moved import run
-
-run("average")

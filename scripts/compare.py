@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc compare``."""
-
-from _moved import run
-
-run("compare")

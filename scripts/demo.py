@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc demo``."""
-
-from _moved import run
-
-run("demo")

@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc evaluate``."""
-
-from _moved import run
-
-run("evaluate")

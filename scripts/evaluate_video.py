@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc evaluate-video``."""
-
-from _moved import run
-
-run("evaluate-video")

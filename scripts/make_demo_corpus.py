@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc demo-corpus``."""
-
-from _moved import run
-
-run("demo-corpus")

@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc tokenize``."""
-
-from _moved import run
-
-run("tokenize")

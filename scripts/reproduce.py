@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc reproduce``."""
-
-from _moved import run
-
-run("reproduce")

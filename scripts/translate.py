@@ -1,5 +1,0 @@
-"""Now ``fairseq-cgc translate``."""
-
-from _moved import run
-
-run("translate")

@@ -163,7 +163,9 @@ class Beams:
         size = max(1, _CHUNK // self._types) if on_cpu and not some_rows else len(scores)
         for raw, chunk, out in zip(*(x.split(size) for x in (logits, scores, best)), strict=True):
             if on_cpu:
-                torch.log_softmax(raw, -1, dtype=torch.float32, out=chunk)
+                if scores is not logits:
+                    chunk.copy_(raw)
+                torch.log_softmax(chunk, -1, out=chunk)
             chunk[:, PAD] = _NEVER
             if self._options.unkpen:
                 chunk[:, UNK] -= self._options.unkpen

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from fairseq_cgc.core.sentence_gate import make_sentence_gate
 from fairseq_cgc.inference.decoding import DecoderState, decode_layer
-from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.inference.encoder import EncoderOutput
-from fairseq_cgc.inference.layers import DynamicConv, PackedLinear, make_positions
+from fairseq_cgc.inference.layers import DynamicConv, PackedLinear, make_embedding, make_positions
 from fairseq_cgc.inference.model_options import ModelOptions
 
 
@@ -27,7 +26,7 @@ class Decoder(nn.Module):
         width = options.decoder_embed_dim
         own, out = options.decoder_input_dim, options.decoder_output_dim
         self.max_positions, self.scale = options.max_target_positions, math.sqrt(width)
-        self.embed_tokens = nn.Embedding(types, own, PAD)
+        self.embed_tokens = make_embedding(types, own)
         self.project_in_dim = PackedLinear(own, width, bias=False) if own != width else None
         self.embed_positions = make_positions(options, "decoder", width)
         self.layers = nn.ModuleList(

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_cgc.core.lightconv import CGLightConv, LightConv
-from fairseq_cgc.inference.dictionary import PAD
-from fairseq_cgc.inference.layers import DynamicConv, make_positions
+from fairseq_cgc.inference.layers import DynamicConv, make_embedding, make_positions
 from fairseq_cgc.inference.model_options import ModelOptions
 
 
@@ -30,7 +29,7 @@ class Encoder(nn.Module):
     def __init__(self, options: ModelOptions, types: int) -> None:
         super().__init__()
         width = options.encoder_embed_dim
-        self.embed_tokens = nn.Embedding(types, width, PAD)
+        self.embed_tokens = make_embedding(types, width)
         self.embed_positions = make_positions(options, "encoder", width)
         self.layers = nn.ModuleList(
             EncoderLayer(options, size) for size in options.encoder_kernel_size_list

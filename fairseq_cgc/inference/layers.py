@@ -121,6 +121,14 @@ class Sinusoids(nn.Module):
         return F.pad(table, (0, self.width - table.shape[1]))
 
 
+def make_embedding(types: int, width: int) -> nn.Embedding:
+    """An embedding whose weight is not initialised.
+
+    Initialising one on the meta device would import torch's compiler, which takes a second.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(types, width), padding_idx=PAD)
+
+
 class LearnedPositions(nn.Embedding):
     """Learned embeddings of positions; the first rows belong to the padding."""
 
@@ -139,4 +147,4 @@ def make_positions(
     longest = getattr(
         options, "max_source_positions" if side == "encoder" else "max_target_positions"
     )
-    return LearnedPositions(longest + PAD + 1, width)
+    return LearnedPositions.from_pretrained(torch.empty(longest + PAD + 1, width))

@@ -76,6 +76,8 @@ class Int8Linear(nn.Module):
     def of(cls, linear: nn.Linear) -> Int8Linear:
         """The layer that replaces ``linear``, which may be in any floating-point dtype."""
         layer = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        if linear.weight.is_meta:
+            return layer.to("meta")  # arithmetic there would import torch's compiler
         layer.values, scale = _quantize_rows(linear.weight.detach())
         layer.scale = scale.squeeze(1)
         if linear.bias is not None:

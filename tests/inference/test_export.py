@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,23 @@ def test_a_damaged_folder_is_told_in_one_line(whole: Path, tmp_path: Path, name:
     with pytest.raises(UserError, match=message) as caught:
         Translator(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_loading_and_translating_import_no_compiler(
+    run: TinyRun, tmp_path: Path, precision: str
+) -> None:
+    folder = exported(run, tmp_path / "model", precision)
+    code = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "from fairseq_cgc.inference import Translator\n"
+        f"list(Translator({str(folder)!r}).translate(['Ein Mann.']))\n"
+        "new = set(sys.modules) - before\n"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'triton') if name in new])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stdout + result.stderr
 
 
 def test_what_does_not_go_together_is_told(run: TinyRun, whole: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def translate(toy_data, toy_model, monkeypatch, capsys):
         ["--beam", "4", "--diversity-rate", "0.5", "--nbest", "4"],
     ],
 )
+@pytest.mark.slow
 def test_diverse_translations_do_not_depend_on_the_batch(options, translate):
     one_by_one = translate(*options, "--batch-size", "1")
     at_once = translate(*options, "--batch-size", "7")
@@ -48,12 +49,14 @@ def test_diverse_translations_do_not_depend_on_the_batch(options, translate):
     assert [line[1] for line in at_once] == pytest.approx(scores, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_diverse_groups_differ(translate):
     lines = translate("--beam", "2", "--diverse-beam-groups", "2", "--nbest", "2")
     plain = translate("--beam", "2", "--nbest", "2")
     assert len({line[2] for line in lines}) > 40 and lines != plain
 
 
+@pytest.mark.slow
 def test_shards_make_the_whole(translate):
     options = ["--beam", "2", "--batch-size", "4"]
     shards = [

@@ -99,6 +99,7 @@ def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "save"
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batches(
     whole: Path, trained: Trained, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_killed_process_ends_the_other_in_one_line(trained: Trained, tmp_path:
     safe_load(save_dir / "checkpoint_last.pt")
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_stops_both_after_the_same_update(
     whole: Path, trained: Trained, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_sigterm_to_one_process_stops_both_after_the_same_update(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_second_training_in_the_same_folder_is_refused(trained: Trained, tmp_path: Path) -> None:
     save_dir = tmp_path / "save"
     first = warm.start(tmp_path / "first", *train_command(trained.data, save_dir))

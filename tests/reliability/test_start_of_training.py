@@ -88,6 +88,7 @@ def write_embeddings(path: Path, dictionary: Path, width: int) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.slow
 def test_a_checkpoint_and_a_resumed_training_do_without_the_embeddings(
     architecture, trained, tmp_path
 ):

@@ -105,6 +105,7 @@ def contents(out):
 
 
 @pytest.mark.parametrize("route", ["folder", "subfolder", "tar", "flat tar"])
+@pytest.mark.slow
 def test_all_routes_give_the_same(prepared, tmp_path, route):
     files = small.campaign_files()
     if "tar" in route:

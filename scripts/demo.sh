@@ -8,5 +8,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh "$@"
 python=python3
 [ "${1:-}" = --here ] || python=.venv/bin/python
-echo "[demo] about 6 minutes on 2 cores and 100 MB of disk in demo/" >&2
+echo "[demo] about 2 minutes on 2 cores and 100 MB of disk in demo/" >&2
 exec "$python" -m fairseq_cgc demo

@@ -252,6 +252,7 @@ def test_a_dry_run_of_a_release_prints_sizes_and_leaves_nothing(
     assert "fairseq-train " in result.stdout and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_sizes_and_commands_that_fairseq_takes(
     shared_data: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and str(one) == str(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS])
 def test_truncated_at_random_places(reader: str, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "cut.pt"
@@ -69,6 +70,7 @@ def test_truncated_at_random_places(reader: str, trained: Trained, tmp_path: Pat
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS])
 def test_flipped_bits_are_noticed_or_do_no_harm(
     reader: str, trained: Trained, tmp_path: Path

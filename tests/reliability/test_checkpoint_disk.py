@@ -65,6 +65,7 @@ def test_full_disk(trained: Trained, small_disk: Path) -> None:
     assert (save_dir / "checkpoint_last.pt").exists()
 
 
+@pytest.mark.slow
 def test_limit_on_the_size_of_files(trained: Trained, tmp_path: Path) -> None:
     save_dir, log = tmp_path / "save", tmp_path / "log"
     command = ["train", trained.data, "--save-dir", save_dir, *demo_training.MODEL, *SCHEDULE]

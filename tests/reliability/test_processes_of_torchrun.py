@@ -132,6 +132,7 @@ def test_a_killed_process_ends_torchrun_and_the_training_goes_on(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_in_one_line(trained: Trained, tmp_path: Path) -> None:
     save_dir = tmp_path / "save"
     survivor, killed = by_hand(trained.data, save_dir, tmp_path)

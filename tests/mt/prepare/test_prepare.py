@@ -150,6 +150,7 @@ def test_changed_input_is_refused(prepared, tmp_path):
         prepare(changed, prepared[1], OPTIONS)
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_result(prepared, tmp_path):
     raw, out, _ = prepared
     prepare(raw, tmp_path / "out", dataclasses.replace(OPTIONS, workers=3))

@@ -22,19 +22,20 @@ from fairseq_cgc.inference.model_options import ModelOptions
 class PackedLinear(nn.Linear):
     """A linear layer that is fast for few rows on a CPU.
 
-    MKL rearranges the whole weight at each call, which takes longer than the product with the few
-    rows of a decoding step. From the first call on, a large weight is kept a second time as oneDNN
-    arranges it.
+    Otherwise the whole weight is rearranged at each call, which takes longer than the product with
+    the few rows of a decoding step. From the first call on, a weight in bfloat16, or a large one in
+    float32, is kept a second time as oneDNN arranges it.
     """
 
-    _SMALLEST = 2**18  # numbers of a weight for which this pays
+    _SMALLEST = 2**18  # numbers of a float32 weight for which this pays; in bfloat16 it always does
     _packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``... x in_features`` to ``... x out_features``."""
         if self._packed is None:
             weight = self.weight
-            if weight.numel() < self._SMALLEST or not _can_pack(weight.device.type, weight.dtype):
+            is_small = weight.dtype == torch.float32 and weight.numel() < self._SMALLEST
+            if is_small or not _can_pack(weight.device.type, weight.dtype):
                 return super().forward(x)
             self._packed = torch.ops.mkldnn._reorder_linear_weight.default(weight)
         return torch.ops.mkldnn._linear_pointwise.default(

@@ -10,7 +10,7 @@ from torch import nn
 from fairseq_cgc.core import CGConv2d, UserError
 from fairseq_cgc.core.convolution import GateSwitches
 from fairseq_cgc.support.options import Range
-from fairseq_cgc.vision.resnet import Convolution
+from fairseq_cgc.vision.network import Convolution
 
 GATE_SWITCHES = tuple(GateSwitches.__annotations__)
 """Passed on to every ``CGConv2d``; see ``fairseq_cgc.core.ContextGate``."""

@@ -12,17 +12,12 @@ from typing import Any
 from torch import nn
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.vision import bn_inception
 from fairseq_cgc.vision.attention import BAM, CBAM, GlobalContext, GloRe, SqueezeExcitation
 from fairseq_cgc.vision.deformable import ModulatedDeformConv2d
 from fairseq_cgc.vision.gating import gated_convolutions
-from fairseq_cgc.vision.resnet import (
-    BasicBlock,
-    Bottleneck,
-    Convolution,
-    ResNet,
-    Shape,
-    stage_names,
-)
+from fairseq_cgc.vision.network import Convolution
+from fairseq_cgc.vision.resnet import BasicBlock, Bottleneck, ResNet, Shape, stage_names
 from fairseq_cgc.vision.weights import load_weights
 
 SUFFIX = "_cgc"
@@ -39,7 +34,8 @@ class Architecture:
             ``fc``.
         stages: their names.
         can_be_gated: whether ``build`` takes ``convolution``.
-        backbone: its shape, if a video model can be built on it.
+        is_backbone: whether video models can be built on it.
+        shape: of a plain ResNet.
         num_classes: of the data set that the model was published for.
         image_size: side of that data set's square images.
     """
@@ -47,7 +43,8 @@ class Architecture:
     build: Callable[..., nn.Module]
     stages: tuple[str, ...]
     can_be_gated: bool = True
-    backbone: Shape | None = None
+    is_backbone: bool = False
+    shape: Shape | None = None
     num_classes: int = 1000
     image_size: int = 224
 
@@ -58,7 +55,8 @@ def _resnet(shape: Shape, **parts: Any) -> Architecture:
         partial(ResNet, **shape._asdict(), **parts),
         stage_names(shape.depths),
         can_be_gated="convolution" not in parts,
-        backbone=None if parts else shape,
+        is_backbone=not parts,
+        shape=None if parts else shape,
         num_classes=10 if shape.small_images else 1000,
         image_size=32 if shape.small_images else 224,
     )
@@ -87,6 +85,7 @@ _RESNET50 = Shape(Bottleneck, (3, 4, 6, 3))
 _ARCHITECTURES = {
     "resnet50": _resnet(_RESNET50),
     "resnet101": _resnet(Shape(Bottleneck, (3, 4, 23, 3))),
+    "bn_inception": Architecture(bn_inception.BNInception, bn_inception.STAGES, is_backbone=True),
     "se_resnet50": _resnet(_RESNET50, attention=SqueezeExcitation),
     "cbam_resnet50": _resnet(_RESNET50, attention=CBAM),
     "bam_resnet50": _resnet(_RESNET50, after=_bam),
@@ -106,7 +105,7 @@ def list_models() -> list[str]:
 
 def list_backbones() -> list[str]:
     """The models on which video models can be built, besides other ``resnet{6n+2}_cifar``."""
-    return [name for name, found in _ARCHITECTURES.items() if found.backbone]
+    return [name for name, found in _ARCHITECTURES.items() if found.is_backbone]
 
 
 def architecture(name: str) -> Architecture:

@@ -15,14 +15,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-Convolution = Callable[..., nn.Conv2d]
-"""Called like ``nn.Conv2d``."""
+from fairseq_cgc.vision.network import STEM, Convolution, ImageNetwork, convolve
+
 Attention = Callable[[int], nn.Module]
 """Called with C; gives a module that keeps the shape of its input, B x C x H x W."""
 BlockPart = Callable[[str, int, int, int], nn.Module | None]
 """Called with stage, index of the block, blocks in the stage, and channels; may give none."""
-
-STEM = "stem"
 
 
 def no_part(stage: str, index: int, blocks: int, channels: int) -> None:
@@ -69,7 +67,7 @@ class Block(nn.Module):
                 self.temporal = temporal
             make = convolution if size > 1 else nn.Conv2d
             step = stride if number == 1 + self.kernel_sizes.index(3) else 1
-            conv = _conv(make, channels[number - 1], channels[number], size, step)
+            conv = convolve(make, channels[number - 1], channels[number], size, step)
             self.add_module(f"conv{number}", conv)
             self.add_module(f"bn{number}", nn.BatchNorm2d(channels[number]))
         self.relu = nn.ReLU(inplace=True)
@@ -118,7 +116,7 @@ class Shape(NamedTuple):
     small_images: bool = False
 
 
-class ResNet(nn.Module):
+class ResNet(ImageNetwork):
     """Stem, stages ``layer1``, ``layer2``, ... of residual blocks, average pooling, classifier.
 
     Args:
@@ -153,7 +151,8 @@ class ResNet(nn.Module):
         after: BlockPart = no_part,
     ) -> None:
         super().__init__()
-        stem = partial(_conv, convolution(STEM), in_channels, width)
+        self.width, self.map_channels = width, 2 * width * block.expansion
+        stem = partial(convolve, convolution(STEM), in_channels, width)
         self.conv1 = stem(3) if small_images else stem(7, 2)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -181,20 +180,19 @@ class ResNet(nn.Module):
                 channels = out_channels
             self.stages.append(f"layer{number + 1}")
             self.add_module(self.stages[-1], layer)
+        self.num_features = channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images, B x in_channels x H x W, to B x num_classes logits."""
-        return self.fc(self.features(x))
-
-    def features(self, x: Tensor) -> Tensor:
-        """Images, B x in_channels x H x W, to the classifier's input, B x channels."""
+    def maps_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As :class:`ImageNetwork` says; the maps are those of the second stage."""
         x = _through(self.temporal, self.relu(self.bn1(self.conv1(x))))
-        x = self.maxpool(x)
+        x = maps = self.maxpool(x)
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
-        return self.avgpool(x).flatten(1)
+            if stage == "layer2":
+                maps = x
+        return maps, self.avgpool(x).flatten(1)
 
 
 def stage_names(depths: Sequence[int]) -> tuple[str, ...]:
@@ -202,21 +200,11 @@ def stage_names(depths: Sequence[int]) -> tuple[str, ...]:
     return (STEM, *(f"res{number + 1}" for number in range(len(depths))))
 
 
-def _conv(
-    convolution: Convolution, in_channels: int, out_channels: int, kernel: int, stride: int = 1
-) -> nn.Conv2d:
-    conv = convolution(
-        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False
-    )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return conv
-
-
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(
-        _conv(nn.Conv2d, in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+        convolve(nn.Conv2d, in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
     )
 
 

@@ -22,6 +22,7 @@ ADDITIONS = {
     "temporal": "temporal convolutions",
     "after": "blocks between residual blocks",
     "offset": "offsets",
+    "volume": "3-D network",
 }
 
 
@@ -34,8 +35,8 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
     Args:
         model: of :func:`fairseq_cgc.vision.create_model`.
         path: as for :func:`read_weights`.
-        other_classes: whether a classifier for another number of classes is left out, so that
-            the model's own keeps its initial values.
+        other_classes: whether a classifier for another number of classes, or of another kind,
+            is left out, so that the model's own keeps its initial values.
 
     Raises:
         UserError: if the file cannot be read or is not such a dictionary, or other names or
@@ -44,10 +45,11 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
     state = read_weights(path)
     own = model.state_dict()
     kept: dict[str, set[str]] = {}
-    if other_classes and _classes(state) not in (None, _classes(own)):
-        classifier = {"fc.weight", "fc.bias"}
-        kept[f"outputs for {_classes(own)} classes"] = classifier
-        state = {name: tensor for name, tensor in state.items() if name not in classifier}
+    if other_classes and _classifier(state) not in ({}, _classifier(own)):
+        classes, theirs = (list(_classifier(s).values())[-1][:1] for s in (own, state))
+        what = f"outputs for {classes[0]} classes" if classes != theirs else "classifier of this kind"
+        kept[what] = set(_classifier(own))
+        state = {n: tensor for n, tensor in state.items() if n not in _classifier(state)}
     for name, tensor in state.items():
         if name in own and tensor.shape != own[name].shape:
             raise UserError(
@@ -94,9 +96,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(zip(names, state.values(), strict=True))
 
 
-def _classes(state: Mapping[str, Tensor]) -> int | None:
-    weight = state.get("fc.weight")
-    return None if weight is None or weight.dim() != 2 else len(weight)
+def _classifier(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the classifier's parameters; the last of them has an entry for each class."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("fc.")}
 
 
 def _shape(tensor: Tensor) -> str:

@@ -6,6 +6,9 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from fairseq_cgc.video.registry import architecture, create_model, list_models
 from fairseq_cgc.vision.costs import (
     Cost,
@@ -19,6 +22,7 @@ from fairseq_cgc.vision.costs import (
 
 PUBLISHED = read_published(Path(__file__).with_name("published.yaml"))
 (MODELS,) = PUBLISHED.values()
+ECO_LITE = "eco_lite"  # has a row, but is not built
 
 HEADINGS = ("frames", "parameters", "paper", "multiply-adds", "increment", "gate products")
 EXPLANATION = """\
@@ -41,17 +45,39 @@ def lines(names: Sequence[str] = (), *, markdown: bool = False) -> Iterator[str]
 
 
 def _unpublished(name: str) -> Published:
-    return Published(name, frames=32 if architecture(name).family == "p3d" else 8)
+    family = architecture(name).family
+    return Published(
+        name,
+        frames=32 if family == "p3d" else 8,
+        backbone="bn_inception" if family == "eco" else "resnet50",
+    )
 
 
 def _cells(row: Published) -> list[str]:
+    frames = str(row.frames)
+    if row.model == ECO_LITE:
+        ensemble = Cost(4 * parameters_of_eco_lite(), 0, 0)
+        return [frames, *number_cells(row, ensemble, None)[:2], "", "", ""]
     plain = architecture(row.model).family
-    counted = _cost(row.model, row.frames)
-    cells = number_cells(row, counted, None if row.model == plain else _cost(plain, row.frames))
-    return [str(row.frames), *cells[:4], cells[5]]  # the paper has no multiply-adds
+    counted = _cost(row.model, row.frames, row.backbone)
+    counted_plain = None if row.model == plain else _cost(plain, row.frames, row.backbone)
+    cells = number_cells(row, counted, counted_plain)
+    return [frames, *cells[:4], cells[5]]  # the paper has no multiply-adds
 
 
 @functools.cache
-def _cost(name: str, frames: int) -> Cost:
-    make = functools.partial(create_model, name, num_frames=frames)
+def _cost(name: str, frames: int, backbone: str) -> Cost:
+    make = functools.partial(create_model, name, num_frames=frames, backbone=backbone)
     return count(make, (frames, 3, 224, 224))
+
+
+def parameters_of_eco_lite() -> int:
+    """Those of ECO that its 3-D network's features depend on, and a classifier of these alone."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = create_model("eco", num_frames=4, backbone="bn_inception")
+        maps, _ = model.maps_and_features(torch.zeros(4, 3, 224, 224))
+        assert model.volume is not None
+        classifier = nn.Linear(model.volume.num_features, model.fc.out_features)
+        classifier(model.volume(maps.unflatten(0, (-1, 4)).transpose(1, 2))).sum().backward()
+    used = [*classifier.parameters(), *(p for p in model.parameters() if p.grad is not None)]
+    return sum(p.numel() for p in used)

@@ -52,7 +52,8 @@ class TemporalRelations(nn.Module):
         """The frames, in their order, that the network of one scale sees in a forward pass."""
         if not self.training:
             return self._fixed[size]
-        return _subsets(size, self.num_frames, lambda: torch.randperm(self.num_frames).tolist())
+        frames = self.num_frames
+        return _subsets(size, frames, lambda: torch.randperm(frames, device="cpu").tolist())
 
     def forward(self, features: Tensor) -> Tensor:
         """Features, B x T x C, to logits of the clip, B x 1 x num_classes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 Convolution3d = Callable[..., nn.Conv3d]
@@ -69,7 +70,17 @@ class ResNet3d(nn.Module):
         self.norm = _norm(self.num_features)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The maps of all frames of clips, B x c x T x h x w, to features, B x 4 width."""
+        """The maps of all frames of clips, B x c x T x h x w, to features, B x 4 width.
+
+        On a CPU, autocast is off here: torch 2.13 returns wrong gradients of a 3 x 3 x 3 weight in
+        bfloat16 where a padded map has two frames, as those of the last blocks for 8 frames.
+        """
+        if maps.device.type != "cpu":
+            return self._features(maps)
+        with torch.autocast("cpu", enabled=False):
+            return self._features(maps.to(torch.promote_types(maps.dtype, torch.float32)))
+
+    def _features(self, maps: Tensor) -> Tensor:
         return self.norm(self.blocks(self.conv(maps))).mean((2, 3, 4))
 
 

@@ -33,7 +33,7 @@ class VideoSettings(TrainingSettings):
     earlier: ClassVar[Mapping[str, Any]] = {"shift_every": 1}  # whatever the backbone
 
     model: str = setting("tsm_cgc", "model, see fairseq-cgc table video")
-    backbone: str = setting("resnet50", "a plain ResNet of fairseq-cgc table image")
+    backbone: str = setting("resnet50", "a plain network of fairseq-cgc table image")
     num_frames: int = setting(
         8,
         "frames in a clip",
@@ -76,28 +76,30 @@ class VideoSettings(TrainingSettings):
         """As in :class:`TrainingSettings`; ``tsm`` is how TSM trains from ImageNet's weights.
 
         Normalisations and biases do not decay. Biases learn at twice the rate, the classifier's
-        weight at five times, its bias at ten times the rate.
+        weights at five times, its biases at ten times the rate.
         """
         if self.groups == "uniform":
             return super().parameter_groups(model)
-        head = model.get_submodule("fc")
+        head = set(model.get_submodule("fc").modules())
+        head_weights: list[nn.Parameter] = []
+        head_biases: list[nn.Parameter] = []
         weights: list[nn.Parameter] = []
         norms: list[nn.Parameter] = []
         biases: list[nn.Parameter] = []
         for module in model.modules():
-            if module is head:
-                continue
             for name, parameter in module.named_parameters(recurse=False):
                 if isinstance(module, _NORMS):
                     norms.append(parameter)
+                elif module in head:
+                    (head_biases if name == "bias" else head_weights).append(parameter)
                 else:
                     (biases if name == "bias" else weights).append(parameter)
         groups: list[dict[str, Any]] = [
             {"params": weights},
             {"params": norms, "weight_decay": 0.0},
             {"params": biases, "weight_decay": 0.0, "lr_factor": 2.0},
-            {"params": [head.weight], "lr_factor": 5.0},
-            {"params": [head.bias], "weight_decay": 0.0, "lr_factor": 10.0},
+            {"params": head_weights, "lr_factor": 5.0},
+            {"params": head_biases, "weight_decay": 0.0, "lr_factor": 10.0},
         ]
         return [group for group in groups if group["params"]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,8 +79,9 @@ class Published:
     parameters: float | None = None
     multiply_adds: float | None = None
     label: str = ""
-    """The paper's words in Table 3, and the switches for them."""
+    """Other words than the model's name, such as the paper's in Table 3."""
     cgc: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = "resnet50"
     frames: int = 1
     note: str = ""
 
@@ -128,7 +130,7 @@ def select(
 
     ``unpublished`` makes the row of a model that the paper does not have.
     """
-    known = [row for rows in published.values() for row in rows if not row.label]
+    known = next(iter(published.values()))
     if only:
         found = ([row for row in known if row.model == n] or [unpublished(n)] for n in names)
         return {"Models": [row for rows in found for row in rows]}
@@ -155,13 +157,13 @@ def render(
         if markdown:
             yield from tables_.markdown(head, body)
         else:
-            widths = (20, *map(len, headings))
+            widths = (max(20, *(len(row.label) for row in rows)), *map(len, headings))
             align = "l" + "r" * len(headings)
             yield from tables_.text(itertools.chain([head], body), align, widths)
         yield ""
         for row in rows:
             if row.note:
-                yield from (*textwrap.wrap(f"{row.model}: {row.note}", 98), "")
+                yield from (*textwrap.wrap(f"{row.label or row.model}: {row.note}", 98), "")
     yield from (*textwrap.wrap(explanation, 98), "")
 
 
@@ -187,7 +189,7 @@ def _unpublished(name: str) -> Published:
 
 
 def _cells(row: Published) -> list[str]:
-    plain = row.model[row.model.index("resnet") :].removesuffix(SUFFIX)
+    plain = re.sub(r"^[a-z0-9]+_(?=resnet)", "", row.model).removesuffix(SUFFIX)
     counted = cost(row.model, cgc=row.cgc or None)
     return number_cells(row, counted, None if row.model == plain else _plain_cost(plain))
 

@@ -47,7 +47,8 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
     kept: dict[str, set[str]] = {}
     if other_classes and _classifier(state) not in ({}, _classifier(own)):
         classes, theirs = (list(_classifier(s).values())[-1][:1] for s in (own, state))
-        what = f"outputs for {classes[0]} classes" if classes != theirs else "classifier of this kind"
+        is_alike = classes == theirs
+        what = "classifier of this kind" if is_alike else f"outputs for {classes[0]} classes"
         kept[what] = set(_classifier(own))
         state = {n: tensor for n, tensor in state.items() if n not in _classifier(state)}
     for name, tensor in state.items():

@@ -32,11 +32,74 @@ def clip_gates(frames):
     return total
 
 
-ROWS = pytest.mark.parametrize("row", MODELS, ids=lambda row: f"{row.model}-{row.frames}")
+def relations(classes, *, shared):
+    """TRN's networks of 256 x s inputs and 256 hidden numbers: 7 of them, or one for a subset."""
+    networks = [(8, 1), *((size, 1 if shared else 3) for size in range(2, 8))]
+    return sum(
+        number * (256 * size * 256 + 256 + 256 * classes + classes) for size, number in networks
+    )
 
 
-@ROWS
-def test_parameters_of_tables_4_and_5(row):
+def volume():
+    """ECO's 3 x 3 x 3 convolutions on 96 maps, and their normalisations."""
+    pairs = [(96, 128), (128, 128), (128, 128)]  # res3a, res3b
+    for c, o in ((128, 256), (256, 512)):  # res4 and res5, a and b; the shortcut of a
+        pairs += [(c, o), (o, o), (c, o), (o, o), (o, o)]
+    norms = [128, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512]
+    return sum(27 * c * o for c, o in pairs) + 2 * sum(norms)
+
+
+RESNET50, BN_INCEPTION = 25_557_032 - 1000 * 2049, 11_285_224 - 1000 * 1025  # without classifiers
+#: BN-Inception's part that makes ECO's maps: weights and normalisations to inception_3c.
+BEHIND = 3 * 64 * 49 + 64 * 64 + 64 * 192 * 9 + 2 * (64 + 64 + 192)
+BEHIND += 192 * 224 + 9 * (64 * 64 + 64 * 96 + 96 * 96) + 2 * (64 + 2 * 64 + 64 + 96 * 2 + 32)
+BEHIND += 256 * 256 + 9 * (64 * 96 + 64 * 96 + 96 * 96) + 2 * (64 + 64 + 96 + 64 + 96 * 2 + 64)
+BEHIND += 320 * 64 + 9 * 64 * 96 + 2 * (64 + 96)
+
+
+def by_hand(row, classes=174):
+    """Of a row of TRN or ECO."""
+    features = BN_INCEPTION if row.backbone == "bn_inception" else RESNET50
+    if row.model == "trn":
+        channels = 1024 if row.backbone == "bn_inception" else 2048
+        return features + channels * 256 + 256 + relations(classes, shared=True)
+    if row.model == "eco":
+        return features + volume() + (1024 + 512 + 1) * classes
+    return 4 * (BEHIND + volume() + 513 * classes)
+
+
+OURS = [row for row in MODELS if row.model.startswith(("trn", "eco"))]
+
+
+@pytest.mark.parametrize("row", OURS, ids=lambda row: row.label or f"{row.model}-{row.frames}")
+def test_parameters_of_trn_and_eco(row):
+    if row.model == "eco_lite":
+        assert 4 * costs.parameters_of_eco_lite() == by_hand(row)
+    else:
+        options = {"num_frames": row.frames, "backbone": row.backbone}
+        assert count_parameters(row.model, **options) == by_hand(row)
+
+
+def test_the_numbers_of_the_notes():
+    """fairseq_cgc/video/published.yaml tells these."""
+    small, trn, eco, _, lite = OURS
+    assert round(by_hand(trn) / 1e6, 2) == 26.64 and round(by_hand(eco) / 1e6, 2) == 47.14
+    shared, own = (relations(classes, shared=s) for classes, s in ((174, True), (400, False)))
+    assert (round(shared / 1e6, 2), round(own / 1e6, 2)) == (2.61, 7.79)
+    for row, printed in ((small, 18.31), (trn, 31.82)):
+        assert round((by_hand(row) - shared + own) / 1e6, 2) == printed
+        assert round(printed, 1) == row.parameters
+    assert round(volume() / 1e6, 2) == 36.61 and round(BEHIND / 1e6, 2) == 0.68
+    assert round(by_hand(eco, 400) / 1e6, 2) == 47.49  # 47.5 as printed
+    assert round(by_hand(lite) / 1e6, 2) == 149.53
+    assert round(by_hand(lite, 400) / 1e6, 2) == 149.99
+
+
+OTHERS = [row for row in MODELS if row not in OURS]
+
+
+@pytest.mark.parametrize("row", OTHERS, ids=lambda row: f"{row.model}-{row.frames}")
+def test_parameters_of_the_other_rows(row):
     got = count_parameters(row.model, num_frames=row.frames)
     if row.model.endswith(("_cgc", "_cgc3d", "_cgc1d3d")):  # by the text, not the printed sum
         frames = 1 if row.model.startswith("p3d") else row.frames
@@ -51,6 +114,11 @@ def test_parameters_of_tables_4_and_5(row):
 
 def test_the_numbers_are_the_papers():
     assert [(row.frames, row.parameters) for row in MODELS] == [
+        (8, 18.3),
+        (8, 31.8),
+        (8, 47.5),
+        (16, 47.5),
+        (92, 150),
         (8, 23.86),
         (8, 31.22),
         (8, 24.07),
@@ -81,7 +149,7 @@ def counted(monkeypatch):
     """Replaces the counting: a million multiply-adds for each letter of the name and frame."""
     names = []
 
-    def cost(name, frames):
+    def cost(name, frames, backbone):
         names.append((name, frames))
         adds = 10**6 * len(name) * frames
         return Cost(23_860_000, adds, 3_000_000 if "cgc" in name else 0)
@@ -94,7 +162,7 @@ def test_all_models(counted):
     lines = list(costs.lines())
     labels = [line.split()[0] for line in lines if line]
     for name in list_models():
-        assert labels.count(name) == (2 if name in ("tsm", "tsm_cgc") else 1)
+        assert labels.count(name) == (2 if name in ("tsm", "tsm_cgc", "eco") else 1)
     assert ("tsm_cgc", 16) in counted and ("p3d_nonlocal_cgc3d", 32) in counted
     assert max(map(len, lines)) <= 100
 

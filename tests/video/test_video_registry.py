@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from fairseq_cgc import vision
 from fairseq_cgc.core import CGConv2d, UserError
 from fairseq_cgc.video import create_model, list_models
 from fairseq_cgc.video.layers import ClipGatedConv2d, NonLocal, TemporalConv, TemporalShift
@@ -41,6 +42,10 @@ def test_the_names():
         "p3d_nonlocal_cgc1d",
         "p3d_nonlocal_cgc3d",
         "p3d_nonlocal_cgc1d3d",
+        "trn",
+        "trn_cgc",
+        "eco",
+        "eco_cgc",
     ]
 
 
@@ -60,14 +65,20 @@ def test_the_resnet_inside_is_torchvisions(name):
     model = on_meta(name)
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     image = {key: t.shape for key, t in on_meta("tsn").state_dict().items()}
+    if name.startswith(("trn", "eco")):  # which have classifiers of their own
+        image = {key: shape for key, shape in image.items() if not key.startswith("fc.")}
     assert image.items() <= shapes.items()
     others = {part for key in shapes.keys() - image.keys() for part in key.split(".")}
     assert bool(others & {"temporal"}) == name.startswith("p3d")
     assert bool(others & {"gate"}) == ("cgc" in name)
     assert bool(others & {"after"}) == ("nonlocal" in name)
+    assert bool(others & {"volume"}) == name.startswith("eco")
+    assert bool(others & {"scales"}) == name.startswith("trn")
 
 
-@pytest.mark.parametrize("name", ["tsn_cgc", "tsm_nonlocal_cgc", "p3d_cgc3d", "p3d_cgc1d3d"])
+@pytest.mark.parametrize(
+    "name", ["tsn_cgc", "tsm_nonlocal_cgc", "p3d_cgc3d", "p3d_cgc1d3d", "trn_cgc", "eco_cgc"]
+)
 def test_every_spatial_convolution_is_gated(name):
     model = on_meta(name)
     spatial = [
@@ -151,7 +162,7 @@ def test_frames_change_parameters_of_gates_for_each_frame_only(name):
             state = small_model(name, num_frames=frames).state_dict()
         return {key: tensor.shape for key, tensor in state.items()}
 
-    assert (shapes(4) != shapes(5)) == (name in PER_FRAME_GATES)
+    assert (shapes(4) != shapes(5)) == (name in PER_FRAME_GATES or name.startswith("trn"))
 
 
 @pytest.mark.parametrize("name", ["tsm_nonlocal_cgc", "p3d_nonlocal_cgc1d3d"])
@@ -161,7 +172,9 @@ def test_few_frames_of_one_channel(name, frames):
     assert model(torch.randn(2, frames, 1, 8, 8)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", ["tsn_cgc", "tsm_nonlocal", "p3d_nonlocal_cgc1d3d"])
+@pytest.mark.parametrize(
+    "name", ["tsn_cgc", "tsm_nonlocal", "p3d_nonlocal_cgc1d3d", "trn_cgc", "eco_cgc"]
+)
 def test_autocast(name):
     model = small_model(name, dropout=0)
     clips = torch.randn(2, 4, 3, 16, 16)
@@ -170,10 +183,11 @@ def test_autocast(name):
     logits.float().sum().backward()
     assert logits.isfinite().all()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    torch.testing.assert_close(logits.float(), model(clips), atol=0.1, rtol=0.1)
+    if not name.startswith("trn"):  # which relates other frames in each forward pass
+        torch.testing.assert_close(logits.float(), model(clips), atol=0.1, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", ["tsm_nonlocal_cgc", "p3d_cgc1d3d"])
+@pytest.mark.parametrize("name", ["tsm_nonlocal_cgc", "p3d_cgc1d3d", "trn", "eco"])
 def test_compiles_as_one_graph(name):
     model = small_model(name).eval()
     clips = torch.randn(2, 4, 3, 8, 8)
@@ -194,6 +208,26 @@ def test_unknown_names_are_told(name):
 def test_unknown_backbones_are_told(backbone):
     with pytest.raises(UserError, match=f"backbone is '{backbone}', but must be resnet50, "):
         create_model("tsn", 5, backbone=backbone)
+
+
+@pytest.mark.parametrize("name", ["tsn_cgc", "trn_cgc", "eco_cgc"])
+def test_bn_inception_inside(name):
+    with torch.device("meta"):
+        model = create_model(name, 5, num_frames=4, in_channels=1, backbone="bn_inception")
+        image = vision.create_model("bn_inception", 5, in_channels=1).state_dict()
+        logits = model(torch.zeros(2, 4, 1, 64, 48))
+    assert logits.shape == (2, 5)
+    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    kept = [key for key in image if name == "tsn_cgc" or not key.startswith("fc.")]
+    assert all(shapes[key] == image[key].shape for key in kept)
+
+
+@pytest.mark.parametrize("name", ["tsm", "tsm_cgc", "p3d_cgc1d", "tsn_nonlocal"])
+def test_what_is_inside_blocks_needs_a_resnet(name):
+    message = f"backbone is 'bn_inception', but must be resnet50, .*_cifar with {name}$"
+    with pytest.raises(UserError, match=message) as error:
+        create_model(name, 5, backbone="bn_inception")
+    assert "bn_inception" not in str(error.value).partition("but")[2]
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,16 @@ def image_weights(image_model, tmp_path_factory):
 def test_image_weights_fit_and_the_log_tells_what_they_lack(name, image_weights, caplog):
     model = small_model(name, weights=image_weights)
     state, image = model.state_dict(), torch.load(image_weights)
+    own_classifier = name.startswith(("trn", "eco"))
     for key, tensor in image.items():
-        assert torch.equal(state[key], tensor), key
+        if not (own_classifier and key.startswith("fc.")):
+            assert torch.equal(state[key], tensor), key
     lacking = {
+        "classifier of this kind": own_classifier,
         "gates": "cgc" in name,
         "temporal convolutions": name.startswith("p3d"),
         "blocks between residual blocks": "nonlocal" in name,
+        "3-D network": name.startswith("eco"),
     }
     assert caplog.messages == [
         f"{image_weights} holds no {what}: they keep their initial values"
@@ -77,7 +81,9 @@ def test_without_weights_temporal_convolutions_start_at_random():
     assert weight.std().item() == pytest.approx((2 / (3 * 64)) ** 0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["tsn_nonlocal_cgc", "tsm_cgc", "p3d_nonlocal_cgc1d3d"])
+@pytest.mark.parametrize(
+    "name", ["tsn_nonlocal_cgc", "tsm_cgc", "p3d_nonlocal_cgc1d3d", "trn_cgc", "eco_cgc"]
+)
 def test_a_models_own_weights_come_back(name, tmp_path, caplog):
     saved = small_model(name).eval()
     torch.save({"model": saved.state_dict(), "epoch": 3}, tmp_path / "c.pt")
@@ -91,17 +97,16 @@ def test_a_models_own_weights_come_back(name, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("plain", "gated", "lacking"),
-    [("tsm", "tsm_cgc", "gates"), ("p3d", "p3d_cgc1d3d", "gates")],
-    ids=["tsm", "p3d"],
+    ("plain", "gated"),
+    [("tsm", "tsm_cgc"), ("p3d", "p3d_cgc1d3d"), ("trn", "trn_cgc"), ("eco", "eco_cgc")],
 )
-def test_a_plain_video_model_fits_a_gated_one(plain, gated, lacking, tmp_path, caplog):
+def test_a_plain_video_model_fits_a_gated_one(plain, gated, tmp_path, caplog):
     saved = small_model(plain)
     torch.save(saved.state_dict(), tmp_path / "c.pt")
     state = small_model(gated, weights=tmp_path / "c.pt").state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in saved.state_dict().items())
     assert [m.partition(" holds no ")[2] for m in caplog.messages] == [
-        f"{lacking}: they keep their initial values"
+        "gates: they keep their initial values"
     ]
 
 
@@ -116,7 +121,32 @@ def test_another_backbone_is_told(image_weights):
         create_model("tsn", weights=image_weights)
 
 
-@pytest.mark.parametrize("name", ["tsm_nonlocal_cgc", "p3d_nonlocal_cgc1d3d"])
+@pytest.mark.parametrize("name", ["trn", "eco"])
+def test_another_number_of_classes_leaves_the_whole_classifier(name, tmp_path, caplog):
+    saved = small_model(name, 3)
+    torch.save(saved.state_dict(), tmp_path / "c.pt")
+    torch.manual_seed(5)
+    fresh = small_model(name, 7)
+    torch.manual_seed(5)
+    model = small_model(name, 7, weights=tmp_path / "c.pt")
+    for key, tensor in model.state_dict().items():
+        source = fresh if key.startswith("fc.") else saved
+        assert torch.equal(tensor, source.state_dict()[key]), key
+    assert [m.partition(" holds no ")[2] for m in caplog.messages] == [
+        "outputs for 7 classes: they keep their initial values"
+    ]
+
+
+def test_weights_of_bn_inception(tmp_path):
+    image = vision.create_model("bn_inception", 10).state_dict()
+    torch.save(image, tmp_path / "c.pt")
+    options = {"num_frames": 4, "backbone": "bn_inception", "weights": tmp_path / "c.pt"}
+    state = create_model("trn_cgc", 10, **options).state_dict()
+    same = [key for key in image if not key.startswith("fc.")]
+    assert all(torch.equal(state[key], image[key]) for key in same)
+
+
+@pytest.mark.parametrize("name", ["tsm_nonlocal_cgc", "p3d_nonlocal_cgc1d3d", "trn"])
 def test_resnet50_of_1000_classes(name, tmp_path, caplog):
     image = vision.create_model("resnet50").state_dict()
     torch.save(image, tmp_path / "resnet50.pt")
@@ -124,5 +154,6 @@ def test_resnet50_of_1000_classes(name, tmp_path, caplog):
     for key, tensor in image.items():
         if not key.startswith("fc."):
             assert torch.equal(state[key], tensor), key
-    assert state["fc.weight"].shape == (174, 2048)
+    if name != "trn":
+        assert state["fc.weight"].shape == (174, 2048)
     assert "holds no outputs for 174 classes" in caplog.messages[0]

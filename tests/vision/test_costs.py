@@ -56,10 +56,29 @@ def test_parameters_of_tables_1_and_7(row):
         assert got == pytest.approx(row.parameters, rel=0.04)
         assert "0.87M" in row.note  # which tells why
         assert got - 25.557 == pytest.approx(0.87, abs=0.005)
+    elif row.label == "gc_resnet50, fine-tuned":  # of another count of the same network
+        assert (round(got, 2), row.parameters) == (28.11, 28.08)
     elif row.model == "glore_resnet50":
         assert round(got, 1) == row.parameters
     else:
         assert round(got, 2) == row.parameters
+
+
+def test_the_arithmetic_of_dcnv2():
+    """What fairseq_cgc/vision/published.yaml says: 27.4M and 200M fit no layers and groups."""
+    layers = {1: (64, 3, 56), 2: (128, 4, 28), 3: (256, 6, 14), 4: (512, 3, 7)}  # widths, sides
+
+    def count(stages, groups):
+        maps, chosen = 27 * groups, [layers[stage] for stage in stages]
+        parameters = sum(n * maps * (9 * c + 1) for c, n, _ in chosen)
+        adds = sum(n * maps * 9 * c * side**2 for c, n, side in chosen)
+        return round((25_557_032 + parameters) / 1e6, 2), round(adds / 1e6)
+
+    assert count((2, 3, 4), 1) == (26.43, 189)
+    assert count((2, 3, 4), 2) == (27.30, 378)
+    assert count((1, 2, 3, 4), 2) == (27.39, 671)
+    counted, plain = cost("dcnv2_resnet50"), cost("resnet50")
+    assert round((counted.multiply_adds - plain.multiply_adds) / 1e6) == 189
 
 
 @pytest.mark.parametrize("row", TABLE_3A, ids=lambda row: row.label)

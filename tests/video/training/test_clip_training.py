@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def trainer(folder: Path, settings: VideoSettings, **options: int) -> Trainer:
     [
         {"groups": "tsm", "clip_norm": 1.0, "accumulate": 2, "mixup": 0.2},
         {"model": "p3d_cgc1d3d", "precision": "bfloat16", "channels_last": True},
+        {"model": "trn", "dropout": 0.2},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -116,6 +118,29 @@ def test_normalized_clips_may_have_adjacent_channels():
     assert adjacent.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
     mean, std = clips.statistics.mean[0], clips.statistics.std[0]
     torch.testing.assert_close(plain, (pixels / 255 - mean) / std)
+
+
+SMALLEST = ["tsn", "tsn_cgc", "tsm", "p3d", "p3d_cgc1d3d", "trn", "trn_cgc", "eco", "eco_cgc"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model", SMALLEST)
+def test_a_step_of_every_family(model, precision):
+    """The loss is finite and falls, and everything that can learn has learnt."""
+    settings = tiny_settings(model=model, precision=precision, dropout=0.0, lr=0.02)
+    data = open_training(Source("motion"), settings)
+    learner = Learner(data.train, settings, 2, ALONE)
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    pixels, labels = data.train.images[:8], data.train.labels[:8]
+    losses = []
+    for update in range(4):
+        learner.sums.zero_()
+        learner.update(pixels, labels, epoch=0, update=update)
+        losses.append(float(learner.sums[0]))
+        if update == 0:
+            parameters = learner.model.named_parameters()
+            assert [name for name, p in parameters if torch.equal(p, before[name])] == []
+    assert all(map(math.isfinite, losses)) and min(losses[1:]) < losses[0]
 
 
 def test_other_frames_are_another_training(tmp_path):

@@ -107,7 +107,7 @@ def small(model: str, **changes: object) -> tuple[VideoSettings, torch.nn.Module
     return settings, settings.create_model(5, 1)
 
 
-@pytest.mark.parametrize("name", ["tsm_cgc", "tsn_nonlocal", "p3d_cgc1d3d"])
+@pytest.mark.parametrize("name", ["tsm_cgc", "tsn_nonlocal", "p3d_cgc1d3d", "trn_cgc", "eco_cgc"])
 def test_groups_of_tsm(name):
     settings, model = small(name, groups="tsm")
     groups = settings.parameter_groups(model)
@@ -121,10 +121,8 @@ def test_groups_of_tsm(name):
     for parameter_name, parameter in model.named_parameters():
         is_norm = "norm" in parameter_name or re.search(r"\bbn\d?\.", parameter_name)
         is_shortcut_norm = "downsample.1." in parameter_name
-        if parameter_name == "fc.weight":
-            expected = (5, 1e-4)
-        elif parameter_name == "fc.bias":
-            expected = (10, 0)
+        if parameter_name.startswith("fc."):
+            expected = (10, 0) if parameter_name.endswith("bias") else (5, 1e-4)
         elif is_norm or is_shortcut_norm:
             expected = (1, 0)
         else:

@@ -25,6 +25,10 @@ def test_presets_are_the_papers():
     assert (default.mixup, default.warmup_epochs, default.decay) == (0, 0, 0.1)
     assert (advanced.epochs, advanced.schedule, advanced.warmup_epochs) == (120, "cosine", 5)
     assert advanced.mixup == 0.2
+    finetune = Settings.presets()["gc_finetune"]  # 40 epochs of a cosine from 0.02, no warm-up
+    assert (finetune.model, finetune.epochs, finetune.lr) == ("gc_resnet50", 40, 0.02)
+    assert (finetune.schedule, finetune.milestones, finetune.warmup_epochs) == ("cosine", (), 0)
+    assert (finetune.batch_size, finetune.weight_decay) == (256, 1e-4)
     assert (cifar.batch_size, cifar.epochs, cifar.milestones) == (128, 164, (81, 122))
     assert (cifar.padding, cifar.flip, cifar.lr, cifar.weight_decay) == (4, True, 0.1, 1e-4)
 
@@ -104,6 +108,6 @@ def test_every_option_shows_its_values_in_the_presets():
     parser = argparse.ArgumentParser()
     add_training_options(parser, Settings, data="", weights="")
     helps = {option.dest: option.help for option in parser._actions}
-    assert helps["lr"].endswith("(0.1)")
+    assert helps["momentum"].endswith("(0.9)")
     assert "cifar10: 128" in helps["batch_size"]
     assert "default: 30 60 90" in helps["milestones"]

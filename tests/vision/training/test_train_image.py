@@ -19,7 +19,9 @@ from training_runs import (
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.command_line import run_main
-from fairseq_cgc.vision import create_model
+from fairseq_cgc.vision import create_model, registry
+from fairseq_cgc.vision.attention import GlobalContext
+from fairseq_cgc.vision.resnet import Bottleneck, Shape
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training.evaluation import evaluate
 from fairseq_cgc.vision.training.trained_model import load_trained
@@ -117,6 +119,28 @@ def test_milestones_that_are_never_reached_are_told(words, beyond, tmp_path, cap
         f"--epochs is {words[1]}, so --milestones {beyond} are never reached and do not lower the "
         "learning rate: give others, or --schedule cosine"
     ] * (beyond is not None)
+
+
+def test_fine_tuning_of_gc_resnet_starts_as_the_plain_one(tmp_path, monkeypatch):
+    """The preset with a small network under the name of its model."""
+    small = Shape(Bottleneck, (1, 2), width=16)
+    for name, parts in (("resnet50", {}), ("gc_resnet50", {"attention": GlobalContext})):
+        monkeypatch.setitem(registry._ARCHITECTURES, name, registry._resnet(small, **parts))
+    plain = create_model("resnet50", 3).eval()
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    options = ["--data", tiny_images.write_folders(tmp_path / "data"), "--preset", "gc_finetune"]
+    options += ["--weights", tmp_path / "plain.pth", "--out", tmp_path / "out", "--workers", "1"]
+    options += ["--image-size", "16", "--resize", "20", "--batch-size", "4", "--epochs", "1"]
+    call("train-image", *options, "--lr", "1e-30")
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert (settings["--model"], settings["--schedule"]) == ("gc_resnet50", "cosine")
+    trained = weights(tmp_path / "out" / "last.pt")
+    for key, parameter in plain.named_parameters():
+        torch.testing.assert_close(trained[key], parameter, rtol=0, atol=1e-20, msg=key)
+    model = create_model("gc_resnet50", 3, weights=tmp_path / "plain.pth").eval()
+    images = torch.randn(2, 3, 20, 24)
+    assert sum(isinstance(module, GlobalContext) for module in model.modules()) == 3
+    torch.testing.assert_close(model(images), plain(images))
 
 
 def test_weights_need_their_model(tmp_path):

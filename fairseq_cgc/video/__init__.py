@@ -1,4 +1,4 @@
-"""Video models: TSN, TSM and P3D-A on a ResNet, plain, with non-local blocks, with CGC.
+"""Video models: TSN, TSM, P3D-A, TRN and ECO, plain, with non-local blocks, with CGC.
 
 ``fairseq-cgc table video`` prints a table of them all.
 """

@@ -76,7 +76,7 @@ def parameters_of_eco_lite() -> int:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = create_model("eco", num_frames=4, backbone="bn_inception")
         maps, _ = model.maps_and_features(torch.zeros(4, 3, 224, 224))
-        assert model.volume is not None
+        assert model.volume is not None and isinstance(model.fc, nn.Linear)
         classifier = nn.Linear(model.volume.num_features, model.fc.out_features)
         classifier(model.volume(maps.unflatten(0, (-1, 4)).transpose(1, 2))).sum().backward()
     used = [*classifier.parameters(), *(p for p in model.parameters() if p.grad is not None)]

@@ -53,7 +53,7 @@ class ClipNetwork(ImageNetwork):
             self.fc = TemporalRelations(self.num_features, num_classes, num_frames)
         if volume is not None:
             self.pools_clip = True
-            self.volume = ResNet3d(self.map_channels, 2 * self.width, volume)
+            self.volume = ResNet3d(self.map_channels, self.volume_width, volume)
             self.fc = nn.Linear(self.num_features + self.volume.num_features, num_classes)
 
     def forward(self, clips: Tensor) -> Tensor:

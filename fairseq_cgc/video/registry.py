@@ -177,8 +177,8 @@ def create_model(
         if is_p3d:
             temporal = temporal_layers(num_frames, shape, gated=design.gates_time)
         after = non_local_blocks(frames) if design.non_local else no_part
-        parts = {"shift": shift, "temporal": temporal, "after": after}
-        model = VideoResNet(**shape._asdict(), **parts, **others)
+        others |= {"shift": shift, "temporal": temporal, "after": after}
+        model = VideoResNet(**shape._asdict(), **others)
     if weights is not None:
         for module in model.modules():
             if isinstance(module, TemporalConv):

@@ -95,7 +95,7 @@ class BNInception(ImageNetwork):
         convolution: gives for each of :data:`STAGES` what makes its spatial convolutions.
     """
 
-    width = 64
+    volume_width = 128  # ECO's
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class BNInception(ImageNetwork):
         convolution: Callable[[str], Convolution] = lambda stage: nn.Conv2d,
     ) -> None:
         super().__init__()
-        width, channels = self.width, 192
+        width, channels = 64, 192
         self.conv1 = convolve(convolution(STEM), in_channels, width, 7, stride=2)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)

@@ -17,16 +17,16 @@ class ImageNetwork(nn.Module, ABC):
     """A network whose first convolution is ``conv1`` and whose classifier is ``fc``.
 
     Attributes:
-        width: channels of the stem.
         num_features: C, the channels that the classifier sees.
         map_channels: c, the channels of the maps that a 3-D network may see.
+        volume_width: the width of that network's first blocks.
     """
 
     conv1: nn.Conv2d
     fc: nn.Module
-    width: int
     num_features: int
     map_channels: int
+    volume_width: int
 
     @abstractmethod
     def maps_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -151,7 +151,8 @@ class ResNet(ImageNetwork):
         after: BlockPart = no_part,
     ) -> None:
         super().__init__()
-        self.width, self.map_channels = width, 2 * width * block.expansion
+        self.map_channels = 2 * width * block.expansion
+        self.volume_width = width if small_images else 2 * width
         stem = partial(convolve, convolution(STEM), in_channels, width)
         self.conv1 = stem(3) if small_images else stem(7, 2)
         self.bn1 = nn.BatchNorm2d(width)

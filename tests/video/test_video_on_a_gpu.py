@@ -10,13 +10,16 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["tsn_cgc", "tsm_nonlocal_cgc", "p3d_nonlocal_cgc1d3d"])
+@pytest.mark.parametrize(
+    "name", ["tsn_cgc", "tsm_nonlocal_cgc", "p3d_nonlocal_cgc1d3d", "trn", "eco_cgc"]
+)
 def test_outputs_and_gradients(name, device):
     model = small_model(name, dropout=0.0).double()
     clips = torch.randn(2, 4, 3, 16, 16, dtype=torch.float64)
     found = []
     for place in (device, "cpu"):
         m = copy.deepcopy(model).to(place)
+        torch.manual_seed(3)  # for the frames that TRN relates
         out = m(clips.to(place))
         grads = torch.autograd.grad(out.square().sum(), list(m.parameters()))
         found.append([tensor.cpu() for tensor in (out, *grads)])

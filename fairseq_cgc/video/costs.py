@@ -28,13 +28,13 @@ HEADINGS = ("frames", "parameters", "paper", "multiply-adds", "increment", "gate
 EXPLANATION = """\
 Parameters, multiply-adds and products of gates and weights are in millions, for 174 classes and
 one clip of 224 x 224, increments over the plain model of as many frames. The paper has no
-multiply-adds of these models.
-CGC 3-D is what section 4.3 says: k x k x k pooled positions, d = k^3 // 2 + 1 latent numbers, and
-in TSN and TSM gates for t frames. With 8 frames this adds 0.26M parameters, of which the 7 x 7 stem
-has 0.19M (343 positions, d = 172, two decoders of 8 x 49 x 172). The paper adds 0.21M with 8
-frames and 0.23M with 16, though by its text the decoders, which grow with t, differ by 0.17M. In
-P3D-A it adds 0.23M, although there (t = 1) the decoders are smallest: 0.11M by the text. We know
-of no reading of the text that gives these numbers, and did not choose one to come closer.
+multiply-adds of these models. CGC 3-D is what section 4.3 says: k x k x k pooled positions, d =
+k^3 // 2 + 1 latent numbers, and but for P3D-A gates for t frames. With 8 frames this adds 0.26M
+parameters to ResNet-50, of which the 7 x 7 stem has 0.19M (343 positions, d = 172, two decoders
+of 8 x 49 x 172). The paper adds 0.21M with 8 frames and 0.23M with 16, though by its text the
+decoders, which grow with t, differ by 0.17M. In P3D-A it adds 0.23M, although there (t = 1) the
+decoders are smallest: 0.11M by the text. We know of no reading of the text that gives these
+numbers, and did not choose one to come closer.
 """
 
 

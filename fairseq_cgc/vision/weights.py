@@ -22,7 +22,7 @@ ADDITIONS = {
     "temporal": "temporal convolutions",
     "after": "blocks between residual blocks",
     "offset": "offsets",
-    "volume": "3-D network",
+    "volume": "3-D layers",
 }
 
 
@@ -48,7 +48,9 @@ def load_weights(model: nn.Module, path: str | Path, *, other_classes: bool = Fa
     if other_classes and _classifier(state) not in ({}, _classifier(own)):
         classes, theirs = (list(_classifier(s).values())[-1][:1] for s in (own, state))
         is_alike = classes == theirs
-        what = "classifier of this kind" if is_alike else f"outputs for {classes[0]} classes"
+        what = (
+            "classifier weights of this kind" if is_alike else f"outputs for {classes[0]} classes"
+        )
         kept[what] = set(_classifier(own))
         state = {n: tensor for n, tensor in state.items() if n not in _classifier(state)}
     for name, tensor in state.items():

@@ -34,11 +34,11 @@ def test_image_weights_fit_and_the_log_tells_what_they_lack(name, image_weights,
         if not (own_classifier and key.startswith("fc.")):
             assert torch.equal(state[key], tensor), key
     lacking = {
-        "classifier of this kind": own_classifier,
+        "classifier weights of this kind": own_classifier,
         "gates": "cgc" in name,
         "temporal convolutions": name.startswith("p3d"),
         "blocks between residual blocks": "nonlocal" in name,
-        "3-D network": name.startswith("eco"),
+        "3-D layers": name.startswith("eco"),
     }
     assert caplog.messages == [
         f"{image_weights} holds no {what}: they keep their initial values"

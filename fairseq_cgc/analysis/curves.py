@@ -10,7 +10,7 @@ from typing import Any
 from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.train.training_log import draw_curves
 from fairseq_cgc.mt.train.training_log import read_log as read_translation_log
-from fairseq_cgc.support.figures import Curve, Panel, draw_panels
+from fairseq_cgc.support.panels import Curve, Panel, draw_panels
 from fairseq_cgc.vision.training_log import LOG, read_log
 
 _TRANSLATION_LOG = "train.log"

@@ -1,23 +1,22 @@
-"""Record and draw the gates of a translation model, for one sentence or for whole corpora.
+"""Record the gates of a translation model, for one sentence or for whole corpora.
 
 Shape letters: N sentences, L gated layers, H heads, K kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fairseq_cgc.analysis.projection import Projection, equal_bins, explained, project, without
+from fairseq_cgc.analysis.projection import equal_bins, explained, without
 from fairseq_cgc.core import CGLightConv, UserError
 from fairseq_cgc.inference.dictionary import PAD
-from fairseq_cgc.support.figures import as_written, new_figure, save_figure
 
 #: Name of a convolution in the model -> its gates, one tensor, B x H x K, for each call.
 Gates = dict[str, list[Tensor]]
@@ -54,34 +53,14 @@ def record_gates(model: nn.Module) -> Iterator[Gates]:
         yield gates
 
 
-def draw_gates(gates: dict[str, Tensor], title: str, output: Path) -> None:
-    """Draw which taps of its kernels each head opens: a panel for a layer, a row for a head.
+def layer_label(name: str, kernel_size: int) -> str:
+    """A layer in words: ``encoder layer 3 (K = 15)`` for ``encoder.layers.2.conv``.
 
-    Args:
-        gates: name of a layer -> its gates for one sentence, H x K.
-        title: of the figure, usually the sentence.
-        output: PNG file to write.
+    ``name`` is that of a convolution in a translation model or in its encoder.
     """
-    rows = [gate.shape[0] for gate in gates.values()]
-    figure = new_figure(9, 1.6 + sum(0.45 + 0.22 * heads for heads in rows))
-    panels = figure.subplots(len(gates), 1, squeeze=False, height_ratios=[2 + h for h in rows])
-    reach = max(gate.shape[1] for gate in gates.values()) // 2
-    for panel, (name, gate) in zip(panels[:, 0], gates.items(), strict=True):
-        heads, size = gate.shape
-        edges = (-size / 2, size / 2, heads + 0.5, 0.5)
-        image = panel.imshow(
-            gate.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto", extent=edges
-        )
-        # All layers share one scale, so that equal positions are below each other.
-        panel.set_xlim(-reach - 0.5, reach + 0.5)
-        panel.set_yticks(range(1, heads + 1))
-        panel.set_title(f"{name}, kernel {size}", fontsize=9, loc="left")
-        panel.tick_params(labelsize=8)
-    panels[len(gates) // 2, 0].set_ylabel("head")
-    panels[-1, 0].set_xlabel("position relative to the word (left: earlier)")
-    figure.colorbar(image, ax=panels, label="gate (0: closed, 1: open)", shrink=0.8)
-    figure.suptitle(as_written(title), fontsize=10, wrap=True)
-    save_figure(figure, output)
+    found = re.fullmatch(r"(?:(encoder|decoder)\.)?layers\.(\d+)\.conv", name)
+    words = f"{found[1] or 'encoder'} layer {int(found[2]) + 1}" if found else name
+    return f"{words} (K = {kernel_size})"
 
 
 _LENGTH_BINS = 10
@@ -96,12 +75,14 @@ class SentenceGates:
         lengths: N, source subwords including the end of the sentence.
         corpus: N, positions in ``corpora``.
         corpora: names of the corpora.
+        labels: name of a layer -> the layer in words; names without words stand for themselves.
     """
 
     gates: dict[str, Tensor]
     lengths: Tensor
     corpus: Tensor
     corpora: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def points(self) -> Tensor:
         """The gates of all layers side by side, N x D."""
@@ -142,7 +123,8 @@ def sentence_gates(
         for name, found in recorded.items()
         if layer is None or name == layer
     }
-    return SentenceGates(gates, torch.cat(lengths), torch.cat(corpus), tuple(corpora))
+    labels = {name: layer_label(name, recorded[name][0].shape[-1]) for name in gates}
+    return SentenceGates(gates, torch.cat(lengths), torch.cat(corpus), tuple(corpora), labels)
 
 
 def gates_by_length(found: SentenceGates) -> dict[str, dict[str, float]]:
@@ -185,79 +167,3 @@ def explained_shares(found: SentenceGates) -> dict[str, dict[str, float | None]]
             ),
         }
     return shares
-
-
-def draw_sentence_gates(
-    found: SentenceGates,
-    shares: dict[str, dict[str, float | None]],
-    title: str,
-    output: Path,
-) -> Projection:
-    """Draw the gates along their first two principal components, and what explains them.
-
-    Args:
-        found: the gates of sentences.
-        shares: from :func:`explained_shares`.
-        title: of the figure.
-        output: PNG file to write.
-
-    Returns:
-        The sentences as they were drawn.
-
-    Raises:
-        UserError: if there are fewer than three sentences.
-    """
-    projection = project(found.points())
-    several = len(found.corpora) > 1
-    figure = new_figure(15 if several else 10, 5)
-    axes = figure.subplots(1, 3 if several else 2)
-    figure.suptitle(title, fontsize=10)
-    x, y = projection.points.T.numpy()
-    size = max(1.5, min(12, 6000 / len(x)))
-    # A few very long sentences must not use up the range of colours.
-    image = axes[0].scatter(
-        x, y, s=size, c=found.lengths.numpy(), cmap="viridis", linewidths=0,
-        vmin=found.lengths.min().item(), vmax=found.lengths.double().quantile(0.99).item(),
-    )  # fmt: skip
-    figure.colorbar(image, ax=axes[0], label="source length (subwords)", extend="max")
-    axes[0].set_title(f"{len(x)} sentences by length{_r2(shares['all']['length'])}", fontsize=9)
-    if several:
-        # In random order, or the last corpus would cover the others.
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-        colours = [f"C{int(number) % 10}" for number in found.corpus[order]]
-        axes[1].scatter(x[order], y[order], s=size, c=colours, linewidths=0)
-        for number, name in enumerate(found.corpora):
-            axes[1].scatter([], [], s=20, color=f"C{number % 10}", label=as_written(name))
-        axes[1].legend(fontsize=8)
-        axes[1].set_title(f"by corpus{_r2(shares['all']['corpus'])}", fontsize=9)
-    for axis in axes[:-1]:
-        axis.set_xlabel(f"component 1 ({100 * projection.shares[0]:.0f}% of the variance)")
-        axis.set_ylabel(f"component 2 ({100 * projection.shares[1]:.0f}%)")
-        axis.grid(alpha=0.2)
-    _bars(axes[-1], shares)
-    save_figure(figure, output)
-    return projection
-
-
-def _bars(axis: Any, shares: dict[str, dict[str, float | None]]) -> None:
-    """Draw a group of bars for each layer, the first layer on top."""
-    kinds = [k for k in next(iter(shares.values())) if shares["all"][k] is not None]
-    names = list(shares)
-    height = 0.8 / max(1, len(kinds))
-    for number, kind in enumerate(kinds):
-        places = [row + (number - (len(kinds) - 1) / 2) * height for row in range(len(names))]
-        values = [shares[name][kind] or 0.0 for name in names]
-        bars = axis.barh(places, values, height=height, label=kind, color=f"C{number + 3}")
-        axis.bar_label(bars, fmt="%.3f", fontsize=6, padding=2)
-    axis.set_yticks(range(len(names)), names, fontsize=7)
-    axis.invert_yaxis()
-    axis.set_xlabel("adjusted R² of the gates (1: fully explained)")
-    axis.set_xlim(right=1.1)  # room for the numbers
-    axis.set_title("explained share of the variance, by layer", fontsize=9)
-    axis.grid(alpha=0.3, axis="x")
-    axis.set_axisbelow(True)
-    axis.legend(fontsize=8)
-
-
-def _r2(value: float | None) -> str:
-    return "" if value is None else f" (R² {value:.2f})"

@@ -30,7 +30,8 @@ class ModulatedKernels:
         g2: N x o x K; ``None`` if the gate has no such branch.
         groups: G.
         combine: ``"sum"`` or ``"product"`` of the branches.
-        kernel_size: of the convolution; its product is K.
+        kernel_size: of a sample's kernels; its product is K. Where the gate has a kernel for each
+            frame of a clip, its first number is that of the frames.
     """
 
     weight: Tensor
@@ -83,8 +84,9 @@ def record_kernels(
     labels: list[Tensor] = []
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # The branches are small; the gate that they make is as large as all kernels.
-        g1, g2 = conv.branch_logits(inputs[0])
+        # The branches are small; the gate that they make is as large as all kernels. The gate's own
+        # branches are those of whole clips, where the convolution's are those of frames.
+        g1, g2 = conv.gate.branch_logits(conv._context(inputs[0]))
         branches.append((_compact(g1), _compact(g2)))
 
     model.eval()
@@ -106,9 +108,12 @@ def record_kernels(
     g1, g2 = (
         None if parts[0] is None else torch.cat(parts) for parts in zip(*branches, strict=True)
     )
-    weight = conv.weight.detach().flatten(2).float().cpu()
+    kernel_size = conv.gate.kernel_size
+    weight = conv.weight.detach().float().cpu()
+    if len(kernel_size) > len(conv.kernel_size):  # the frames of a clip gate one weight
+        weight = weight.unsqueeze(2).expand(-1, -1, kernel_size[0], *conv.kernel_size)
     kernels = ModulatedKernels(
-        weight, g1, g2, conv.groups, conv.gate.combine, tuple(conv.kernel_size)
+        weight.flatten(2), g1, g2, conv.groups, conv.gate.combine, kernel_size
     )
     return kernels, torch.cat(labels)
 

@@ -32,7 +32,8 @@ def find_layer(
     """
     allowed = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
     if not allowed:
-        wanted = "gated convolution" if isinstance(kinds, tuple) else kinds.__name__
+        names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
+        wanted = "gated convolution" if kinds == GATED else " or ".join(names)
         raise UserError(f"{type(model).__name__} has no {wanted}")
     if name is None:
         gated = [n for n, m in allowed.items() if isinstance(m, GATED)]

@@ -1,4 +1,4 @@
-"""Report on the gates of a translation model over binarised corpora: a picture and its numbers."""
+"""Reports on the gates of a translation model: a picture and its numbers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fairseq_cgc.analysis.gate_figures import draw_gates, draw_sentence_gates
 from fairseq_cgc.analysis.gates import (
-    draw_sentence_gates,
     explained_shares,
     gates_by_length,
+    layer_label,
+    record_gates,
     sentence_gates,
 )
 from fairseq_cgc.core import UserError
 from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.dictionary import PAD
+from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.trained_model import load_dictionary
 from fairseq_cgc.inference.translator import Translator
 
@@ -104,8 +107,7 @@ def report_gates(
         layer,
     )
     shares = explained_shares(found)
-    title = f"gates of {layer or 'all encoder layers'}"
-    projection = draw_sentence_gates(found, shares, title, out)
+    projection = draw_sentence_gates(found, shares, out)
     return {
         "layer": layer or "all",
         "sentences": {
@@ -115,4 +117,37 @@ def report_gates(
         "adjusted R^2": shares,
         "layers": gates_by_length(found),
         "variance along the components": projection.shares.tolist(),
+    }
+
+
+def report_sentence(
+    checkpoint: Path,
+    sentence: str,
+    out: Path,
+    *,
+    data: Path | None,
+    options: SearchOptions | None = None,
+) -> dict[str, Any]:
+    """Draw the gates of one sentence.
+
+    The parameters are the options of ``fairseq-cgc analyse sentence``, and those of the search.
+
+    Returns:
+        The sentence, its translation and its gates, for JSON.
+
+    Raises:
+        UserError: if the sentence has no words, the model cannot be read or has no gates, or the
+            data do not say how text is prepared.
+    """
+    if not sentence.strip():
+        raise UserError("the sentence is empty")
+    translator = Translator(checkpoint, data, options)
+    with record_gates(translator.model.encoder) as recorded:
+        [translation] = translator.translate([sentence])
+    gates = {layer_label(name, found[0].shape[-1]): found[0][0] for name, found in recorded.items()}
+    draw_gates(gates, out)
+    return {
+        "sentence": sentence,
+        "translation": translation,
+        "gates": {name: gate.tolist() for name, gate in gates.items()},
     }

@@ -1,14 +1,19 @@
-"""Draw curves, heat maps, modulated kernels and gates.
+"""Draw curves, heat maps, modulated kernels, gates and scores, fit for a paper.
 
-    fairseq-cgc analyse curves RUN RUN --out curves.png
-    fairseq-cgc analyse cam OUT/best.pt --data digits --out cam.png
+    fairseq-cgc analyse curves RUN RUN --out curves.pdf
+    fairseq-cgc analyse cam PLAIN/best.pt CGC/best.pt --data digits --out cam.pdf
     fairseq-cgc analyse cam OUT/best.pt photo.jpg --layer layer4.2.conv2 --out cam.png
-    fairseq-cgc analyse kernels OUT/best.pt --data digits --out kernels.png
-    fairseq-cgc analyse gates SAVE_DIR/checkpoint_best.pt --data DATA_BIN --out gates.png
+    fairseq-cgc analyse kernels OUT/best.pt --data motion --out kernels.pdf
+    fairseq-cgc analyse gates SAVE_DIR/checkpoint_best.pt --data DATA_BIN --out gates.pdf
+    fairseq-cgc analyse sentence SAVE_DIR/checkpoint_best.pt "Guten Morgen." --data DATA_BIN \\
+        --out sentence.pdf
+    fairseq-cgc analyse results EXPERIMENT/results.json --out results.pdf
 
-curves takes runs of train-image, train-video or fairseq-train, cam and kernels take checkpoints of
-train-image, and gates takes a translation model. All but curves also write the numbers as JSON
-beside the picture. The images for cam stand directly after the checkpoint, before the options.
+curves takes runs of train-image, train-video or fairseq-train; cam and kernels take checkpoints of
+train-image or train-video; gates and sentence take a translation model; results takes an experiment
+of reproduce. cam, kernels, gates and sentence also write their numbers as JSON beside the picture,
+which is a .png of 300 dpi, a .pdf or an .svg, of one or two columns' width. What stands before the
+options of cam are checkpoints (.pt), then images.
 """
 
 from __future__ import annotations
@@ -33,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def command(name: str, run: Callable[..., _Result], help_: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=help_, description=help_)
         found.set_defaults(analyse=run)
-        found.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
+        found.add_argument(
+            "--out", type=Path, required=True, metavar="FILE", help="picture: .png, .pdf or .svg"
+        )
         return found
 
     curves = command("curves", _curves, "training and validation curves of several runs (Fig. 3)")
@@ -47,38 +54,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     cam = command("cam", _cam, "Grad-CAM++ before and after a layer, and of its context (Fig. 4)")
-    cam.add_argument("checkpoint", type=Path, help="best.pt or last.pt of train-image")
     cam.add_argument(
-        "images", nargs="*", metavar="IMAGE",
-        help="image files or folders; with --data, positions in the split (the first image of "
-        "each class)",
+        "checkpoints", nargs="+", metavar="CHECKPOINT",
+        help="best.pt or last.pt of train-image or train-video; several are compared",
     )  # fmt: skip
-    cam.add_argument("--data", metavar="PATH", help="data as for train-image (none: image files)")
+    cam.add_argument(
+        "samples", nargs="*", metavar="SAMPLE",
+        help="image files or folders of them, for videos folders of frames; with --data, positions "
+        "in the split (the first of each class)",
+    )  # fmt: skip
+    cam.add_argument("--data", metavar="PATH", help="data as for the training (none: files)")
     cam.add_argument(
         "--class", dest="target", metavar="NAME",
         help="class to explain (with --data the true class, else the predicted one)",
     )  # fmt: skip
 
     kernels = command("kernels", _kernels, "mean modulated kernels of classes (Fig. 5, A.2)")
-    kernels.add_argument("checkpoint", type=Path, help="best.pt or last.pt of train-image")
-    kernels.add_argument("--data", required=True, metavar="PATH", help="data as for train-image")
     kernels.add_argument(
-        "--batch-size", type=int, default=128, metavar="N", help="images in a batch (%(default)s)"
+        "checkpoints", nargs="+", type=Path, metavar="CHECKPOINT",
+        help="best.pt or last.pt of train-image or train-video; several are compared",
+    )  # fmt: skip
+    kernels.add_argument("--data", required=True, metavar="PATH", help="data as for the training")
+    kernels.add_argument(
+        "--batch-size", type=int, default=128, metavar="N", help="samples in a batch (%(default)s)"
     )
     kernels.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N",
-        help="processes that read image files (%(default)s here)",
+        help="processes that read files (%(default)s here)",
     )  # fmt: skip
-    for of_images in (cam, kernels):
-        of_images.add_argument(
+    for of_vision in (cam, kernels):
+        of_vision.add_argument(
+            "--names", nargs="+", help="names for the models (their own, with folders if needed)"
+        )
+        of_vision.add_argument(
             "--layer", metavar="NAME",
             help="convolution to analyse (the last gated one; for cam of a plain model, the last "
             "one larger than 1 x 1)",
         )  # fmt: skip
-        of_images.add_argument(
+        of_vision.add_argument(
             "--split", choices=("train", "val"), default="val", help="split of --data (%(default)s)"
         )
-        of_images.add_argument(
+        of_vision.add_argument(
+            "--list", dest="list_", type=Path, metavar="FILE",
+            help="of videos (PATH/SPLIT_videofolder.txt)",
+        )  # fmt: skip
+        of_vision.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)"
         )
 
@@ -98,6 +118,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sentences of each corpus, spread evenly over it; 0: all (%(default)s)",
     )  # fmt: skip
 
+    sentence = command("sentence", _sentence, "the gates of a translation model for one sentence")
+    sentence.add_argument(
+        "checkpoint", type=Path,
+        help="trained translation model, or a folder that fairseq-cgc export has written",
+    )  # fmt: skip
+    sentence.add_argument("sentence", metavar="TEXT", help="the sentence, as raw text")
+    sentence.add_argument(
+        "--data", type=Path, metavar="DATA_BIN",
+        help="the folder that a checkpoint was trained on; an exported folder needs none",
+    )  # fmt: skip
+
+    results = command("results", _results, "scores of an experiment with their spread over seeds")
+    results.add_argument("results", type=Path, metavar="JSON", help="results.json of reproduce")
+
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the analysis, and write its numbers beside the picture."""
@@ -107,16 +141,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     options = vars(arguments).copy()
     analyse, out = options.pop("analyse"), arguments.out
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out is {out}, but must end in .png")
     if not out.parent.is_dir():
         raise UserError(f"--out is {out}, but there is no folder {out.parent}")
-    check_can_draw()
+    check_can_draw(out)
     result = analyse(**options)
     if result is not None:
-        packages = TRANSLATION if analyse is _gates else IMAGES
+        of_translation = "checkpoint" in options
+        if of_translation:
+            result["checkpoint"] = arguments.checkpoint.name
+        packages = TRANSLATION if of_translation else IMAGES
         result |= {
-            "checkpoint": arguments.checkpoint.name,
             "versions": {"fairseq_cgc": fairseq_cgc.__version__, **versions(packages)},
             "machine": describe_machine(cpu=options.get("device") == "cpu"),
         }
@@ -131,20 +165,27 @@ def _curves(**options: Any) -> None:
     draw_runs(**options)
 
 
-def _cam(**options: Any) -> _Result:
-    from fairseq_cgc.analysis.image_reports import report_heat_maps
+def _cam(checkpoints: list[str], samples: list[str], **options: Any) -> _Result:
+    from fairseq_cgc.analysis.vision_reports import report_heat_maps
 
-    return report_heat_maps(**options)
+    # argparse cannot tell where the one list ends and the other begins.
+    words = [*checkpoints, *samples]
+    models = [word for word in words if word.endswith(".pt")] or words[:1]
+    return report_heat_maps(
+        [Path(word) for word in models], [w for w in words if w not in models], **options
+    )
 
 
 def _kernels(**options: Any) -> _Result:
-    from fairseq_cgc.analysis.image_reports import report_kernels
+    from fairseq_cgc.analysis.vision_reports import report_kernels
 
     result = report_kernels(**options)
-    print(
-        f"{result['layer']}: the inter-class distance is larger than the intra-class distance in "
-        f"{result['percentage']:.2f}% of pairs ({result['shuffled']:.2f}% with shuffled labels)"
-    )
+    for found in result.get("models", [result]):
+        print(
+            f"{found['model']}, {found['layer']}: the inter-class distance is larger than the "
+            f"intra-class distance in {found['percentage']:.2f}% of pairs "
+            f"({found['shuffled']:.2f}% with shuffled labels)"
+        )
     return result
 
 
@@ -156,3 +197,17 @@ def _gates(**options: Any) -> _Result:
         if value is not None:
             print(f"adjusted R^2 of {kind}: {value:.3f}")
     return result
+
+
+def _sentence(**options: Any) -> _Result:
+    from fairseq_cgc.analysis.translation_reports import report_sentence
+
+    result = report_sentence(**options)
+    print(result["translation"])
+    return result
+
+
+def _results(**options: Any) -> None:
+    from fairseq_cgc.mt.reproduce.scores_figure import draw_results
+
+    draw_results(**options)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from fairseq_cgc.analysis.gates import draw_gates, record_gates
+from fairseq_cgc.analysis.translation_reports import report_sentence
 from fairseq_cgc.demo import write_corpus
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.lines import read_lines
-from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate.evaluation import evaluate, prepare_model
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
@@ -90,7 +89,7 @@ def run_demo(
     draw_curves([read_log(save_dir / LOG, "LightConv + CGC")], out / "curve.png")
     sources, references = (list(read_lines(raw["test"][lang])) for lang in ("de", "en"))
     longest = max(range(len(sources)), key=lambda i: len(sources[i]))
-    _draw_sentence(model.path, data, sources[longest], search, out / "gates.png")
+    report_sentence(model.path, sources[longest], out / "gates.png", data=data, options=search)
 
     translations = list(read_lines(evaluation / "hypotheses.txt"))
     for i in (0, 1, longest):
@@ -100,14 +99,3 @@ def run_demo(
         )
     print(f"\n{scores.table()}\n\ncurve: {out / 'curve.png'}\ngates: {out / 'gates.png'}")
     return scores
-
-
-def _draw_sentence(
-    checkpoint: Path, data: Path, sentence: str, options: SearchOptions, output: Path
-) -> None:
-    """Translate one sentence and draw its gates."""
-    translator = Translator(checkpoint, data, options)
-    with record_gates(translator.model) as gates:
-        list(translator.translate([sentence]))
-    layers = {f"encoder layer {i + 1}": gate[0][0] for i, gate in enumerate(gates.values())}
-    draw_gates(layers, sentence, output)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_videos
 import torch
 from our_commands import ENVIRONMENT, call
 from PIL import Image
 
 from fairseq_cgc.core import UserError
+from fairseq_cgc.video.data.motion import CLASSES
+from fairseq_cgc.video.settings import VideoSettings
 from fairseq_cgc.vision import create_model
 from fairseq_cgc.vision.training.checkpoints import Checkpoint, Progress
 from fairseq_cgc.vision.training.settings import Settings
@@ -86,6 +89,98 @@ def test_cam_of_files_and_a_plain_model(analyse, tmp_path):
     assert numbers(out)["layer"] == "layer3.0.conv2"
 
 
+def save_video(path: Path, name: str, classes: tuple[str, ...] = CLASSES) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    settings = VideoSettings(
+        model=name, backbone="resnet8_cifar", num_frames=4, image_size=12, resize=16,
+        template="img_{:05d}.png",
+    )  # fmt: skip
+    model = settings.create_model(len(classes), 1 if classes == CLASSES else 3)
+    channels = model.conv1.in_channels
+    Checkpoint(settings, classes, channels, model.state_dict(), {}, {}, Progress()).save(path)
+    return path
+
+
+def test_cam_of_two_models_in_one_figure(analyse, gated, tmp_path):
+    pytest.importorskip("sklearn")
+    plain = save(tmp_path / "plain.pt", "resnet8_cifar", DIGITS, 1)
+    out = tmp_path / "cam.svg"
+    analyse("cam", plain, gated, "7", "3", "--data", "digits", "--out", out)
+    found = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["models"]
+    assert [model["model"] for model in found] == ["resnet8_cifar", "resnet8_cifar_cgc"]
+    assert [model["checkpoint"] for model in found] == ["plain.pt", "best.pt"]
+    explained = [[row["explained"] for row in model["images"]] for model in found]
+    assert explained[0] == explained[1] == [row["true"] for row in found[0]["images"]]
+    assert ["context" in model["images"][0] for model in found] == [False, True]
+    text = out.read_text(encoding="utf-8")
+    assert ">resnet8_cifar<" in text and ">resnet8_cifar_cgc<" in text
+    analyse("cam", plain, gated, "7", "--data", "digits", "--names", "$a", "_b", "--out", out)
+    text = out.read_text(encoding="utf-8")
+    assert ">$a<" in text and ">_b<" in text
+    with pytest.raises(UserError, match="--names has 1 names, but there are 2 checkpoints"):
+        analyse("cam", plain, gated, "--data", "digits", "--names", "a", "--out", out)
+    with pytest.raises(UserError, match="resnet8_cifar: --layer is 'x', but must be one of conv1"):
+        analyse("cam", plain, gated, "--data", "digits", "--layer", "x", "--out", out)
+
+
+def test_cam_and_kernels_of_clips(analyse, tmp_path):
+    models = [save_video(tmp_path / name / "best.pt", name) for name in ("tsm", "tsm_cgc")]
+    out = tmp_path / "clips.png"
+    analyse("cam", *models, "3", "--data", "motion", "--out", out)
+    plain, gated = numbers(out)["models"]
+    [video] = gated["videos"]
+    assert (video["video"], video["true"], video["explained"]) == ("val 3", "closing", "closing")
+    assert torch.tensor(video["after"]).shape == (4, 6, 6)
+    assert torch.tensor(video["context"]).shape == (3, 3, 3)
+    assert "context" not in plain["videos"][0]
+    options = ("--data", "motion", "--layer", "layer1.0.conv1", "--out", out)
+    analyse("kernels", models[1], models[1], "--names", "a", "b", *options)
+    first, second = numbers(out)["models"]
+    assert first == second and first["classes"] == list(CLASSES)
+    assert torch.tensor(first["mean absolute weight"]).shape == (4, 4, 3, 3)
+    with pytest.raises(UserError, match="tsm: VideoResNet has no gated convolution"):
+        analyse("kernels", *models, *options)
+    with pytest.raises(UserError, match="with --data, videos are numbers from 0 to 239"):
+        analyse("cam", models[0], "240", "--data", "motion", "--out", out)
+
+
+def test_cam_of_folders_of_frames(analyse, tmp_path):
+    model = save_video(tmp_path / "m" / "best.pt", "tsn", ("a", "b"))
+    folder = tiny_videos.write_videos(tmp_path / "data") / "train" / "video 1"
+    out = tmp_path / "cam.png"
+    analyse("cam", model, folder, "--out", out)
+    [video] = numbers(out)["videos"]
+    assert video["video"] == "video 1" and video["explained"] == video["predicted"]
+    with pytest.raises(UserError, match="nothing: there is no such folder"):
+        analyse("cam", model, tmp_path / "nothing", "--out", out)
+    with pytest.raises(UserError, match="data holds no img_00001.png, the first frame"):
+        analyse("cam", model, tmp_path / "data", "--out", out)
+    with pytest.raises(UserError, match="give folders of frames, or --data"):
+        analyse("cam", model, "--out", out)
+
+
+def test_images_and_videos_have_nothing_in_common(analyse, gated, tmp_path):
+    video = save_video(tmp_path / "m" / "best.pt", "tsn")
+    with pytest.raises(UserError, match="best.pt and .*best.pt differ in their command"):
+        analyse("cam", gated, video, "--data", "motion", "--out", tmp_path / "x.png")
+    with pytest.raises(UserError, match="--list is for video models"):
+        analyse("cam", gated, "--data", "digits", "--list", "x", "--out", tmp_path / "x.png")
+
+
+def test_results_of_an_experiment(analyse, tmp_path):
+    rows = [{"system": "cgc", "beam": 5, "bleu": [40.0, 41.0]}]
+    path, out = tmp_path / "results.json", tmp_path / "results.svg"
+    path.write_text(json.dumps({"protocol": "multi30k", "split": "test", "rows": rows}))
+    analyse("results", path, "--out", out)
+    assert ">40.50 ± 0.71<" in out.read_text(encoding="utf-8")
+    for content in ("[]", "{", '{"rows": [{"system": "x"}]}', '{"rows": 1}'):
+        path.write_text(content)
+        with pytest.raises(UserError, match="results.json is no results.json of fairseq-cgc"):
+            analyse("results", path, "--out", out)
+    with pytest.raises(UserError, match="nothing.json: cannot be read"):
+        analyse("results", tmp_path / "nothing.json", "--out", out)
+
+
 def test_curves_of_either_kind_but_not_both(analyse, tmp_path):
     line = {"epoch": 1, "train_loss": 1, "train_top1": 50, "val_loss": 1, "val_top1": 40}
     for name in ("one", "two"):
@@ -125,6 +220,16 @@ def test_gates(analyse, toy_model, toy_data, tmp_path):
     assert list(found["adjusted R^2"]) == ["all", "layers.0.conv", "layers.1.conv"]
     assert 0.05 < found["adjusted R^2"]["all"]["length"] < 1
     assert abs(found["adjusted R^2"]["all"]["corpus"]) < 0.3
+    sentence = tmp_path / "sentence.svg"
+    model = toy_model / "checkpoint_best.pt"
+    analyse("sentence", model, "der Hund", "--data", data, "--out", sentence)
+    found = json.loads(sentence.with_suffix(".json").read_text(encoding="utf-8"))
+    assert found["sentence"] == "der Hund" and len(found["gates"]) == 2
+    label, gates = next(iter(found["gates"].items()))
+    assert f">(a) {label}<" in sentence.read_text(encoding="utf-8")
+    assert label == f"encoder layer 1 (K = {len(gates[0])})"
+    with pytest.raises(UserError, match="the sentence is empty"):
+        analyse("sentence", model, " ", "--data", data, "--out", sentence)
     with pytest.raises(UserError, match="--limit is -1"):
         analyse(*words, "--limit", "-1")
     with pytest.raises(UserError, match="--layer is 'x', but must be one of layers.0.conv"):
@@ -136,7 +241,7 @@ def test_gates(analyse, toy_model, toy_data, tmp_path):
     [
         (["--layer", "fc"], "--layer is 'fc', but must be one of conv1, layer1.0.conv1"),
         (["--batch-size", "0"], "--batch-size is 0"),
-        (["--out", "kernels.pdf"], "--out is kernels.pdf, but must end in .png"),
+        (["--out", "kernels.gif"], "--out is kernels.gif, but must end in .png, .pdf or .svg"),
         (["--out", "nowhere/k.png"], "there is no folder nowhere"),
     ],
 )

@@ -6,13 +6,15 @@ from torch import Tensor, nn
 
 from fairseq_cgc.analysis.cam import (
     HeatMaps,
-    draw_heat_maps,
     grad_cam_plus_plus,
     heat_maps,
     relative,
 )
-from fairseq_cgc.core import CGConv2d, UserError
+from fairseq_cgc.analysis.cam_figure import Shown, draw_heat_maps
+from fairseq_cgc.core import CGConv2d, CGConv3d, UserError
 from fairseq_cgc.core.gated_convolution import sample_kernels
+from fairseq_cgc.support import figures
+from fairseq_cgc.video import create_model
 
 
 def test_equals_the_definition_with_derivatives_of_a_linear_network():
@@ -156,7 +158,97 @@ def test_a_model_without_a_gate_is_looked_into_at_its_last_layer():
     assert heat_maps(net, None, x).layer == "conv"
 
 
+FRAMES, CLIPS = 4, 3
+
+
+def video_model(name: str) -> nn.Module:
+    net = create_model(name, 3, num_frames=FRAMES, in_channels=1, backbone="resnet8_cifar").eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):  # as training leaves them
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.running_mean, std=0.1)
+    return net
+
+
+@pytest.mark.parametrize("name", ["tsn", "tsm_cgc"])
+def test_a_clip_is_explained_as_a_whole(name):
+    """The maps of one clip by hand: its channels' weights are sums over positions and frames."""
+    net, layer = video_model(name), "layer3.0.conv2"
+    clips = torch.randn(CLIPS, FRAMES, 1, 8, 8)
+    found = heat_maps(net, None if name == "tsm_cgc" else layer, clips, torch.tensor([2, 0, 1]))
+    kept = {}
+    conv = net.get_submodule(layer)
+
+    def keep(module, inputs, output):
+        kept["before"] = inputs[0]
+        kept["before"].retain_grad()
+
+    with conv.register_forward_hook(keep):
+        net(clips[1:2].requires_grad_())[0, 0].backward()
+    maps, gradient = kept["before"].detach(), kept["before"].grad
+    assert maps.shape == (FRAMES, 64, 2, 2)
+    total = maps.sum((0, 2, 3))
+    heat = torch.zeros(FRAMES, 2, 2)
+    for channel in range(64):
+        g = gradient[:, channel].clamp(min=0)
+        heat += (g / (2 + total[channel] * g)).sum() * maps[:, channel]
+    heat = heat.clamp(min=0)
+    torch.testing.assert_close(found.maps["before"][1], heat / heat.max(), rtol=1e-4, atol=1e-5)
+    assert found.maps["after"].shape == (CLIPS, FRAMES, 2, 2)
+    assert found.classes.tolist() == [2, 0, 1]
+    assert found.maps["after"].amax((1, 2, 3)).tolist() == [1.0] * CLIPS  # one of all frames
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shapes"),
+    [
+        ("tsm_cgc", "layer3.0.conv2", [(4, 2, 2), (3, 3, 3), (4, 2, 2)]),
+        # Two of four frames are left behind the stem, and of the gate's grid three taps.
+        ("p3d_cgc1d", "layer3.0.temporal.conv", [(2, 2, 2), (3, 1, 1), (2, 2, 2)]),
+        ("p3d_cgc1d3d", "layer3.0.conv2", [(2, 2, 2), (3, 3, 3), (2, 2, 2)]),
+        ("p3d", "temporal.conv", [(4, 8, 8), (2, 8, 8)]),
+    ],
+)
+def test_maps_of_clips_have_the_layers_frames(name, layer, shapes):
+    net = video_model(name)
+    found = heat_maps(net, layer, torch.randn(CLIPS, FRAMES, 1, 8, 8))
+    assert [tuple(maps.shape) for maps in found.maps.values()] == [(CLIPS, *s) for s in shapes]
+    assert all(maps.isfinite().all() for maps in found.maps.values())
+
+
+def test_a_convolution_in_three_dimensions():
+    class Net3d(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = CGConv3d(1, 4, 3, padding=1)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, clips: Tensor) -> Tensor:
+            return self.fc(self.conv(clips.transpose(1, 2)).relu().mean((2, 3, 4)))
+
+    found = heat_maps(Net3d(), None, torch.randn(2, 4, 1, 5, 6))
+    shapes = {key: tuple(maps.shape) for key, maps in found.maps.items()}
+    assert shapes == {"before": (2, 4, 5, 6), "context": (2, 3, 3, 3), "after": (2, 4, 5, 6)}
+
+
 pytest.importorskip("matplotlib")
+
+
+def test_frames_of_a_clip_stand_in_a_row(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, _: drawn.append(figure))
+    clips = torch.arange(10, dtype=torch.uint8).view(1, 10, 1, 1, 1).expand(-1, -1, -1, 4, 4)
+    maps = {"after": torch.tensor([0.2, 0.8]).view(1, 2, 1, 1).expand(-1, -1, 2, 2)}
+    shown = Shown("m", HeatMaps("conv", torch.zeros(1), torch.zeros(1, 2), maps), ["90% a"])
+    draw_heat_maps(clips, [shown], ["clip"], tmp_path / "x.png")
+    pictures = [axis for axis in drawn[0].axes if axis.images]
+    frames, heats = pictures[:8], pictures[8:]
+    assert [axis.get_title("center") for axis in frames][::7] == ["frame 1", "frame 10"]
+    values = [round(255 * float(axis.images[0].get_array()[0, 0, 0])) for axis in frames]
+    assert values == [0, 1, 3, 4, 5, 6, 8, 9]  # eight of ten, evenly
+    shown_heat = [round(float(axis.images[1].get_array()[0, 0]), 1) for axis in heats]
+    assert shown_heat == [0.2] * 4 + [0.8] * 4  # a map for five frames each
+    assert heats[0].get_ylabel() == "after, 2 × 2 × 2\n90% a"
 
 
 @pytest.mark.parametrize(("number", "channels"), [(1, 3), (3, 1)])
@@ -165,6 +257,6 @@ def test_draws_a_row_for_each_image(tmp_path, number, channels):
     heat = HeatMaps("conv", torch.zeros(number), torch.zeros(number, 2), maps)
     images = torch.randint(0, 256, (number, channels, 8, 6), dtype=torch.uint8)
     output = tmp_path / "cam.png"
-    draw_heat_maps(images, heat, ["a"] * number, "title", output)
+    draw_heat_maps(images, [Shown("m", heat, ["b"] * number)], ["a"] * number, output)
     assert output.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [output]

@@ -7,9 +7,9 @@ from fairseq_cgc.analysis import class_distances as module
 from fairseq_cgc.analysis.class_distances import (
     ClassDistances,
     class_distances,
-    draw_distances,
     mean_kernels,
 )
+from fairseq_cgc.analysis.distances_figure import draw_distances
 from fairseq_cgc.analysis.kernels import ModulatedKernels
 from fairseq_cgc.core import UserError
 
@@ -95,7 +95,7 @@ def test_draws_few_and_many_classes(tmp_path, number, kernel):
         names, (4,) * number, inter, torch.rand(number), torch.rand(number), strength
     )
     output = tmp_path / "d.png"
-    draw_distances(found, "title", output)
+    draw_distances([("model", found)], output)
     assert output.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [output]
     assert not found.difference.isnan().any()  # the picture blanks the diagonal of a copy

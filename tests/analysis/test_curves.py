@@ -50,7 +50,7 @@ def test_draws_error_and_loss_of_each_run(tmp_path, drawn):
     assert list(valid.get_ydata()) == [19, 18, 17, 16] and valid.get_linestyle() == "-"
     assert list(loss.lines[1].get_ydata()) == [3, 1.5, 1, 0.75]
     colours = [line.get_color() for line in error.lines]
-    assert colours[0] == colours[1] == colours[4] != colours[2]
+    assert len(colours) == 4 and colours[0] == colours[1] != colours[2] == colours[3]
     legend = [text.get_text() for text in drawn[0].legends[0].texts]
     assert legend == ["a", "b"]
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fairseq_cgc.analysis.gates import draw_gates, record_gates
+from fairseq_cgc.analysis.gate_figures import draw_gates
+from fairseq_cgc.analysis.gates import layer_label, record_gates
 from fairseq_cgc.core import CGLightConv, UserError, pool_heads
 
 
@@ -30,9 +31,15 @@ def test_model_without_gates_is_reported():
         pass
 
 
+def test_layers_have_names_in_words():
+    assert layer_label("encoder.layers.2.conv", 15) == "encoder layer 3 (K = 15)"
+    assert layer_label("layers.0.conv", 3) == "encoder layer 1 (K = 3)"
+    assert layer_label("mine", 5) == "mine (K = 5)"
+
+
 def test_draws_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     output = tmp_path / "gates.png"
-    draw_gates({"layer 1": torch.rand(4, 3), "layer 2": torch.rand(2, 31)}, "a sentence", output)
+    draw_gates({"layer 1": torch.rand(4, 3), "layer 2": torch.rand(2, 31)}, output)
     assert output.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [output]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fairseq_cgc.analysis.kernels import record_kernels
 from fairseq_cgc.core import CGConv1d, CGConv2d, UserError
+from fairseq_cgc.video.layers import ClipGatedConv2d
 
 
 def randomise_statistics(model: nn.Module) -> None:
@@ -42,6 +43,31 @@ def test_equals_the_kernels_the_convolution_uses(conv):
     torch.testing.assert_close(kernels.of(slice(None), slice(None)), want)
     some = kernels.of(torch.tensor([4, 1]), slice(1, 4))
     torch.testing.assert_close(some, want[[4, 1], 1:4])
+
+
+@pytest.mark.parametrize(
+    ("per_frame", "shape"), [(True, (4, 3, 3)), (False, (1, 3, 3))], ids=["TSM", "P3D"]
+)
+def test_a_clip_has_a_kernel_for_each_frame_that_has_its_own(per_frame, shape):
+    conv = ClipGatedConv2d(3, 5, 3, frames=4, per_frame=per_frame).eval()
+    randomise_statistics(conv)
+    x = torch.randn(2 * 4, 3, 6, 6)  # two clips
+
+    class OfClips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, clips: Tensor) -> Tensor:
+            return self.conv(clips.flatten(0, 1))
+
+    clips = x.unflatten(0, (2, 4))
+    kernels, _ = record_kernels(OfClips(), None, [(clips, torch.tensor([0, 1]))])
+    assert kernels.kernel_size == shape and len(kernels) == 2
+    found = kernels.of(slice(None), slice(None)).unflatten(3, shape)  # 2 x o x c x t x 3 x 3
+    want = conv.sample_kernels(x).detach().unflatten(0, (2, 4))  # 2 x T x o x c x 3 x 3
+    for frame in range(4):
+        torch.testing.assert_close(found[:, :, :, frame if per_frame else 0], want[:, frame])
 
 
 def test_records_a_layer_inside_a_model():

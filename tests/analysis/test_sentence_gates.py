@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fairseq_cgc.analysis.gate_figures import draw_sentence_gates
 from fairseq_cgc.analysis.gates import (
     SentenceGates,
-    draw_sentence_gates,
     explained_shares,
     gates_by_length,
     sentence_gates,
@@ -41,6 +41,7 @@ def test_collects_layers_lengths_and_corpora():
     }
     assert found.lengths.tolist() == [2, 3, 5]
     assert found.corpus.tolist() == [0, 0, 1]
+    assert found.labels["convs.1"] == "convs.1 (K = 5)"
     alone = sentence_gates(encoder, ["y"], [long], "convs.1")
     assert list(alone.gates) == ["convs.1"]
     torch.testing.assert_close(alone.points(), found.gates["convs.1"][2:])
@@ -124,7 +125,7 @@ def test_draws_a_picture(tmp_path, corpora):
     if corpora == 1:
         found = SentenceGates(found.gates, found.lengths, found.corpus * 0, ("x",))
     output = tmp_path / "gates.png"
-    projection = draw_sentence_gates(found, explained_shares(found), "title", output)
+    projection = draw_sentence_gates(found, explained_shares(found), output)
     assert projection.points.shape == (40, 2)
     assert output.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [output]

@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairseq_cgc.support.figures import COLUMN, drawing
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 _DISTINCT = 2000  # sentences
 _EMPTY_EVERY = 97
@@ -147,29 +149,21 @@ def growth(samples: Samples, number: int) -> float:
 
 def draw_plot(samples: Samples, number: int, path: Path) -> None:
     """Memory and lines over time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     minutes = [seconds / 60 for seconds in samples.seconds]
-    for run in sorted(set(samples.runs)):
-        chosen = [i for i, r in enumerate(samples.runs) if r == run]
-        axes.plot(
-            [minutes[i] for i in chosen], [samples.mebibytes[i] for i in chosen], color="C0", lw=1.5
-        )
-        if run:
-            axes.axvline(minutes[chosen[0]], color="0.8", lw=0.8, zorder=0)
-    axes.set(xlabel="minutes", ylabel="resident memory (MiB)", ylim=(0, None))
-    right = axes.twinx()
-    right.plot(minutes, samples.lines, color="C1", lw=1)
-    right.set(ylabel="lines translated", ylim=(0, number))
-    right.yaxis.label.set_color("C1")
-    axes.yaxis.label.set_color("C0")
-    axes.set_title(f"{number:,} lines, {len(samples.kills)} interruptions (grey)", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with drawing(path, COLUMN * 1.5, 2.2) as figure:
+        axes = figure.subplots()
+        for run in sorted(set(samples.runs)):
+            chosen = [i for i, r in enumerate(samples.runs) if r == run]
+            memory = [samples.mebibytes[i] for i in chosen]
+            axes.plot([minutes[i] for i in chosen], memory, color="C0")
+            if run:
+                axes.axvline(minutes[chosen[0]], color="0.8", lw=0.8, zorder=0)
+        axes.set(xlabel="time (minutes; grey: interruptions)", ylim=(0, None))
+        axes.set_ylabel("resident memory (MiB)", color="C0")
+        right = axes.twinx()
+        right.plot(minutes, samples.lines, color="C1", linestyle="--")
+        right.set_ylim(0, number)
+        right.set_ylabel("lines translated (dashed)", color="C1")
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from fairseq_cgc.inference.text.lines import write_lines
@@ -15,16 +14,13 @@ from fairseq_cgc.mt.evaluate.metrics import METRICS, PlainTextScore
 from fairseq_cgc.mt.evaluate.significance import SAMPLES, TESTS
 from fairseq_cgc.mt.reproduce.against_baseline import Tests, compare_with_baseline
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
-from fairseq_cgc.mt.reproduce.systems import BASELINE, SYSTEMS, Published
+from fairseq_cgc.mt.reproduce.scores_figure import draw_scores
+from fairseq_cgc.mt.reproduce.systems import BASELINE, SYSTEMS, published
 from fairseq_cgc.mt.train.training import LOG
 from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log
 from fairseq_cgc.support import tables
 from fairseq_cgc.support.environment import describe_machine, versions
-from fairseq_cgc.support.figures import new_figure, save_figure
 from fairseq_cgc.support.files import write_json
-
-#: The metric that papers report, which is drawn.
-_DRAWN = "tokenized"
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def write_report(experiment: Experiment, results: Sequence[RunResult], command: 
     write_json(experiment.out / f"{name}.json", record)
     text = [*table.splitlines(), "", *significance_table(tests), *notes(record, results)]
     write_lines(experiment.out / f"{name}.md", text)
-    draw_scores(rows, experiment, experiment.out / f"{name}.png")
+    draw_scores(record, experiment.out / f"{name}.png")
     logs = [_finished_log(result.run) for result in results]
     draw_curves(logs, experiment.out / "curves.png")
     return table
@@ -177,7 +173,7 @@ def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
             "training", "tokens/s", "valid nll")  # fmt: skip
     cells = []
     for row in rows:
-        known = _published(experiment, row)
+        known = published(row.system, experiment.protocol.name, experiment.test_name, row.beam)
         means = [_mean(row.scores[key]) for key in _columns()]
         cells.append(
             (
@@ -266,36 +262,6 @@ def _weights_scored(results: Sequence[RunResult], last_epochs: int) -> str:
         return f"Weights scored: {next(iter(runs))}."
     listed = "; ".join(f"{text} ({'; '.join(names)})" for text, names in runs.items())
     return f"Weights scored: {listed}."
-
-
-def draw_scores(rows: Sequence[Row], experiment: Experiment, output: Path) -> None:
-    """Draw BLEU-4 of every row: a dot for each seed, a bar at the mean, a ring where published."""
-    figure = new_figure(7.2, 1.4 + 0.42 * len(rows))
-    axis = figure.subplots()
-    several_beams = len({row.beam for row in rows}) > 1
-    systems = list(dict.fromkeys(row.system for row in rows))
-    labels, marks = [], "dots: seeds; bar: mean"
-    for place, row in enumerate(rows):
-        colour, bleu = f"C{systems.index(row.system)}", row.scores[_DRAWN]  # as in the curves
-        axis.plot(bleu, [place] * len(bleu), "o", color=colour, alpha=0.6)
-        axis.plot([statistics.fmean(bleu)], [place], "|", color=colour, ms=18, mew=2.5)
-        if known := _published(experiment, row):
-            axis.plot([known.bleu], [place], "o", mfc="none", mec="black", ms=9)
-            marks = "dots: seeds; bar: mean; ring: published"
-        labels.append(SYSTEMS[row.system].name + (f", beam {row.beam}" if several_beams else ""))
-    axis.set_yticks(range(len(rows)), labels)
-    axis.invert_yaxis()
-    axis.margins(y=0.6 / max(len(rows), 1))
-    axis.grid(axis="x", alpha=0.3)
-    axis.set_xlabel(f"BLEU-4 over tokens ({marks})")
-    save_figure(figure, output)
-
-
-def _published(experiment: Experiment, row: Row) -> Published | None:
-    """What the row is compared with: papers report the test split, at one beam."""
-    known = SYSTEMS[row.system].published.get(experiment.protocol.name)
-    comparable = known is not None and experiment.test_name == "test" and known.beam == row.beam
-    return known if comparable else None
 
 
 def _mean(values: Sequence[float], digits: int = 2) -> str:

@@ -117,3 +117,9 @@ def system_options(system: str, protocol: Protocol) -> list[str]:
     if system not in SYSTEMS:
         raise UserError(f"--systems has {system!r}, but must be of {', '.join(SYSTEMS)}")
     return SYSTEMS[system].options(protocol)
+
+
+def published(system: str, protocol: str, split: str, beam: int) -> Published | None:
+    """What a score is compared with: papers report the test split, at one beam."""
+    known = SYSTEMS[system].published.get(protocol)
+    return known if known is not None and (split, beam) == ("test", known.beam) else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.support.errors import UserError
-from fairseq_cgc.support.figures import Curve, Panel, draw_panels
+from fairseq_cgc.support.panels import Curve, Panel, draw_panels
 
 
 @dataclass(frozen=True)

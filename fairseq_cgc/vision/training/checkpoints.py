@@ -96,18 +96,18 @@ def _script(kind: TrainingSettings | type[TrainingSettings]) -> str:
     return f"scripts/{kind.command.replace('-', '_')}.py"
 
 
-def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Checkpoint:
-    """Read what :meth:`Checkpoint.save` wrote in a training of a kind.
+def load_checkpoint(path: Path, *kinds: type[TrainingSettings]) -> Checkpoint:
+    """Read what :meth:`Checkpoint.save` wrote in a training of one of some kinds (of images).
 
     Raises:
         UserError: if the file is missing, damaged, asks to run code, or is another kind of
             checkpoint.
     """
+    kinds = kinds or (Settings,)
     content = read_safely(path)
     try:
         # The first checkpoints were all of images: they name no script and count "images".
-        if content.get("script", _script(Settings)) != _script(kind):
-            raise KeyError("script")
+        kind = {_script(kind): kind for kind in kinds}[content.get("script", _script(Settings))]
         progress = dict(content["progress"])
         progress.setdefault("samples", progress.pop("images", 0))
         values = {
@@ -119,9 +119,10 @@ def load_checkpoint(path: Path, kind: type[TrainingSettings] = Settings) -> Chec
         }
         return Checkpoint(**values)
     except (KeyError, TypeError, AttributeError):
+        commands = " or ".join(kind.command for kind in kinds)
         raise UserError(
-            f"{path} is not a checkpoint of fairseq-cgc {kind.command} (a file of weights "
-            "alone is for --weights)"
+            f"{path} is not a checkpoint of fairseq-cgc {commands} (a file of weights alone is for "
+            "--weights)"
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -99,7 +99,7 @@ def test_runs_of_one_name_share_a_colour_and_a_place_in_the_legend(
     (figure,) = drawn
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["LightConv", "CGC"]
     colours = [line.get_color() for line in figure.axes[0].lines]
-    assert colours == ["C0", "C0", "C1", "C1", "C0", "C0"]
+    assert colours == ["C0", "C0", "C1", "C1"]
 
 
 def test_speed_adds_up_the_epochs(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fairseq_cgc.analysis.image_reports import (
+from fairseq_cgc.analysis.samples import (
     chosen_numbers,
     files_as_data,
     image_files,

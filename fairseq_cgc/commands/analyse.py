@@ -1,4 +1,4 @@
-"""Draw curves, heat maps, modulated kernels, gates and scores, fit for a paper.
+"""Draw curves, heat maps, kernels, gates and scores.
 
     fairseq-cgc analyse curves RUN RUN --out curves.pdf
     fairseq-cgc analyse cam PLAIN/best.pt CGC/best.pt --data digits --out cam.pdf

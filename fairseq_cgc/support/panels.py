@@ -72,7 +72,9 @@ def draw_panels(panels: Sequence[Panel], x_label: str, output: Path) -> None:
                 _draw(axis, mean, names.index(mean.name))
                 is_averaged |= mean.several
             axis.set_xlabel(x_label)
-            axis.set_ylabel(panel.y_label.replace(" (", "\n("))
+            # On two lines where one would be longer than the axis.
+            is_long = len(panel.y_label) > 30
+            axis.set_ylabel(panel.y_label.replace(" (", "\n(") if is_long else panel.y_label)
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid()
             if panel.log_scale:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pictures of the results: the convolution over lengths and batches, beam search over batches.
 
-python benchmarks/pictures.py benchmarks/results/DATE-cpu     draws the JSON files there anew
+    python benchmarks/pictures.py benchmarks/results/DATE-cpu op decode     from the JSON files there
 """
 
 from __future__ import annotations
@@ -108,7 +108,6 @@ def _finish(axes: Any) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for draw in (draw_op, draw_decode):
-        measured = folder / f"{draw.__name__.removeprefix('draw_')}.json"
-        if measured.exists():
-            draw(json.loads(measured.read_text(encoding="utf-8"))["rows"], folder)
+    for section in sys.argv[2:]:
+        measured = json.loads((folder / f"{section}.json").read_text(encoding="utf-8"))
+        {"op": draw_op, "decode": draw_decode}[section](measured["rows"], folder)

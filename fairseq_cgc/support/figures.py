@@ -127,7 +127,7 @@ def save_figure(figure: Any, output: Path) -> None:
     if len(families) > 1:
         for text in texts:
             text.set_fontfamily(families)
-        figure.draw_without_rendering()
+    figure.draw_without_rendering()  # The layout needs the sizes that its first pass led to.
     _round_layout(figure)
     format_ = output.suffix[1:].lower()
     with new_file(output) as partial:

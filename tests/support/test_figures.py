@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,12 @@ def test_vector_pictures_are_the_same_each_time(kind, suffix, tmp_path):
         assert any("$x_1$" in text for text in texts) and any("日本語" in text for text in texts)
     else:
         assert b"/FontFile2" in content and b"/CreationDate" not in content  # TrueType
+
+
+def test_a_layout_that_one_pass_leaves_outside(tmp_path, drawn):
+    found = distances(("right", "left", "opening", "closing"), 8, 3, 3)
+    draw_distances([("m", replace(found, inter=4.8 * found.inter))], tmp_path / "x.png")
+    assert drawn[0][1] == []
 
 
 @pytest.mark.parametrize("number", [2, 9, 20, 21])

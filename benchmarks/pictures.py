@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pictures of the results: the convolution over lengths and batches, beam search over batches.
 
-    python benchmarks/pictures.py benchmarks/results/DATE-cpu op decode    from the JSON there
+python benchmarks/pictures.py benchmarks/results/DATE-cpu op decode    from the JSON there
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Context-gated convolution of images beside unfold with a matrix product, and beside no gate.
 
 The convolutions are those of ResNet-50 at 224 x 224: its stem, and a 3 x 3 convolution of each
-stage. The input of the stem needs no gradient, as in training. The rows of the whole model are
-training steps: forward, backward, SGD. float32 excludes TF32; bfloat16 is that of autocast.
+stage. The input of the stem needs no gradient, as in training. float32 excludes TF32; bfloat16 is
+that of autocast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from fairseq_cgc.core import CGConv2d
 from fairseq_cgc.core.sample_convolution import FORCE, METHODS
 from fairseq_cgc.support.tables import markdown
-from fairseq_cgc.vision import create_model
 
 UNFOLDED, OURS, BASE = "unfold and product", "ours", "no gate"
 #: Input channels, output channels, side of the input, kernel size and stride.
@@ -33,7 +32,6 @@ LAYERS = {
     "stage 3": (256, 256, 14, 3, 1),
     "stage 4": (512, 512, 7, 3, 1),
 }
-MODEL = "ResNet-50"
 LEAST_ROUNDS = 3
 
 
@@ -46,11 +44,9 @@ def unfolded(self: CGConv2d, x: Tensor) -> Tensor:
 
 
 def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows to measure: the whole model, and each layer for one or several batch sizes."""
+    """The rows to measure: each layer for one or several batch sizes."""
     batches = {"cpu": (8, 32), "cuda": (64,)}[settings.device]
-    for precision in ("float32",) if settings.device == "cpu" else ("float32", "bfloat16"):
-        for batch in () if settings.quick else batches[:1]:
-            yield {"layer": MODEL, "batch": batch, "precision": precision}
+    for precision in ("float32", "bfloat16"):
         for batch in (4,) if settings.quick else batches:
             for layer in LAYERS:
                 yield {"layer": layer, "batch": batch, "precision": precision}
@@ -60,20 +56,14 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """A row: seconds forward and of both passes, MiB of both, and who ran out of memory."""
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    if shape["layer"] == MODEL:
-        plain = create_model("resnet50", num_classes=1000)
-        gated = create_model("resnet50_cgc", num_classes=1000)
-        x = torch.randn(shape["batch"], 3, 224, 224, device=settings.device)
-    else:
-        channels, outputs, side, kernel_size, stride = LAYERS[shape["layer"]]
-        sizes = (channels, outputs, kernel_size, stride, kernel_size // 2)
-        plain, gated = (kind(*sizes, bias=False) for kind in (nn.Conv2d, CGConv2d))
-        x = torch.randn(shape["batch"], channels, side, side, device=settings.device)
-        x.requires_grad_(channels > 3)
+    channels, outputs, side, kernel_size, stride = LAYERS[shape["layer"]]
+    sizes = (channels, outputs, kernel_size, stride, kernel_size // 2)
+    plain, gated = (kind(*sizes, bias=False) for kind in (nn.Conv2d, CGConv2d))
+    x = torch.randn(shape["batch"], channels, side, side, device=settings.device)
+    x.requires_grad_(channels > 3)
     passes: dict[str, dict[str, Callable[[], object]]] = {"forward": {}, "forward_backward": {}}
     out_of_memory = []
-    every = shape["layer"] != MODEL and not settings.quick
-    for name, method in _methods(every=every).items():
+    for name, method in _methods(every=not settings.quick).items():
         module = (plain if name == BASE else gated).to(settings.device)
         try:
             steps = _steps(module, method, x, shape)
@@ -112,7 +102,7 @@ def _steps(
     x: Tensor,
     shape: dict[str, Any],
 ) -> dict[str, Callable[[], object]]:
-    """A forward pass; and both passes, for the whole model with a step of SGD."""
+    """A forward pass, and both passes."""
 
     def autocast() -> AbstractContextManager[object]:
         is_on = shape["precision"] != "float32"
@@ -120,7 +110,6 @@ def _steps(
 
     with torch.no_grad(), autocast(), method():
         grad = torch.randn_like(module(x))
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.0, momentum=0.9)
 
     def forward() -> None:
         with torch.no_grad(), autocast(), method():
@@ -131,8 +120,6 @@ def _steps(
             with autocast():
                 out = module(x)
             out.backward(grad)
-        if shape["layer"] == MODEL:
-            optimizer.step()
         module.zero_grad()
         x.grad = None
 
@@ -145,8 +132,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     head = ["", "B", "forward", *names, "and backward", *names, "MiB", *names]
     lines = [
         f"Convolutions of ResNet-50 at 224 x 224. Milliseconds with {BASE}: median (quartiles). "
-        "Other columns: multiples of its median. MiB: peak of forward and backward. The rows of "
-        f"{MODEL} are whole steps, with SGD.",
+        "Other columns: multiples of its median. MiB: peak of forward and backward.",
     ]
     for precision in dict.fromkeys(row["precision"] for row in rows):
         chosen = [_cells(row, names) for row in rows if row["precision"] == precision]

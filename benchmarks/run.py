@@ -49,6 +49,7 @@ SECTIONS = {
     "step": Section("Training steps", {}),
     "decode": Section("Beam search", {"decode.png": "Sentences a second over the batch size"}),
     "conv": Section("Image convolutions", {}),
+    "images": Section("Training steps of images", {}),
 }
 
 

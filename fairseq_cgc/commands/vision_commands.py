@@ -116,6 +116,7 @@ def evaluate_and_write(
             batch_size=options.batch_size,
             workers=options.workers,
             precision=options.precision,
+            channels_last=options.channels_last,
             accepted=accepted,
             average=average,
         )

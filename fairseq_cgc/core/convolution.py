@@ -15,11 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from fairseq_cgc.core.gate import ContextGate, is_called
-from fairseq_cgc.core.gated_convolution import (
-    gated_convolution,
-    grouped_kernels,
-    kernels_of_gate,
-)
+from fairseq_cgc.core.gated_convolution import gated_convolution
+from fairseq_cgc.core.modulated_kernels import grouped_kernels, kernels_of_gate
 from fairseq_cgc.core.plain import is_proxy, to_autocast_dtype
 from fairseq_cgc.core.sample_convolution import Geometry, convolve_samples
 from fairseq_cgc.support.errors import UserError

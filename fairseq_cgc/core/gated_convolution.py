@@ -1,8 +1,8 @@
 """Convolution whose kernel a gate modulates for each sample (equations 1 and 2).
 
 The gates and the modulated kernels of a batch need B times the memory of the weight, in ResNet-50
-more than all its feature maps. Here they exist for a few samples at a time, and the backward pass
-computes them again from the two branches, which are small.
+more than all its feature maps. Here they exist for a few samples or output channels at a time, and
+the backward pass computes them again from the two branches, which are small.
 
 Shape letters: B batch, c input channels, o output channels, G groups, K = prod(kernel).
 """
@@ -10,21 +10,19 @@ Shape letters: B batch, c input channels, o output channels, G groups, K = prod(
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
-from fairseq_cgc.core.plain import is_proxy, is_transformed, must_be_plain
-from fairseq_cgc.core.sample_convolution import METHODS, Geometry, choose_method, convolve_samples
-
-#: Bytes for the kernels computed at a time, and for their unfolded inputs (at least one sample's):
-#: they fit a CPU's cache, or keep a GPU busy.
-WORKSPACE = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
-
-T = TypeVar("T", Tensor, Tensor | None)
+from fairseq_cgc.core.modulated_kernels import KernelBlocks, grouped_kernels
+from fairseq_cgc.core.plain import is_transformed, must_be_plain
+from fairseq_cgc.core.sample_convolution import (
+    Geometry,
+    channels_last_format,
+    convolve_samples,
+)
 
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? g1, Tensor? g2, str combine, "
@@ -67,113 +65,6 @@ def gated_convolution(
     return _operation(x, weight, g1, g2, combine, *geometry)
 
 
-def sample_kernels(
-    weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int = 1, combine: str = "sum"
-) -> Tensor:
-    """The modulated kernels, B x o x c/G x kernel; arguments as for :func:`gated_convolution`."""
-    return grouped_kernels(weight, g1, g2, groups, combine).view(-1, *weight.shape)
-
-
-def grouped_kernels(
-    weight: Tensor, g1: Tensor | None, g2: Tensor | None, groups: int, combine: str
-) -> Tensor:
-    """The modulated kernels as B x G x o/G x c/G x K."""
-    weight, g1, g2 = _wide(weight), _wide(g1), _wide(g2)
-    return _weight_by_group(weight, groups) * _gate(*_by_group(g1, g2, groups), combine)
-
-
-def kernels_of_gate(weight: Tensor, gate: Tensor, groups: int) -> Tensor:
-    """As :func:`grouped_kernels`, from the gate itself, B x o x c x kernel."""
-    gate = _wide(gate.flatten(3)).unflatten(2, (groups, -1)).unflatten(1, (groups, -1))
-    # B x G x o/G x G x c/G x K, where the weights of a group see only its own channels.
-    gate = gate.diagonal(dim1=1, dim2=3).movedim(-1, 1)
-    return _weight_by_group(_wide(weight), groups) * gate
-
-
-def _wide(tensor: T) -> T:
-    """At least float32."""
-    if tensor is None or is_proxy(tensor):  # gates are in float32 already
-        return tensor
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _by_group(
-    g1: Tensor | None, g2: Tensor | None, groups: int
-) -> tuple[Tensor | None, Tensor | None]:
-    """B x G x 1 x c/G x K and B x G x o/G x 1 x K."""
-    return (
-        None if g1 is None else g1.flatten(2).unflatten(1, (groups, 1, -1)),
-        None if g2 is None else g2.flatten(2).unflatten(1, (groups, -1, 1)),
-    )
-
-
-def _weight_by_group(weight: Tensor, groups: int) -> Tensor:
-    """G x o/G x c/G x K, contiguous."""
-    return weight.flatten(2).unflatten(0, (groups, -1)).contiguous()
-
-
-def _gate(g1: Tensor | None, g2: Tensor | None, combine: str, out: Tensor | None = None) -> Tensor:
-    """Equation 1; broadcastable over a missing branch's channels, else written to ``out``."""
-    if g1 is None or g2 is None:
-        only = g1 if g1 is not None else g2
-        assert only is not None
-        return only.sigmoid()
-    join = torch.add if combine == "sum" else torch.mul
-    return join(g1, g2).sigmoid() if out is None else join(g1, g2, out=out).sigmoid_()
-
-
-class _Chunks:
-    """Iterates over a few samples at a time with their kernels, in memory that all chunks share.
-
-    Args:
-        keeps_gate: whether the gate is needed beside the kernels.
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        g1: Tensor | None,
-        g2: Tensor | None,
-        combine: str,
-        geometry: Geometry,
-        *,
-        keeps_gate: bool,
-    ) -> None:
-        self.dtype = torch.promote_types(weight.dtype, torch.float32)
-        self.shape = weight.shape
-        self.weight = _weight_by_group(weight.to(self.dtype), geometry.groups)
-        g1, g2 = _by_group(g1, g2, geometry.groups)
-        self.g1 = None if g1 is None else g1.to(self.dtype)
-        self.g2 = None if g2 is None else g2.to(self.dtype)
-        self.combine = combine
-        self.method = METHODS[choose_method(x, weight.shape, geometry)]
-        columns = x.shape[1] * prod(weight.shape[2:])
-        columns *= prod(geometry.output_size(x.shape[2:], weight.shape[2:]))
-        largest = max(weight.numel(), columns if self.method is METHODS["unfold"] else 0)
-        workspace = WORKSPACE["cpu" if x.device.type == "cpu" else "cuda"]
-        self.samples = max(1, workspace // (largest * self.dtype.itemsize))
-        self.batch = len(x)
-        # Fresh memory for each chunk would cost more than what is computed in it.
-        shape = (min(self.samples, self.batch), *self.weight.shape)
-        self.kernels = self.weight.new_empty(shape)
-        self.gate = torch.empty_like(self.kernels) if keeps_gate else self.kernels
-
-    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """The samples, their gates and their kernels, n x G x o/G x c/G x K."""
-        for start in range(0, self.batch, self.samples):
-            chunk = slice(start, min(start + self.samples, self.batch))
-            n = chunk.stop - start
-            g1 = None if self.g1 is None else self.g1[chunk]
-            g2 = None if self.g2 is None else self.g2[chunk]
-            gate = _gate(g1, g2, self.combine, out=self.gate[:n])
-            yield chunk, gate, torch.mul(self.weight, gate, out=self.kernels[:n])
-
-    def kernels_for(self, x: Tensor, kernels: Tensor) -> Tensor:
-        """The kernels as a method of :data:`METHODS` takes them, in x's dtype."""
-        return kernels.to(x.dtype).view(-1, *self.shape)
-
-
 @torch.library.custom_op(
     "fairseq_cgc::gated_convolution", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor"
 )
@@ -182,9 +73,12 @@ def _operation(
 ) -> Tensor:
     geometry = Geometry.from_lists(*sliding)
     out = _empty_output(x, weight, geometry)
-    chunks = _Chunks(x, weight, g1, g2, combine, geometry, keeps_gate=False)
-    for chunk, _, kernels in chunks:
-        out[chunk] = chunks.method.forward(x[chunk], chunks.kernels_for(x, kernels), geometry)
+    out_rows = out.unflatten(1, (geometry.groups, -1))
+    kernels = KernelBlocks(x, weight, g1, g2, combine, geometry, keeps_kernels=False)
+    for samples, convolution in kernels.chunks():
+        for rows, _, values in kernels.blocks(samples):
+            found = convolution.forward(kernels.to_kernels(values))
+            out_rows[samples, :, rows] = found.unflatten(1, (geometry.groups, -1))
     return out
 
 
@@ -205,46 +99,49 @@ def _backward_operation(
     *sliding, needs_x = others
     geometry = Geometry.from_lists(*sliding)
     grad_x, grad_weight, grad_g1, grad_g2 = _empty_gradients(x, weight, g1, g2, needs_x)
-    chunks = _Chunks(x, weight, g1, g2, combine, geometry, keeps_gate=True)
-    total = torch.zeros_like(chunks.weight)  # in float32 at least, as it sums over the samples
-    to_g1, to_g2 = _by_group(  # views
-        None if g1 is None else grad_g1, None if g2 is None else grad_g2, geometry.groups
-    )
-    for chunk, gate, kernels in chunks:
-        grad_chunk, grad_kernels = chunks.method.backward(
-            grad[chunk], x[chunk], chunks.kernels_for(x, kernels), geometry, needs_x
-        )
-        if grad_chunk is not None:
-            grad_x[chunk] = grad_chunk
-        # The weight's gradient is gate * grad_kernels; the logits' is that times
-        # weight * (1 - gate) = weight - kernels.
-        product = grad_kernels.to(chunks.dtype).reshape(kernels.shape).mul_(gate)
-        total += product[0] if len(product) == 1 else product.sum(0)
-        grad_logits = product.mul_(torch.sub(chunks.weight, kernels, out=kernels))
-        for target, other, channels in ((to_g1, chunks.g2, 2), (to_g2, chunks.g1, 3)):
-            if target is None:
-                continue
-            grad_branch = grad_logits
-            if combine == "product" and other is not None:
-                grad_branch = grad_logits * other[chunk]
-            target[chunk] = grad_branch.sum(channels, keepdim=True)
-    grad_weight.copy_(total.view(weight.shape))
+    kernels = KernelBlocks(x, weight, g1, g2, combine, geometry, keeps_kernels=needs_x)
+    # In float32 at least, as they sum over samples and output channels.
+    total = torch.zeros_like(kernels.weight)
+    of_g1 = None if kernels.g1 is None else torch.zeros_like(kernels.g1)
+    of_g2 = None if kernels.g2 is None else torch.empty_like(kernels.g2)
+    grad_rows = grad.unflatten(1, (geometry.groups, -1))
+    for samples, convolution in kernels.chunks():
+        for rows, gate, values in kernels.blocks(samples):
+            grad_kernels = kernels.from_kernels(
+                convolution.backward_kernels(
+                    grad_rows[samples, :, rows].flatten(1, 2), kernels.to_kernels(values)
+                )
+            )
+            for one, its_gate in zip(grad_kernels, gate, strict=True):
+                total[:, rows].addcmul_(one, its_gate)
+            grad_logits = grad_kernels.mul_(kernels.weight[:, rows])
+            torch.ops.aten.sigmoid_backward.grad_input(grad_logits, gate, grad_input=grad_logits)
+            to_g1 = to_g2 = grad_logits
+            if combine == "product" and kernels.g1 is not None and kernels.g2 is not None:
+                to_g1 = grad_logits * kernels.g2[samples, :, rows]
+                to_g2 = grad_logits * kernels.g1[samples]
+            if of_g1 is not None:
+                of_g1[samples] += to_g1.sum(2, keepdim=True)
+            if of_g2 is not None:
+                of_g2[samples, :, rows] = to_g2.sum(kernels.channels, keepdim=True)
+        if needs_x:
+            values = kernels.to_kernels(kernels.kernels[: samples.stop - samples.start])
+            grad_x[samples] = convolution.backward_x(grad[samples], values)
+    for target, found in ((grad_weight, total), (grad_g1, of_g1), (grad_g2, of_g2)):
+        if found is not None:
+            target.copy_(kernels.arranged(found).reshape(target.shape))
     return grad_x, grad_weight, grad_g1, grad_g2
 
 
 def _empty_output(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """In channels_last where x or weight is, as torch's own convolutions do."""
     size = geometry.output_size(x.shape[2:], weight.shape[2:])
-    memory_format = torch.contiguous_format
-    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
-    for tensor in (x, weight):
-        if last and tensor.is_contiguous(memory_format=last) and not tensor.is_contiguous():
-            memory_format = last
+    memory_format = channels_last_format(x) or channels_last_format(weight)
     return torch.empty(
         (x.shape[0], weight.shape[0], *size),
         dtype=x.dtype,
         device=x.device,
-        memory_format=memory_format,
+        memory_format=memory_format or torch.contiguous_format,
     )
 
 

@@ -3,7 +3,8 @@
 ``loop`` convolves sample by sample; ``grouped`` makes the samples groups of one convolution;
 ``unfold`` copies every window into a column and multiplies matrices. All are written for any
 number of spatial dimensions, forward and backward, without autograd. The caller
-(:mod:`fairseq_cgc.core.gated_convolution`) bounds memory by passing a few samples at a time.
+(:mod:`fairseq_cgc.core.gated_convolution`) bounds memory by passing a few samples or output
+channels at a time.
 
 Shape letters: n samples, c input channels, o output channels, G groups.
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -34,7 +36,9 @@ FORCE = "FAIRSEQ_CGC_CONV"
 LOOP_BELOW = 8
 #: ``unfold`` is fastest up to so many output positions and from so many weights on: arranging such
 #: a kernel for a convolution takes as long as a sample's convolution itself.
-UNFOLD_UP_TO, UNFOLD_FROM = 64, 2**20
+UNFOLD_UP_TO, UNFOLD_FROM = 256, 2**19
+#: Weights from which ``loop`` is fastest where x has its channels last, which groups cannot have.
+LOOP_FROM = 2**15
 
 Sizes = tuple[int, ...]
 
@@ -73,16 +77,32 @@ class Geometry(NamedTuple):
         return found
 
 
-class Method(NamedTuple):
-    """An algorithm: ``forward(x, kernels, geometry)`` and its derivatives.
+class SampleConvolution(ABC):
+    """A few samples, to be convolved with kernels of their own by one of :data:`METHODS`.
 
-    x is n x c x spatial, kernels n x o x c/G x kernel, the output n x o x spatial. ``backward(grad,
-    x, kernels, geometry, needs_x)`` returns new tensors: the gradients of x, or None where it is
-    not needed, and of the kernels.
+    Kernels are n x o x c/G x kernel. They, and the gradient of the output, may be those of some
+    output channels only, as many of each group.
+
+    Args:
+        x: n x c x spatial.
+        kernel_size: of all spatial dimensions.
+        geometry: how the kernels slide.
     """
 
-    forward: Callable[[Tensor, Tensor, Geometry], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor, Geometry, bool], tuple[Tensor | None, Tensor]]
+    def __init__(self, x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> None:
+        self.x, self.kernel_size, self.geometry = x, tuple(kernel_size), geometry
+
+    @abstractmethod
+    def forward(self, kernels: Tensor) -> Tensor:
+        """The output, n x o x spatial; autograd finds all derivatives."""
+
+    @abstractmethod
+    def backward_x(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        """The gradient of x, in any dtype: a new tensor."""
+
+    @abstractmethod
+    def backward_kernels(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        """The gradient of the kernels: a new tensor."""
 
 
 def convolve_samples(
@@ -111,7 +131,7 @@ def convolve_samples(
     if not must_be_plain(x, asked=plain, compiles=False):
         kernels = kernels.flatten(1, 2).unflatten(3, tuple(kernel_size))
         method = METHODS[choose_method(x, kernels.shape[1:], geometry)]
-        return method.forward(x, kernels, geometry)
+        return method(x, kernel_size, geometry).forward(kernels)
     if not is_recorded(x):
         geometry.output_size(x.shape[2:], kernel_size)
     windows = _windows(x, kernel_size, geometry).unflatten(1, (geometry.groups, -1))
@@ -131,16 +151,27 @@ def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) ->
         _tell(forced, f"forced by {FORCE}")
         return forced
     positions = prod(geometry.output_size(x.shape[2:], weight_shape[2:]))
+    weights = prod(weight_shape)
     if x.device.type != "cpu":
         method, why = "grouped", f"on {x.device.type}"
     elif weight_shape[1] < LOOP_BELOW:
         method, why = "loop", f"below {LOOP_BELOW} input channels a group"
-    elif positions <= UNFOLD_UP_TO and prod(weight_shape) >= UNFOLD_FROM:
+    elif positions <= UNFOLD_UP_TO and weights >= UNFOLD_FROM:
         method, why = "unfold", f"up to {UNFOLD_UP_TO} positions, from {UNFOLD_FROM} weights on"
+    elif weights >= LOOP_FROM and channels_last_format(x):
+        method, why = "loop", f"channels last, from {LOOP_FROM} weights on"
     else:
         method, why = "grouped", "a usual shape"
     _tell(method, why)
     return method
+
+
+def channels_last_format(tensor: Tensor) -> torch.memory_format | None:
+    """The memory format of a tensor with channels last, None of any other."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.dim())
+    if last is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=last):
+        return None
+    return last
 
 
 @functools.cache
@@ -148,73 +179,113 @@ def _tell(method: str, why: str) -> None:
     logger.debug("convolution with a kernel for each sample: %s (%s)", method, why)
 
 
-def _grouped(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
-    n, c = x.shape[:2]
-    stride, padding, dilation, groups = geometry
-    x = x.reshape(1, n * c, *x.shape[2:])
-    out = torch.ops.aten.convolution(
-        x, kernels.flatten(0, 1), None, stride, padding, dilation, False, [0] * len(stride),
-        n * groups,
-    )  # fmt: skip
-    return out.reshape(n, -1, *out.shape[2:])
+class Grouped(SampleConvolution):
+    """The samples are groups of one convolution."""
+
+    def forward(self, kernels: Tensor) -> Tensor:
+        out = torch.ops.aten.convolution(
+            _joined(self.x), kernels.flatten(0, 1), None, *self._sliding(kernels)
+        )
+        return out.unflatten(1, (len(kernels), -1)).squeeze(0)
+
+    def backward_x(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        return self._backward(grad, kernels, 0).view_as(self.x)
+
+    def backward_kernels(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        return self._backward(grad, kernels, 1).unflatten(0, kernels.shape[:2])
+
+    def _backward(self, grad: Tensor, kernels: Tensor, of: int) -> Tensor:
+        return torch.ops.aten.convolution_backward(
+            _joined(grad), _joined(self.x), kernels.flatten(0, 1), None, *self._sliding(kernels),
+            [of == 0, of == 1, False],
+        )[of]  # fmt: skip
+
+    def _sliding(self, kernels: Tensor) -> tuple[object, ...]:
+        stride, padding, dilation, groups = self.geometry
+        return stride, padding, dilation, False, [0] * len(stride), len(kernels) * groups
 
 
-def _grouped_backward(
-    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
-) -> tuple[Tensor | None, Tensor]:
-    n, c = x.shape[:2]
-    stride, padding, dilation, groups = geometry
-    grad_x, grad_kernels, _ = torch.ops.aten.convolution_backward(
-        grad.reshape(1, -1, *grad.shape[2:]), x.reshape(1, n * c, *x.shape[2:]),
-        kernels.flatten(0, 1), None, stride, padding, dilation, False, [0] * len(stride),
-        n * groups, [needs_x, True, False],
-    )  # fmt: skip
-    return grad_x.reshape(x.shape) if needs_x else None, grad_kernels.reshape(kernels.shape)
+def _joined(x: Tensor) -> Tensor:
+    return x.reshape(1, -1, *x.shape[2:])
 
 
-def _loop(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
-    samples = zip(x.split(1), kernels.split(1), strict=True)
-    outs = [_grouped(*sample, geometry) for sample in samples]
-    return torch.cat(outs) if len(outs) > 1 else outs[0]
+class Loop(SampleConvolution):
+    """One sample after the other."""
+
+    def forward(self, kernels: Tensor) -> Tensor:
+        return self._each("forward", kernels)
+
+    def backward_x(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        return self._each("backward_x", grad, kernels)
+
+    def backward_kernels(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        return self._each("backward_kernels", grad, kernels)
+
+    def _each(self, name: str, *tensors: Tensor) -> Tensor:
+        samples = zip(*(tensor.split(1) for tensor in (self.x, *tensors)), strict=True)
+        found = [
+            getattr(Grouped(x, self.kernel_size, self.geometry), name)(*others)
+            for x, *others in samples
+        ]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
 
-def _loop_backward(
-    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
-) -> tuple[Tensor | None, Tensor]:
-    samples = zip(grad.split(1), x.split(1), kernels.split(1), strict=True)
-    found = [_grouped_backward(*sample, geometry, needs_x) for sample in samples]
-    grad_x, grad_kernels = zip(*found, strict=True)
-    return torch.cat(grad_x) if needs_x else None, torch.cat(grad_kernels)
+class Unfold(SampleConvolution):
+    """Every window is copied into a row, channels last, for products of matrices."""
 
+    def __init__(self, x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> None:
+        super().__init__(x, kernel_size, geometry)
+        self.size = geometry.output_size(x.shape[2:], kernel_size)
+        stride, padding, dilation, groups = geometry
+        pads = [p for padding in reversed(padding) for p in (padding, padding)]
+        padded = F.pad(x.movedim(1, -1), [0, 0, *pads]).contiguous()
+        of_sample, *of_sides, _ = padded.stride()
+        starts = [step * s for step, s in zip(of_sides, stride, strict=True)]
+        taps = [step * d for step, d in zip(of_sides, dilation, strict=True)]
+        width = x.shape[1] // groups
+        windows = padded.as_strided(
+            (len(x), groups, *self.size, *kernel_size, width),
+            (of_sample, width, *starts, *taps, 1),
+        )
+        #: nG x positions x (prod(kernel) * c/G).
+        self.rows = windows.reshape(len(x) * groups, prod(self.size), -1)
 
-def _unfold(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
-    columns = _columns(x, kernels.shape[3:], geometry)
-    size = geometry.output_size(x.shape[2:], kernels.shape[3:])
-    return torch.bmm(_matrices(kernels, geometry), columns).reshape(len(x), -1, *size)
+    def forward(self, kernels: Tensor) -> Tensor:
+        # nG x positions x o/G; matmul would copy the kernels.
+        out = torch.bmm(self.rows, self._matrices(kernels).transpose(1, 2))
+        return out.transpose(1, 2).reshape(*kernels.shape[:2], *self.size)
 
+    def backward_x(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        grad = self._by_group(grad).transpose(1, 2)
+        return self._fold(torch.bmm(grad, self._matrices(kernels)))
 
-def _unfold_backward(
-    grad: Tensor, x: Tensor, kernels: Tensor, geometry: Geometry, needs_x: bool
-) -> tuple[Tensor | None, Tensor]:
-    columns = _columns(x, kernels.shape[3:], geometry)
-    grad = grad.reshape(len(columns), -1, columns.shape[2])  # nG x o/G x positions
-    grad_kernels = torch.bmm(grad, columns.transpose(1, 2)).view(kernels.shape)
-    if not needs_x:
-        return None, grad_kernels
-    grad_columns = torch.bmm(_matrices(kernels, geometry).transpose(1, 2), grad)
-    return _fold(grad_columns, x, kernels.shape[3:], geometry), grad_kernels
+    def backward_kernels(self, grad: Tensor, kernels: Tensor) -> Tensor:
+        found = torch.bmm(self._by_group(grad), self.rows)
+        return found.view(*kernels.shape[:2], *self.kernel_size, -1).movedim(-1, 2)
 
+    def _matrices(self, kernels: Tensor) -> Tensor:
+        """nG x o/G x (prod(kernel) * c/G)."""
+        return kernels.movedim(2, -1).reshape(len(self.rows), -1, self.rows.shape[2])
 
-def _matrices(kernels: Tensor, geometry: Geometry) -> Tensor:
-    """nG x o/G x (c/G * prod(kernel))."""
-    rows = kernels.shape[1] // geometry.groups
-    return kernels.reshape(len(kernels) * geometry.groups, rows, -1)
+    def _by_group(self, grad: Tensor) -> Tensor:
+        """nG x o/G x positions."""
+        return grad.reshape(len(self.rows), -1, self.rows.shape[1])
 
-
-def _columns(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
-    """Every window as a column: nG x (c/G * prod(kernel)) x positions."""
-    rows = x.shape[1] // geometry.groups * prod(kernel_size)
-    return _windows(x, kernel_size, geometry).view(len(x) * geometry.groups, rows, -1)
+    def _fold(self, rows: Tensor) -> Tensor:
+        """The adjoint of unfolding, in float32 at least: sums the entries of each position."""
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        n, c, *sides = self.x.shape
+        _, padding, _, groups = self.geometry
+        # prod(kernel) times n x size x G x c/G.
+        values = rows.view(n, groups, *self.size, prod(self.kernel_size), -1).movedim(1, -2)
+        padded = [side + 2 * p for side, p in zip(sides, padding, strict=True)]
+        out = rows.new_zeros(n, *padded, groups, c // groups)
+        for number, tap in enumerate(product(*map(range, self.kernel_size))):
+            sample, _, *windows = _seen(tap, self.kernel_size, self.geometry)
+            out[(sample, *windows)] += values[..., number, :, :]
+        for dim, (side, p) in enumerate(zip(sides, padding, strict=True), start=1):
+            out = out.narrow(dim, p, side)
+        return out.flatten(-2).movedim(-1, 1)
 
 
 def _windows(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
@@ -225,21 +296,8 @@ def _windows(x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tenso
     return torch.stack([x[_seen(tap, kernel_size, geometry)] for tap in taps], 2)
 
 
-def _fold(columns: Tensor, x: Tensor, kernel_size: Sequence[int], geometry: Geometry) -> Tensor:
-    """The adjoint of :func:`_columns`: sums the entries that each position of x was copied to."""
-    size = geometry.output_size(x.shape[2:], kernel_size)
-    padded = [n + 2 * p for n, p in zip(x.shape[2:], geometry.padding, strict=True)]
-    taps = columns.reshape(*x.shape[:2], prod(kernel_size), *size).unbind(2)
-    out = x.new_zeros(*x.shape[:2], *padded)
-    for tap, values in zip(product(*map(range, kernel_size)), taps, strict=True):
-        out[_seen(tap, kernel_size, geometry)] += values
-    for dim, (n, p) in enumerate(zip(x.shape[2:], geometry.padding, strict=True), start=2):
-        out = out.narrow(dim, p, n)
-    return out
-
-
 def _seen(tap: Sequence[int], kernel_size: Sequence[int], geometry: Geometry) -> tuple[slice, ...]:
-    """The positions of the padded input that this tap of the kernel sees."""
+    """The positions of the padded input, n x c x spatial, that this tap of the kernel sees."""
     windows = [
         slice(t * d, (t - k + 1) * d or None, s)
         for t, k, s, d in zip(tap, kernel_size, geometry.stride, geometry.dilation, strict=True)
@@ -247,8 +305,8 @@ def _seen(tap: Sequence[int], kernel_size: Sequence[int], geometry: Geometry) ->
     return (slice(None), slice(None), *windows)
 
 
-METHODS = {
-    "loop": Method(_loop, _loop_backward),
-    "grouped": Method(_grouped, _grouped_backward),
-    "unfold": Method(_unfold, _unfold_backward),
+METHODS: dict[str, type[SampleConvolution]] = {
+    "loop": Loop,
+    "grouped": Grouped,
+    "unfold": Unfold,
 }

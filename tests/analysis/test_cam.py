@@ -12,7 +12,7 @@ from fairseq_cgc.analysis.cam import (
 )
 from fairseq_cgc.analysis.cam_figure import Shown, draw_heat_maps
 from fairseq_cgc.core import CGConv2d, CGConv3d, UserError
-from fairseq_cgc.core.gated_convolution import sample_kernels
+from fairseq_cgc.core.modulated_kernels import sample_kernels
 from fairseq_cgc.support import figures
 from fairseq_cgc.video import create_model
 

@@ -12,8 +12,8 @@ from tools import gradients, padding_mask
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGLightConv, ContextGate, LightConv, convert_to_cgc
-from fairseq_cgc.core import gated_convolution as gated_convolution_module
 from fairseq_cgc.core.functional import FORCE, choose_method
+from fairseq_cgc.core.modulated_kernels import WORKSPACE
 from fairseq_cgc.core.sample_convolution import FORCE as FORCE_CONVOLUTION
 from fairseq_cgc.core.sample_convolution import METHODS
 
@@ -126,7 +126,7 @@ def test_convolutions_in_other_types(case, dtype, samples, device, monkeypatch):
     conv = make(*case).eval().to(dtype).float()
     for name in ("cpu", "cuda"):
         workspace = samples * conv.weight.numel() * 4
-        monkeypatch.setitem(gated_convolution_module.WORKSPACE, name, workspace)
+        monkeypatch.setitem(WORKSPACE, name, workspace)
     compare(conv, torch.randn(3, case[1][0], *case[0]), device, dtype=dtype)
 
 

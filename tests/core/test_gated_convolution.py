@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairseq_cgc.core import gated_convolution as module
-from fairseq_cgc.core.gated_convolution import gated_convolution, sample_kernels
+from fairseq_cgc.core.gated_convolution import gated_convolution
+from fairseq_cgc.core.modulated_kernels import WORKSPACE, sample_kernels
 from fairseq_cgc.core.sample_convolution import FORCE, METHODS, Geometry
 
 SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
@@ -45,7 +46,11 @@ def written_out(x, weight, g1, g2, geometry, combine="sum"):
     return torch.cat(outs)
 
 
-@pytest.mark.parametrize("workspace", [1, 2 * 6 * 4 * 9 * 8, 2**20], ids=["one", "two", "all"])
+@pytest.mark.parametrize(
+    "workspace",
+    [1, 2 * 4 * 9 * 8, 2 * 6 * 4 * 9 * 8, 2**20],
+    ids=["one row", "some rows", "two samples", "all"],
+)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(
     ("branches", "combine"), [("both", "sum"), ("both", "product"), ("in", "sum"), ("out", "sum")]
@@ -53,7 +58,7 @@ def written_out(x, weight, g1, g2, geometry, combine="sum"):
 def test_equals_autograd_for_any_number_of_samples_at_a_time(
     branches, combine, groups, workspace, method, monkeypatch
 ):
-    monkeypatch.setitem(module.WORKSPACE, "cpu", workspace)
+    monkeypatch.setitem(WORKSPACE, "cpu", workspace)
     x, weight, g1, g2 = arguments(groups)
     g1, g2 = g1 if branches != "out" else None, g2 if branches != "in" else None
     inputs = [tensor for tensor in (x, weight, g1, g2) if tensor is not None]
@@ -63,8 +68,25 @@ def test_equals_autograd_for_any_number_of_samples_at_a_time(
     torch.testing.assert_close(got, want)
     torch.testing.assert_close(gradients(got, inputs), gradients(want, inputs))
     kernels = sample_kernels(weight, g1, g2, groups, combine)
-    again = METHODS["loop"].forward(x, kernels, geometry)
+    again = METHODS["loop"](x, weight.shape[2:], geometry).forward(kernels)
     torch.testing.assert_close(again, want)
+
+
+@pytest.mark.parametrize("scale", [10, 35, 100, 1e4])
+def test_saturated_gates(scale, method):
+    """Branches of opposite signs may be far beyond what their exponentials can represent."""
+    x, weight, g1, g2 = arguments(dtype=torch.float32)
+    with torch.no_grad():
+        g1 *= scale / g1.abs().max()
+        g2 *= -scale / g2.abs().max()
+        g2[0], g2[1] = -g1[0, 0] + 1, -g1[1, 0]  # in the middle
+    inputs = [x, weight, g1, g2]
+    doubles = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    got, want = gated_convolution(*inputs, SAME), gated_convolution(*doubles, SAME)
+    found = [got, *gradients(got, inputs)]
+    expected = [want, *gradients(want, doubles)]
+    expected = [tensor.float() for tensor in expected]
+    torch.testing.assert_close(found, expected, atol=1e-4 * scale, rtol=1e-4)
 
 
 def test_gradcheck(method):
@@ -105,7 +127,7 @@ def test_torchs_own_checks_of_an_operation():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_sums_over_samples_in_float32(dtype, method, monkeypatch):
-    monkeypatch.setitem(module.WORKSPACE, "cpu", 1)  # one sample at a time
+    monkeypatch.setitem(WORKSPACE, "cpu", 1)  # one sample at a time
     inputs = [tensor.detach().to(dtype) for tensor in arguments(batch=300)]
     inputs[0].abs_()  # so that the sum over samples grows
     half = [tensor.requires_grad_() for tensor in inputs]
@@ -142,7 +164,7 @@ def test_no_tensor_of_all_kernels_or_columns(method):
     with torch.no_grad(), _Largest() as largest:
         out = operation(x, weight, g1, g2, "sum", *SAME)
         backward(torch.ones_like(out), x, weight, g1, g2, "sum", *SAME, True)
-    assert largest.bytes <= max(module.WORKSPACE["cpu"], out.nbytes)
+    assert largest.bytes <= max(WORKSPACE["cpu"], out.nbytes)
 
 
 def test_what_is_kept_for_the_backward_pass_is_small():

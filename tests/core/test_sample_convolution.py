@@ -37,17 +37,14 @@ def test_equals_torchs_convolution_of_each_sample(method, case, samples):
     kernels = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     convolve = CONVOLUTIONS[len(size)]
     want = torch.cat([convolve(x[i : i + 1], kernels[i], None, *geometry) for i in range(samples)])
-    got = METHODS[method].forward(x.detach(), kernels.detach(), geometry)
-    torch.testing.assert_close(got, want.detach())
+    convolution = METHODS[method](x.detach(), kernel_size, geometry)
+    torch.testing.assert_close(convolution.forward(kernels.detach()), want.detach())
     assert geometry.output_size(size, kernel_size) == list(want.shape[2:])
     grad = torch.randn_like(want)
     of_x, of_kernels = torch.autograd.grad(want, [x, kernels], grad)
-    backward = METHODS[method].backward
-    got = backward(grad, x.detach(), kernels.detach(), geometry, True)
-    torch.testing.assert_close(list(got), [of_x, of_kernels])
-    got = backward(grad, x.detach(), kernels.detach(), geometry, False)
-    assert got[0] is None
-    torch.testing.assert_close(got[1], of_kernels)
+    got = [convolution.backward_x(grad, kernels.detach())]
+    got.append(convolution.backward_kernels(grad, kernels.detach()))
+    torch.testing.assert_close(got, [of_x, of_kernels])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -57,17 +54,34 @@ def test_any_layout_of_memory(method):
     kernels = torch.randn(3, 4, 3, 5, 3).transpose(2, 3)[:, :, 1:]
     grad = torch.ones(1).expand(3, 4, 6, 8)
     geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
-    for last in (False, True):
-        memory_format = torch.channels_last if last else torch.preserve_format
-        x = x.clone(memory_format=memory_format) if last else x
-        got = METHODS[method].forward(x, kernels, geometry)
-        want = METHODS["loop"].forward(x.contiguous(), kernels.contiguous(), geometry)
-        torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4)
-        got = METHODS[method].backward(grad, x, kernels, geometry, True)
-        want = METHODS["loop"].backward(
-            grad.contiguous(), x.contiguous(), kernels.contiguous(), geometry, True
+    want = METHODS["loop"](x.contiguous(), (3, 3), geometry)
+    dense = grad.contiguous(), kernels.contiguous()
+    for memory_format in (torch.preserve_format, torch.channels_last):
+        got = METHODS[method](x.clone(memory_format=memory_format), (3, 3), geometry)
+        torch.testing.assert_close(
+            [
+                got.forward(kernels),
+                got.backward_x(grad, kernels),
+                got.backward_kernels(grad, kernels),
+            ],
+            [want.forward(dense[1]), want.backward_x(*dense), want.backward_kernels(*dense)],
+            atol=2e-5,
+            rtol=1e-4,
         )
-        torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_some_output_channels_of_each_group(method):
+    geometry = Geometry((1, 2), (1, 0), (1, 1), 2)
+    x, kernels = torch.randn(2, 4, 5, 6), torch.randn(2, 6, 2, 3, 3)
+    convolution = METHODS[method](x, (3, 3), geometry)
+    out, some = convolution.forward(kernels), [1, 2, 4, 5]
+    torch.testing.assert_close(convolution.forward(kernels[:, some]), out[:, some])
+    grad = torch.randn_like(out)
+    torch.testing.assert_close(
+        convolution.backward_kernels(grad[:, some], kernels[:, some]),
+        convolution.backward_kernels(grad, kernels)[:, some],
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,9 +90,9 @@ def test_any_layout_of_memory(method):
         ((8, 3, 224, 224), (64, 3, 7, 7), 2, "loop"),
         ((8, 64, 56, 56), (64, 1, 3, 3), 1, "loop"),  # depthwise
         ((8, 64, 56, 56), (64, 64, 3, 3), 1, "grouped"),
-        ((8, 512, 8, 9), (512, 512, 3, 3), 1, "grouped"),
-        ((8, 512, 8, 8), (512, 512, 3, 3), 1, "unfold"),
-        ((8, 512, 14, 14), (512, 512, 3, 3), 2, "unfold"),
+        ((8, 512, 16, 17), (512, 512, 3, 3), 1, "grouped"),
+        ((8, 512, 16, 16), (512, 512, 3, 3), 1, "unfold"),
+        ((8, 512, 28, 28), (512, 512, 3, 3), 2, "unfold"),
         ((8, 64, 8, 8), (64, 64, 3, 3), 1, "grouped"),
     ],
 )
@@ -87,6 +101,10 @@ def test_chosen_by_the_shape(x, weight, stride, method, monkeypatch):
     side = weight[2] // 2
     geometry = Geometry((stride, stride), (side, side), (1, 1), x[1] // weight[1])
     assert choose_method(torch.empty(x), weight, geometry) == method
+    last = torch.empty(x, memory_format=torch.channels_last)
+    assert choose_method(last, weight, geometry) == ("loop" if method == "grouped" else method)
+    few_weights = torch.empty(2, 16, 9, 9, memory_format=torch.channels_last)
+    assert choose_method(few_weights, (16, 16, 3, 3), geometry) == "grouped"
     on_another_device = torch.empty(x, device="meta")
     assert choose_method(on_another_device, weight, geometry) == "grouped"
 

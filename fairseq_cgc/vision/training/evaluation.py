@@ -68,7 +68,7 @@ def evaluate(
     With fewer than five classes, top-5 is 100%.
 
     Args:
-        model: on ``processes.device``; it is left in evaluation mode.
+        model: on ``processes.device``; it is left in evaluation mode and in that memory layout.
         dataset: to evaluate on. Samples that it skips are logged and not counted.
         processes: which share the samples.
         batch_size: views at a time in each process.
@@ -82,6 +82,8 @@ def evaluate(
     """
     device = processes.device
     model.eval()
+    if channels_last:
+        nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
     # Of samples: hits among one and five outputs, losses, and their number.
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     accepted = None if accepted is None else accepted.to(device)

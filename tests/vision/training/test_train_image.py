@@ -63,7 +63,8 @@ def test_train_on_folders_and_evaluate_weights(tmp_path):
     call("train-image", "--data", root, "--out", out, *options, "--cgc", "shared_norm=true")
     settings = json.loads((out / "settings.json").read_text())
     assert settings["--cgc"] == {"shared_norm": True} and settings["--milestones"] == [1]
-    call("evaluate-image", out / "best.pt", "--data", root, "--split", "train")
+    wide = ("--channels-last", "--precision", "bfloat16")
+    call("evaluate-image", out / "best.pt", "--data", root, "--split", "train", *wide)
     assert json.loads((out / "best.train.json").read_text())["images"] == 12
     (tmp_path / "mapping.json").write_text('{"a": [0, 2]}')
     call(

@@ -80,3 +80,20 @@ def test_any_accepted_output_counts():
 def test_outputs_that_are_not_finite_are_refused():
     with pytest.raises(UserError, match="outputs are not finite"):
         run(torch.full((2, 3), float("nan")), [0, 1])
+
+
+def test_in_channels_last():
+    seen = []
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    model[1].register_forward_hook(lambda *its: seen.append(its[2]))
+    images = tiny_images.memory_images(5)
+    for channels_last in (False, True):
+        evaluate(
+            model, images, tiny_images.ALONE, batch_size=5, workers=0, channels_last=channels_last
+        )
+    is_last = [out.is_contiguous(memory_format=torch.channels_last) for out in seen]
+    assert is_last == [False, True]
+    assert model[1].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(seen[1], seen[0])

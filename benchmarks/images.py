@@ -6,6 +6,7 @@ excludes TF32.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -21,7 +22,6 @@ from fairseq_cgc.vision import create_model
 
 BASE, PLAIN, GATED = "no gates, float32", "no gates", "gates"
 UNFOLDED = "gates, unfold and product"
-LEAST_ROUNDS = 3
 #: Largest batch of which everything is measured.
 SMALL = 8
 
@@ -38,7 +38,8 @@ def shapes(settings: Settings) -> Iterator[dict[str, Any]]:
 def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """A row: seconds of a step in the row's setting, beside a plain one in float32.
 
-    Small batches also get peak memory in MiB and, in float32, the usual forward pass.
+    With one thread they are the processor's, which other programs disturb less. Small batches also
+    get peak memory in MiB and, in float32, the usual forward pass.
     """
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -54,8 +55,13 @@ def measure(shape: dict[str, Any], settings: Settings) -> dict[str, Any]:
     elif is_small:
         with_gates = contenders[GATED]
         contenders[UNFOLDED] = lambda: patch.object(CGConv2d, "forward", unfolded)(with_gates)()
+    is_single = settings.device == "cpu" and torch.get_num_threads() == 1
     times = interleave(
-        contenders, seconds=settings.seconds, least=LEAST_ROUNDS, device=settings.device
+        contenders,
+        seconds=settings.seconds,
+        least=3 if is_small else 2,
+        device=settings.device,
+        clock=time.process_time if is_single else time.perf_counter,
     )
     row: dict[str, Any] = {"step": {name: vars(value) for name, value in times.items()}}
     if is_small:
@@ -95,22 +101,20 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         layout = "yes" if row["channels_last"] else "no"
         medians = {name: times["median"] for name, times in row["step"].items()}
-        plain = PLAIN if PLAIN in medians else BASE
+        plain, peaks = PLAIN if PLAIN in medians else BASE, row.get("peak_mib", {})
         cells.append(
             [
                 *(str(row["batch"]), row["precision"], layout),
                 *compared(row["step"], BASE, names),
                 f"{medians[GATED] / medians[plain]:.2f}",
-                *(
-                    f"{row['peak_mib'][name]:.0f}" if name in row.get("peak_mib", ()) else ""
-                    for name in names
-                ),
+                *(f"{peaks[n]:.0f}" if n in peaks else "" for n in (plain, GATED, UNFOLDED)),
             ]
         )
     return [
-        f"Milliseconds of a training step of ResNet-50 with {BASE}: median (quartiles). The "
-        f"columns after it: multiples of its median, without gates, with gates, and with gates by "
-        "the usual forward pass. MiB: the most that a step adds to the memory in use.",
+        f"Milliseconds of a training step of ResNet-50 with {BASE}: median (quartiles); with one "
+        "thread, the processor's. The columns after it: multiples of its median, without gates, "
+        "with gates, and with gates by the usual forward pass. MiB: the most that a step adds to "
+        "the memory in use.",
         "",
         *markdown([*head, *memory], cells),
     ]

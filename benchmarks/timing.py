@@ -97,7 +97,12 @@ def ratios(values: list[float], others: list[float]) -> str:
 
 
 def interleave(
-    contenders: Contenders, *, seconds: float, least: int = 5, device: str = "cpu"
+    contenders: Contenders,
+    *,
+    seconds: float,
+    least: int = 5,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:
     """Time the contenders in turn, so that changes of the machine's speed affect all alike.
 
@@ -106,12 +111,13 @@ def interleave(
         seconds: for all rounds together, approximately.
         least: minimum number of rounds, after one to warm up.
         device: on "cuda", a turn is a burst of runs.
+        clock: what tells the time.
     """
     found: dict[str, list[float]] = {name: [] for name in contenders}
     runs = {name: _runs_of_a_turn(run, device) for name, run in contenders.items()}
     for _ in _rounds(seconds, least + 1):
         for name, run in contenders.items():
-            found[name].append(_seconds(run, runs[name], device))
+            found[name].append(_seconds(run, runs[name], device, clock))
     return {name: summary(values[1:]) for name, values in found.items()}
 
 
@@ -173,23 +179,30 @@ def _runs_of_a_turn(run: Callable[[], object], device: str) -> int:
     return max(1, int(BURST_SECONDS / _seconds(run, 3, device)))
 
 
-def _seconds(run: Callable[[], object], runs: int, device: str) -> float:
+def _seconds(
+    run: Callable[[], object],
+    runs: int,
+    device: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     def burst() -> None:
         for _ in range(runs):
             run()
 
-    return timed(burst, device)[0] / runs
+    return timed(burst, device, clock)[0] / runs
 
 
-def timed(run: Callable[[], Any], device: str) -> tuple[float, Any]:
+def timed(
+    run: Callable[[], Any], device: str, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, Any]:
     """The seconds that a run takes, and its result."""
     if device != "cpu":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     result = run()
     if device != "cpu":
         torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def peak_memory(run: Callable[[], object], device: str = "cpu", *, fork: bool = True) -> float:

@@ -154,6 +154,8 @@ def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) ->
     weights = prod(weight_shape)
     if x.device.type != "cpu":
         method, why = "grouped", f"on {x.device.type}"
+    elif _torch_is_wrong(x, weight_shape[2:]):
+        method, why = "unfold", "bfloat16 in 3 dimensions, one of them smaller than the kernel"
     elif weight_shape[1] < LOOP_BELOW:
         method, why = "loop", f"below {LOOP_BELOW} input channels a group"
     elif positions <= UNFOLD_UP_TO and weights >= UNFOLD_FROM:
@@ -164,6 +166,12 @@ def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) ->
         method, why = "grouped", "a usual shape"
     _tell(method, why)
     return method
+
+
+def _torch_is_wrong(x: Tensor, kernel_size: Sequence[int]) -> bool:
+    """Whether torch 2.13 on a CPU returns wrong gradients of the kernel, and may even crash."""
+    is_small = any(n < k for n, k in zip(x.shape[2:], kernel_size, strict=True))
+    return x.dtype == torch.bfloat16 and x.dim() == 5 and is_small
 
 
 def channels_last_format(tensor: Tensor) -> torch.memory_format | None:

@@ -204,3 +204,19 @@ def test_channels_last_where_torch_has_it(which, method):
     torch.testing.assert_close(got, want)
     got.sum().backward()
     assert x.grad.stride() == x.stride() and weight.grad.stride() == weight.stride()
+
+
+@pytest.mark.parametrize(("depth", "width"), [(1, 3), (2, 3), (3, 5), (4, 5)])
+def test_bfloat16_volumes_smaller_than_the_kernel(depth, width):
+    """torch 2.13 returns wrong gradients of such a kernel on a CPU, or crashes."""
+    padding = width // 2
+    geometry = Geometry((1, 1, 1), (padding, 1, 1), (1, 1, 1), 1)
+    shapes = ((2, 16, depth, 4, 4), (16, 16, width, 3, 3), (2, 16, width, 3, 3))
+    inputs = [torch.randn(shape).bfloat16().requires_grad_() for shape in shapes]
+    full = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    found = [
+        gradients(gated_convolution(*tensors, None, geometry).float(), tensors)
+        for tensors in (inputs, full)
+    ]
+    for got, want in zip(*found, strict=True):
+        assert (got - want).abs().max() < 0.05 * want.abs().max()

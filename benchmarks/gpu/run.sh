@@ -69,8 +69,8 @@ END
 PYTHONPATH="$PYTHONPATH:$work/kernel" bench 58 op "$@" >/dev/null
 bench 73 step "$@" >/dev/null
 bench 84 decode "$@" >/dev/null
-bench 92 conv "$@" >/dev/null
-bench 100 op,step,decode,conv "$@" # what is missing, and all tables
+bench 92 images,conv "$@" >/dev/null
+bench 100 op,step,decode,images,conv "$@" # what is missing, and all tables
 tar -czf "$out/tables.tar.gz" -C "$out" README.md $(cd "$out" && ls ./*.png 2>/dev/null)
 rm -f "$out"/*.png
 printf '[%d s] done\n' "$SECONDS"

@@ -212,6 +212,7 @@ def test_gates(analyse, toy_model, toy_data, tmp_path):
         "joined_dictionary": True,
     }
     (data / "preparation.json").write_text(json.dumps(preparation), encoding="utf-8")
+    (data / "code").write_text("#version: 0.2\nd e\nde r</w>\n", encoding="utf-8")
     out = tmp_path / "gates.png"
     words = ("gates", toy_model / "checkpoint_best.pt", "--data", data, "--out", out)
     analyse(*words, "--split", "test", "train", "--limit", "30")

@@ -32,7 +32,7 @@ def test_parts_run_in_turn_and_slow_ones_are_stopped(tmp_path: Path) -> None:
     subprocess.run(command, env=variables, cwd=tmp_path, check=True, timeout=50)
     calls = (tmp_path / "calls").read_text().splitlines()
     sections = [words[words.index("--sections") + 1] for words in map(str.split, calls[-5:])]
-    assert sections == ["op", "step", "decode", "conv", "op,step,decode,conv"]
+    assert sections == ["op", "step", "decode", "images,conv", "op,step,decode,images,conv"]
     assert all(call.endswith("--quick") for call in calls[-5:])
     assert any("-m pytest -m gpu" in call and "test_core_on_a_gpu.py" in call for call in calls)
     results = json.loads((tmp_path / "out" / "tests.json").read_text())

@@ -147,11 +147,14 @@ class TestConv:
         lines = conv.table([{**shape, **row}, {**shape, **row, **everyone, **others}])
         assert lines[-2].count("out of memory") == 3 and "out of memory" not in lines[-1]
 
-    def test_the_batch_of_a_gpu(self, load: Callable[[str], ModuleType]) -> None:
-        shapes = list(load("conv").shapes(make_settings(load)))
+    @pytest.mark.parametrize(("section", "rows"), [("conv", 10), ("images", 4)])
+    def test_the_batch_of_a_gpu(
+        self, load: Callable[[str], ModuleType], section: str, rows: int
+    ) -> None:
+        shapes = list(load(section).shapes(make_settings(load)))
         assert {shape["batch"] for shape in shapes} == {64}
         assert {shape["precision"] for shape in shapes} == {"float32", "bfloat16"}
-        assert sum(shape["layer"] == "ResNet-50" for shape in shapes) == 2
+        assert len(shapes) == rows
 
 
 def test_the_table_has_the_share_of_a_copys_bandwidth(load: Callable[[str], ModuleType]) -> None:

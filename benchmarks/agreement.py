@@ -145,10 +145,12 @@ def _agreement(
                     length = round(sum(len(pair.targets[i]) for i in batch) / len(batch))
                     search |= forced_length(length)
                 counts.add(
+                    batch,
                     pair.we_find([pair.ours], batch, **search),
                     pair.fairseq_finds([pair.fairseqs], batch, **search),
                 )
             rows.append([f"{beam}", f"{size}", *counts.cells()])
+            counts.list_differences()
     return ["beam", "batch", *_Counts.HEAD], rows
 
 
@@ -160,10 +162,12 @@ def _searches(pair: _Pair, second: _Pair) -> tuple[list[str], list[list[str]]]:
         counts = _Counts()
         for batch in tqdm(pair.batches(1), desc=name):
             counts.add(
+                batch,
                 pair.we_find([each.ours for each in both], batch, **search),
                 pair.fairseq_finds([each.fairseqs for each in both], batch, **search),
             )
         rows.append([name, *counts.cells()])
+        counts.list_differences()
     return ["search", *_Counts.HEAD], rows
 
 
@@ -189,11 +193,12 @@ class _Counts:
     HEAD = ("equal", "ties", "different", "largest difference of a score")
 
     def __init__(self) -> None:
-        self.equal = self.ties = self.different = 0
+        self.equal = self.ties = 0
         self.largest = 0.0
+        self.differences: list[str] = []
 
-    def add(self, ours: list[Hypotheses], theirs: list[Hypotheses]) -> None:
-        for a, b in zip(ours, theirs, strict=True):
+    def add(self, numbers: Sequence[int], ours: list[Hypotheses], theirs: list[Hypotheses]) -> None:
+        for number, a, b in zip(numbers, ours, theirs, strict=True):
             scores = Tensor([[s for _, s in each] for each in (a, b)])
             gap = float((scores[0] - scores[1]).abs().max())
             if [tokens for tokens, _ in a] == [tokens for tokens, _ in b]:
@@ -202,10 +207,17 @@ class _Counts:
             elif gap < TIE:
                 self.ties += 1
             else:
-                self.different += 1
+                rank = next(i for i, (x, y) in enumerate(zip(a, b, strict=True), 1) if x[0] != y[0])
+                self.differences.append(f"{number} (hypothesis {rank}, {gap:.1e})")
 
     def cells(self) -> list[str]:
-        return [f"{self.equal}", f"{self.ties}", f"{self.different}", f"{self.largest:.1e}"]
+        different = len(self.differences)
+        return [f"{self.equal}", f"{self.ties}", f"{different}", f"{self.largest:.1e}"]
+
+    def list_differences(self) -> None:
+        """Print each sentence that differs, from which hypothesis on, and the scores' distance."""
+        if self.differences:
+            print(f"different: {', '.join(self.differences)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -31,19 +31,9 @@ def written_out(network, x):
     return activated(network.norm, x).flatten(2).mean(2)
 
 
-def at_work(network):
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-    return network.eval()
-
-
 @pytest.mark.parametrize("shape", [(4, 5, 6), (7, 1, 3), (1, 2, 2)])
 def test_outputs_and_gradients(shape):
-    network = at_work(ResNet3d(3, 4)).double()
+    network = all_parts_at_work(ResNet3d(3, 4)).double()
     maps = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
     inputs = [maps, *network.parameters()]
     got, want = network(maps), written_out(network, maps)
@@ -69,7 +59,7 @@ def test_gradients_in_bfloat16(convolution):
 @pytest.mark.parametrize("frames", [4, 7])
 def test_eco_joins_the_frames_and_the_volume(frames):
     """The maps are those after layer2, and the features of both networks make the logits."""
-    model = at_work(all_parts_at_work(small_model("eco", frames=frames))).double()
+    model = all_parts_at_work(small_model("eco", frames=frames)).double()
     clips = torch.randn(2, frames, 3, 12, 10, dtype=torch.float64)
     want = []
     for clip in clips:

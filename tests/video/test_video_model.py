@@ -25,7 +25,7 @@ def small_model(name, *, frames=4, classes=3, channels=3, **options):
 def all_parts_at_work(model):
     """Normalisations with statistics and scales of their own, so that no part is the identity."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)

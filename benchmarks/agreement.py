@@ -7,9 +7,11 @@
     python benchmarks/agreement.py DATA       untrained, of IWSLT'14's size, forced lengths
 
 The first and the last compare whole n-best lists in float32, token for token. A sentence is a tie
-if its lists differ only in hypotheses whose scores differ by less than 1e-5. The second does so for
-the options of the search, one sentence at a time, because fairseq's limits of length depend on the
-batch. The third compares each precision of this package's search with itself in other batches.
+if its lists differ only in hypotheses whose scores differ by less than 1e-5. The last also compares
+fairseq with itself in smaller batches: rounding depends on the batch, so this is as close as two
+searches can be. The second compares the options of the search, one sentence at a time, because
+fairseq's limits of length depend on the batch. The third compares each precision of this package's
+search with itself in other batches.
 """
 
 from __future__ import annotations
@@ -71,14 +73,14 @@ def main() -> None:
     args = parser.parse_args()
     pair = _Pair(args.data, args.checkpoint, args.split, args.limit)
     if args.checkpoint is None:
-        head, rows = _agreement(pair, beams=[6], batches=[64], forced=True)
+        head, rows = _forced_lengths(pair)
     elif args.precisions:
         head, rows = _precisions(pair)
     elif args.searches:
         second = _Pair(args.data, args.second or args.checkpoint, args.split, args.limit)
         head, rows = _searches(pair, second)
     else:
-        head, rows = _agreement(pair, beams=BEAMS, batches=BATCHES)
+        head, rows = _agreement(pair)
     print(f"{len(pair.sources):,} sentences of {args.split}.", "", sep="\n")
     print(*markdown(head, rows, "l" + "r" * (len(head) - 1)), "", sep="\n")
     of_versions = ", ".join(f"{name} {value}" for name, value in versions().items())
@@ -132,26 +134,42 @@ class _Pair:
         return [[(h.tokens, h.score) for h in hypotheses] for hypotheses in found]
 
 
-def _agreement(
-    pair: _Pair, *, beams: Sequence[int], batches: Sequence[int], forced: bool = False
-) -> tuple[list[str], list[list[str]]]:
+def _agreement(pair: _Pair) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for beam in beams:
-        for size in batches:
+    for beam in BEAMS:
+        for size in BATCHES:
             counts = _Counts()
             for batch in tqdm(pair.batches(size), desc=f"beam {beam}, batches of {size}"):
-                search: dict[str, Any] = {"beam": beam}
-                if forced:
-                    length = round(sum(len(pair.targets[i]) for i in batch) / len(batch))
-                    search |= forced_length(length)
                 counts.add(
                     batch,
-                    pair.we_find([pair.ours], batch, **search),
-                    pair.fairseq_finds([pair.fairseqs], batch, **search),
+                    pair.we_find([pair.ours], batch, beam=beam),
+                    pair.fairseq_finds([pair.fairseqs], batch, beam=beam),
                 )
             rows.append([f"{beam}", f"{size}", *counts.cells()])
             counts.list_differences()
     return ["beam", "batch", *_Counts.HEAD], rows
+
+
+def _forced_lengths(
+    pair: _Pair, beam: int = 6, size: int = 64
+) -> tuple[list[str], list[list[str]]]:
+    """Compare with fairseq, and fairseq with itself in batches of half the size."""
+    ours, itself = _Counts(), _Counts()
+    for batch in tqdm(pair.batches(size), desc=f"beam {beam}, batches of {size}"):
+        length = round(sum(len(pair.targets[i]) for i in batch) / len(batch))
+        search = {"beam": beam, **forced_length(length)}
+        whole = pair.fairseq_finds([pair.fairseqs], batch, **search)
+        ours.add(batch, pair.we_find([pair.ours], batch, **search), whole)
+        halves = [batch[: size // 2], batch[size // 2 :]]
+        found = [pair.fairseq_finds([pair.fairseqs], half, **search) for half in halves if half]
+        itself.add(batch, [each for half in found for each in half], whole)
+    ours.list_differences()
+    itself.list_differences("fairseq from itself")
+    rows = [
+        ["ours", f"{beam}", f"{size}", *ours.cells()],
+        ["fairseq", f"{beam}", f"{size // 2}", *itself.cells()],
+    ]
+    return ["search", "beam", "batch", *_Counts.HEAD], rows
 
 
 def _searches(pair: _Pair, second: _Pair) -> tuple[list[str], list[list[str]]]:
@@ -214,10 +232,10 @@ class _Counts:
         different = len(self.differences)
         return [f"{self.equal}", f"{self.ties}", f"{different}", f"{self.largest:.1e}"]
 
-    def list_differences(self) -> None:
+    def list_differences(self, what: str = "ours from fairseq") -> None:
         """Print each sentence that differs, from which hypothesis on, and the scores' distance."""
         if self.differences:
-            print(f"different: {', '.join(self.differences)}", flush=True)
+            print(f"different, {what}: {', '.join(self.differences)}", flush=True)
 
 
 if __name__ == "__main__":

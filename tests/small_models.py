@@ -11,7 +11,8 @@ from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks.translation import TranslationTask
-from torch import nn
+from tools import padding_mask
+from torch import Tensor, nn
 
 import fairseq_cgc.models  # noqa: F401  (registers the architectures)
 
@@ -46,3 +47,17 @@ def save(model: nn.Module, path: Path) -> str:
     args = argparse.Namespace(arch="lightconv")
     torch.save({"args": args, "model": model.state_dict()}, path)
     return str(path)
+
+
+def encode_twice(model: nn.Module) -> list[Tensor]:
+    """The encoder's output for two random seeds, sentences padded and without padding."""
+    outputs = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        for lengths in ([9, 5], [9, 9]):
+            tokens = (
+                torch.arange(18).view(2, 9).add(4).masked_fill(padding_mask(lengths, "left"), 1)
+            )
+            x = model.encoder(tokens, torch.tensor(lengths))["encoder_out"][0]
+            outputs.append(x.masked_fill(tokens.eq(1).t().unsqueeze(2), 0))
+    return outputs

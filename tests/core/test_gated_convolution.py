@@ -11,15 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairseq_cgc.core import gated_convolution as module
 from fairseq_cgc.core.gated_convolution import gated_convolution
 from fairseq_cgc.core.modulated_kernels import WORKSPACE, sample_kernels
-from fairseq_cgc.core.sample_convolution import FORCE, METHODS, Geometry
+from fairseq_cgc.core.sample_convolution import METHODS, Geometry
 
 SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
-
-
-@pytest.fixture(params=METHODS)
-def method(request, monkeypatch):
-    monkeypatch.setenv(FORCE, request.param)
-    return request.param
 
 
 def arguments(groups=1, dtype=torch.float64, batch=5):

@@ -1,9 +1,7 @@
 import pytest
 import torch
-from tools import TOLERANCE, gradients, padding_mask
+from tools import TOLERANCE, OpenGate, gradients, padding_mask
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
-from torch.nn.utils import prune
 
 from fairseq_cgc.core import (
     GATE_NORMS,
@@ -16,7 +14,7 @@ from fairseq_cgc.core import (
     reference,
 )
 from fairseq_cgc.core.functional import FORCE
-from fairseq_cgc.core.sentence_gate import TARGETS, GateTarget, make_sentence_gate
+from fairseq_cgc.core.sentence_gate import TARGETS, GateTarget
 
 # C, H, K, lengths: one head; every channel a head; T < K; T < 3K; a sentence of one word.
 CASES = [
@@ -26,13 +24,6 @@ CASES = [
     (4, 2, 1, [3, 1]),
     (4, 2, 9, [1]),
 ]
-
-
-class Open(nn.Module):
-    """A gate that lets everything through."""
-
-    def forward(self, context: Tensor) -> Tensor:
-        return context.new_ones(())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -101,7 +92,7 @@ def test_a_new_gate_target_is_one_entry(monkeypatch):
 
 def open_gate(*arguments, **options):
     conv = CGLightConv(*arguments, **options)
-    conv.gate = Open()
+    conv.gate = OpenGate()
     return conv
 
 
@@ -305,118 +296,3 @@ def test_wrong_shapes_are_refused(kind):
         conv(torch.randn(5, 2, 4))
     with pytest.raises(UserError, match=r"padding_mask must be B x T = \(2, 5\), but is \(5, 2\)"):
         conv(torch.randn(5, 2, 8), torch.zeros(5, 2, dtype=torch.bool))
-
-
-def old_conv(**options) -> CGLightConv:
-    """A kernel of one tap with the gate that it used to have, its parameters at random."""
-    conv = CGLightConv(6, 1, 3, **options).double()
-    conv.gate = make_sentence_gate(3, 1, "latent").double()
-    for parameter in conv.parameters():
-        nn.init.normal_(parameter)
-    nn.init.uniform_(conv.gate.in_norm.bias, 0.5, 1.0)  # which a ReLU follows
-    return conv
-
-
-@pytest.mark.parametrize("options", [{}, {"gate_target": "logits"}, {"gate_norm": "heads"}])
-def test_one_tap_has_no_gate(options):
-    conv = CGLightConv(6, 1, 3, **options)
-    plain = LightConv(6, 1, 3)
-    assert conv.state_dict().keys() == plain.state_dict().keys()
-    plain.load_state_dict(conv.state_dict())
-    x, mask = torch.randn(5, 2, 6), padding_mask([2, 5], "left")
-    assert torch.equal(conv(x, mask), plain(x, mask))
-
-
-@pytest.mark.parametrize("gate_target", ["kernel", "logits"])
-def test_constant_gate_of_an_old_checkpoint_goes_into_the_weight(gate_target):
-    options = {"gate_target": gate_target, "weight_softmax": False, "bias": True}
-    old, new = old_conv(**options), CGLightConv(6, 1, 3, **options).double()
-    state = old.state_dict()
-    new.load_state_dict(state)
-    assert set(state) == set(old.state_dict())  # which is left alone
-    for lengths in ([2, 5], [5, 5]):
-        x, mask = torch.randn(5, 2, 6, dtype=torch.float64), padding_mask(lengths, "left")
-        want = reference.cg_light_conv(old, x, mask)
-        got = new(x, mask).masked_fill(mask.t().unsqueeze(2), 0)
-        torch.testing.assert_close(got, want)
-    assert not torch.equal(new.weight, old.weight)
-
-
-def test_constant_gate_before_a_softmax_does_not_matter():
-    options = {"gate_target": "logits", "bias": True}
-    old, new = old_conv(**options), CGLightConv(6, 1, 3, **options).double()
-    new.load_state_dict(old.state_dict())
-    x = torch.randn(5, 2, 6, dtype=torch.float64)
-    torch.testing.assert_close(new(x), reference.cg_light_conv(old, x))
-
-
-def test_gates_of_old_checkpoints_that_cannot_go_anywhere_are_refused():
-    with pytest.raises(UserError, match="^gate is a constant that multiplies the output by 0"):
-        CGLightConv(6, 1, 3).load_state_dict(old_conv().state_dict())
-    conv = old_conv(gate_norm="heads")
-    conv.gate = make_sentence_gate(3, 1, "heads")
-    with pytest.raises(UserError, match="^gate is for a kernel of one tap with gate_norm 'heads'"):
-        CGLightConv(6, 1, 3, gate_norm="heads").load_state_dict(conv.state_dict())
-
-
-HOOKS = {
-    "forward pre": lambda gate, hook: gate.register_forward_pre_hook(hook),
-    "forward": lambda gate, hook: gate.register_forward_hook(hook),
-    "backward": lambda gate, hook: gate.register_full_backward_hook(hook),
-    "backward pre": lambda gate, hook: gate.register_full_backward_pre_hook(hook),
-    "global forward pre": lambda _, hook: hooks.register_module_forward_pre_hook(hook),
-    "global forward": lambda _, hook: hooks.register_module_forward_hook(hook),
-    "global backward": lambda _, hook: hooks.register_module_full_backward_hook(hook),
-    "global backward pre": lambda _, hook: hooks.register_module_full_backward_pre_hook(hook),
-}
-CHANGES = {
-    "another module": lambda conv: setattr(conv, "gate", Open()),
-    "another forward": lambda conv: setattr(conv.gate, "forward", Open().forward),
-    "another norm": lambda conv: setattr(conv.gate, "in_norm", nn.Identity()),
-    "pruned": lambda conv: prune.l1_unstructured(conv.gate, "encoder", 0.5),
-    "weight norm": lambda conv: nn.utils.parametrizations.weight_norm(conv.gate, "encoder"),
-}
-
-
-@pytest.fixture
-def fused(monkeypatch) -> list[int]:
-    """Calls of the fused kernel, as if there were a GPU."""
-    calls = []
-
-    def cg_light_conv(x: Tensor, *_: object, **__: object) -> Tensor:
-        calls.append(len(x))
-        return x
-
-    monkeypatch.setattr(lightconv, "choose_method", lambda *_: "triton")
-    monkeypatch.setattr(lightconv.kernels, "cg_light_conv", cg_light_conv)
-    CGLightConv(8, 7, 2)(torch.ones(4, 1, 8))
-    assert calls == [4]
-    return calls
-
-
-@pytest.mark.parametrize("kind", HOOKS)
-def test_hooks_on_the_gate_are_called_where_a_kernel_is_fused(kind, fused):
-    conv, seen = CGLightConv(8, 7, 2), []
-
-    def hook(module: nn.Module, *_: object) -> None:
-        seen.append(module)
-
-    handle = HOOKS[kind](conv.gate, hook)
-    try:
-        conv(torch.randn(5, 2, 8, requires_grad=True)).sum().backward()
-    finally:
-        handle.remove()
-    assert conv.gate in seen
-    conv(torch.randn(6, 2, 8))
-    assert fused == [4, 6]
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_changed_gates_are_called_where_a_kernel_is_fused(change, fused):
-    conv, x = CGLightConv(8, 7, 2), torch.randn(30, 2, 8)
-    before = LightConv._convolve(conv, x, None)
-    CHANGES[change](conv)
-    if change == "weight norm":
-        conv.gate.parametrizations.encoder.original0.data.mul_(2)
-    assert not torch.allclose(conv(x), before)
-    assert fused == [4]

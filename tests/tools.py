@@ -12,6 +12,20 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2}
 
+#: Switches of the context gate that change its parameters or their use (Table 3).
+SWITCHES = [
+    {},
+    {"branches": "in"},
+    {"branches": "out"},
+    {"combine": "product"},
+    {"channels_per_group": None},
+    {"latent_size": 9},
+    {"shared_norm": True},
+    {"shared_encoder": False},
+    {"shared_decoder": True},
+    {"norm": "layer", "init": "xavier"},
+]
+
 
 class OpenGate(nn.Module):
     """A gate that lets everything through."""

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 import torch
-from tools import TOLERANCE, gradients
+from tools import SWITCHES, TOLERANCE, gradients
 from torch import nn
 
 from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, ContextGate, UserError, reference
@@ -120,23 +120,7 @@ def equals_torchs_with_an_open_gate(size, channels, options, dtype):
     torch.testing.assert_close(conv(x[0]), plain(x[0]), **tolerance)
 
 
-@pytest.mark.parametrize(
-    "switches",
-    [
-        {"branches": "in"},
-        {"branches": "out"},
-        {"combine": "product"},
-        {"channels_per_group": None},
-        {"latent_size": 9},
-        {"shared_norm": True},
-        {"shared_encoder": False},
-        {"shared_decoder": True},
-        {"grid_size": (6, 6)},
-        {"pool": "max"},
-        {"norm": "layer", "init": "xavier"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("switches", [*SWITCHES, {"grid_size": (6, 6)}, {"pool": "max"}], ids=str)
 def test_switches_reach_the_gate(switches):
     conv = CGConv2d(4, 6, 3, **switches).double()
     x = torch.randn(3, 4, 8, 7, dtype=torch.float64, requires_grad=True)

@@ -5,18 +5,21 @@
     python benchmarks/agreement.py DATA --checkpoint checkpoint_best.pt --searches --limit 100
     python benchmarks/agreement.py DATA --checkpoint checkpoint_best.pt --precisions
     python benchmarks/agreement.py DATA       untrained, of IWSLT'14's size, forced lengths
+    python benchmarks/agreement.py DATA --float64 --limit 200
 
 The first and the last compare whole n-best lists in float32, token for token. A sentence is a tie
 if its lists differ only in hypotheses whose scores differ by less than 1e-5. The last also compares
 fairseq with itself in smaller batches: rounding depends on the batch, so this is as close as two
 searches can be. The second compares the options of the search, one sentence at a time, because
 fairseq's limits of length depend on the batch. The third compares each precision of this package's
-search with itself in other batches.
+search with itself in other batches. ``--float64`` compares the scores of both searches with those
+that the same translations have in float64.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import shlex
 import sys
 from argparse import Namespace
@@ -24,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from searches import fairseqs_classes, forced_length, load, options_of
 from systems import build
 from torch import Tensor
@@ -70,9 +74,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many sentences (all)")
     parser.add_argument("--searches", action="store_true", help="compare the search's options")
     parser.add_argument("--precisions", action="store_true", help="compare batch sizes")
+    parser.add_argument("--float64", action="store_true", help="compare scores with exact ones")
     args = parser.parse_args()
     pair = _Pair(args.data, args.checkpoint, args.split, args.limit)
-    if args.checkpoint is None:
+    if args.float64:
+        head, rows = _errors(pair, forced=args.checkpoint is None)
+    elif args.checkpoint is None:
         head, rows = _forced_lengths(pair)
     elif args.precisions:
         head, rows = _precisions(pair)
@@ -112,6 +119,10 @@ class _Pair:
     def batches(self, size: int) -> list[list[int]]:
         order = sorted(range(len(self.sources)), key=lambda i: len(self.sources[i]))
         return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def forced_length(self, batch: Sequence[int]) -> dict[str, int]:
+        """Options that give all translations of a batch the mean length of its references."""
+        return forced_length(round(sum(len(self.targets[i]) for i in batch) / len(batch)))
 
     def fairseq_finds(
         self, models: list[Any], batch: Sequence[int], *, prefix: int = 0, **search: Any
@@ -156,8 +167,7 @@ def _forced_lengths(
     """Compare with fairseq, and fairseq with itself in batches of half the size."""
     ours, itself = _Counts(), _Counts()
     for batch in tqdm(pair.batches(size), desc=f"beam {beam}, batches of {size}"):
-        length = round(sum(len(pair.targets[i]) for i in batch) / len(batch))
-        search = {"beam": beam, **forced_length(length)}
+        search = {"beam": beam, **pair.forced_length(batch)}
         whole = pair.fairseq_finds([pair.fairseqs], batch, **search)
         ours.add(batch, pair.we_find([pair.ours], batch, **search), whole)
         halves = [batch[: size // 2], batch[size // 2 :]]
@@ -203,6 +213,35 @@ def _precisions(pair: _Pair) -> tuple[list[str], list[list[str]]]:
             same = sum(best[i] == base[i] for i in base)
             rows.append([precision, f"{size}", f"{same} of {len(base)}"])
     return ["precision", "batch", "best hypothesis as in batches of 1"], rows
+
+
+@torch.no_grad()
+def _errors(pair: _Pair, *, forced: bool, size: int = 64) -> tuple[list[str], list[list[str]]]:
+    exact = copy.deepcopy(pair.fairseqs).double()
+
+    def exact_score(source: Tensor, tokens: list[int]) -> float:
+        target = torch.tensor(tokens)
+        before = torch.cat([target[-1:], target[:-1]])  # the end of the sentence comes first
+        with fairseqs_classes():
+            logits, _ = exact(source[None], torch.tensor([len(source)]), before[None])
+        found = logits[0].log_softmax(-1).gather(1, target[:, None])
+        return float(found.sum()) / len(tokens)
+
+    found: dict[str, list[float]] = {"ours": [], "fairseq": []}
+    for batch in tqdm(pair.batches(size), desc=f"batches of {size}"):
+        search: dict[str, Any] = {"beam": 6, **(pair.forced_length(batch) if forced else {})}
+        ours = pair.we_find([pair.ours], batch, **search)
+        theirs = pair.fairseq_finds([pair.fairseqs], batch, **search)
+        for errors, lists in zip(found.values(), (ours, theirs), strict=True):
+            errors += [
+                score - exact_score(pair.sources[i], tokens)
+                for i, ((tokens, score), *_) in zip(batch, lists, strict=True)
+            ]
+    rows = [
+        [name, f"{Tensor(errors).square().mean().sqrt():.1e}", f"{Tensor(errors).abs().max():.1e}"]
+        for name, errors in found.items()
+    ]
+    return ["search", "root mean square error of a score", "largest"], rows
 
 
 class _Counts:

@@ -35,8 +35,9 @@ FORCE = "FAIRSEQ_CGC_CONV"
 #: Input channels per group below which ``loop`` is fastest: groups would be too narrow.
 LOOP_BELOW = 8
 #: ``unfold`` is fastest up to so many output positions and from so many weights on: arranging such
-#: a kernel for a convolution takes as long as a sample's convolution itself.
-UNFOLD_UP_TO, UNFOLD_FROM = 256, 2**19
+#: a kernel for a convolution takes as long as a sample's convolution itself. But several threads
+#: share the products of a few samples' matrices badly in float32.
+UNFOLD_UP_TO, UNFOLD_FROM = 256, 2**21
 #: Weights from which ``loop`` is fastest where x has its channels last, which groups cannot have.
 LOOP_FROM = 2**15
 
@@ -158,7 +159,7 @@ def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) ->
         method, why = "unfold", "bfloat16 in 3 dimensions, one of them smaller than the kernel"
     elif weight_shape[1] < LOOP_BELOW:
         method, why = "loop", f"below {LOOP_BELOW} input channels a group"
-    elif positions <= UNFOLD_UP_TO and weights >= UNFOLD_FROM:
+    elif positions <= UNFOLD_UP_TO and weights >= UNFOLD_FROM and _multiplies_well(x):
         method, why = "unfold", f"up to {UNFOLD_UP_TO} positions, from {UNFOLD_FROM} weights on"
     elif weights >= LOOP_FROM and channels_last_format(x):
         method, why = "loop", f"channels last, from {LOOP_FROM} weights on"
@@ -172,6 +173,10 @@ def _torch_is_wrong(x: Tensor, kernel_size: Sequence[int]) -> bool:
     """Whether torch 2.13 on a CPU returns wrong gradients of the kernel, and may even crash."""
     is_small = any(n < k for n, k in zip(x.shape[2:], kernel_size, strict=True))
     return x.dtype == torch.bfloat16 and x.dim() == 5 and is_small
+
+
+def _multiplies_well(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 or torch.get_num_threads() == 1
 
 
 def channels_last_format(tensor: Tensor) -> torch.memory_format | None:

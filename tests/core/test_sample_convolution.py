@@ -98,6 +98,7 @@ def test_some_output_channels_of_each_group(method):
 )
 def test_chosen_by_the_shape(x, weight, stride, method, monkeypatch):
     monkeypatch.delenv(FORCE, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     side = weight[2] // 2
     geometry = Geometry((stride, stride), (side, side), (1, 1), x[1] // weight[1])
     assert choose_method(torch.empty(x), weight, geometry) == method
@@ -107,6 +108,22 @@ def test_chosen_by_the_shape(x, weight, stride, method, monkeypatch):
     assert choose_method(few_weights, (16, 16, 3, 3), geometry) == "grouped"
     on_another_device = torch.empty(x, device="meta")
     assert choose_method(on_another_device, weight, geometry) == "grouped"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "method"),
+    [
+        (torch.float32, 512, "grouped"),
+        (torch.bfloat16, 512, "unfold"),
+        (torch.bfloat16, 256, "grouped"),
+    ],
+)
+def test_chosen_for_several_threads(dtype, channels, method, monkeypatch):
+    monkeypatch.delenv(FORCE, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
+    x = torch.empty(8, channels, 7, 7, dtype=dtype)
+    assert choose_method(x, (channels, channels, 3, 3), geometry) == method
 
 
 @pytest.mark.parametrize("method", METHODS)

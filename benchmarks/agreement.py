@@ -7,13 +7,13 @@
     python benchmarks/agreement.py DATA       untrained, of IWSLT'14's size, forced lengths
     python benchmarks/agreement.py DATA --float64 --limit 200
 
-The first and the last compare whole n-best lists in float32, token for token. A sentence is a tie
-if its lists differ only in hypotheses whose scores differ by less than 1e-5. The last also compares
-fairseq with itself in smaller batches: rounding depends on the batch, so this is as close as two
-searches can be. The second compares the options of the search, one sentence at a time, because
-fairseq's limits of length depend on the batch. The third compares each precision of this package's
-search with itself in other batches. ``--float64`` compares the scores of both searches with those
-that the same translations have in float64.
+The first compares whole n-best lists in float32, token for token. A sentence is a tie if its lists
+differ only in hypotheses whose scores differ by less than 1e-5. The second compares the options of
+the search, one sentence at a time, because fairseq's limits of length depend on the batch. The
+third compares each precision of this package's search with itself in other batches. Without a
+checkpoint, the lists of an untrained model are compared, and fairseq's with its own in smaller
+batches, because rounding depends on the batch. ``--float64`` compares the scores of both searches
+with those that the same translations have in float64.
 """
 
 from __future__ import annotations

@@ -176,6 +176,7 @@ def _torch_is_wrong(x: Tensor, kernel_size: Sequence[int]) -> bool:
 
 
 def _multiplies_well(x: Tensor) -> bool:
+    """Whether products of a few samples' matrices keep all threads busy on a CPU."""
     return x.dtype == torch.bfloat16 or torch.get_num_threads() == 1
 
 

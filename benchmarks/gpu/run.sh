@@ -4,7 +4,7 @@
 #   bash benchmarks/gpu/run.sh [KIT [OUT [OPTION ...]]]
 #
 #   KIT     made by pack.sh (gpu-kit)
-#   OUT     gets the results as they come (gpu-results): at most eight files
+#   OUT     gets the results as they come (gpu-results): at most nine files
 #   OPTION  of benchmarks/run.py, after --device cuda; to rehearse: --device cpu --quick
 #
 # SECONDS_IN_ALL (400) is divided among the steps; what one leaves over goes to those after it.

@@ -68,13 +68,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder of binarised data")
-    parser.add_argument("--checkpoint", type=Path, help="of lightconv_cgc (an untrained model)")
-    parser.add_argument("--second", type=Path, help="checkpoint for the ensemble (the same)")
-    parser.add_argument("--split", default="test", help="(%(default)s)")
-    parser.add_argument("--limit", type=int, help="only so many sentences (all)")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="checkpoint of lightconv_cgc (none: an untrained model)"
+    )
+    parser.add_argument(
+        "--second", type=Path, help="second checkpoint of the ensemble (--checkpoint again)"
+    )
+    parser.add_argument("--split", default="test", help="split to translate (%(default)s)")
+    parser.add_argument("--limit", type=int, help="number of sentences (all)")
     parser.add_argument("--searches", action="store_true", help="compare the search's options")
-    parser.add_argument("--precisions", action="store_true", help="compare batch sizes")
-    parser.add_argument("--float64", action="store_true", help="compare scores with exact ones")
+    parser.add_argument(
+        "--precisions", action="store_true", help="compare batch sizes in each precision"
+    )
+    parser.add_argument(
+        "--float64", action="store_true", help="compare scores with those in float64"
+    )
     args = parser.parse_args()
     pair = _Pair(args.data, args.checkpoint, args.split, args.limit)
     if args.float64:

@@ -88,9 +88,11 @@ def _parse() -> tuple[Settings, list[str], Path | None]:
     )
     parser.add_argument("--quick", action="store_true", help="few and small rows")
     parser.add_argument(
-        "--sections", default=",".join(SECTIONS), help="comma-separated (%(default)s)"
+        "--sections", default=",".join(SECTIONS), help="sections, separated by commas (%(default)s)"
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="device (%(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -99,7 +101,7 @@ def _parse() -> tuple[Settings, list[str], Path | None]:
     parser.add_argument(
         "--seconds",
         type=float,
-        help="time for the rounds of one figure of op and conv (1; quick: 0.5; on a GPU: 0.2)",
+        help="seconds for each number of op and conv (1; with --quick: 0.5; on a GPU: 0.2)",
     )
     parser.add_argument("--threads", type=int, help="threads of PyTorch (PyTorch's choice)")
     parser.add_argument(

@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that holds it as train.log)",
     )  # fmt: skip
     curves.add_argument(
-        "--names", nargs="+", help="names for the legend; seeds may share one (the folders' names)"
+        "--names",
+        nargs="+",
+        help="names for the legend; seeds of one system share a name (the folders' names)",
     )
 
     cam = command("cam", _cam, "Grad-CAM++ before and after a layer, and of its context (Fig. 4)")
@@ -63,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image files or folders of them, for videos folders of frames; with --data, positions "
         "in the split (the first of each class)",
     )  # fmt: skip
-    cam.add_argument("--data", metavar="PATH", help="data as for the training (none: files)")
+    cam.add_argument(
+        "--data", metavar="PATH", help="data as for the training; without it, SAMPLE names files"
+    )
     cam.add_argument(
         "--class", dest="target", metavar="NAME",
         help="class to explain (with --data the true class, else the predicted one)",
@@ -96,10 +100,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         of_vision.add_argument(
             "--list", dest="list_", type=Path, metavar="FILE",
-            help="of videos (PATH/SPLIT_videofolder.txt)",
+            help="list of videos (PATH/SPLIT_videofolder.txt)",
         )  # fmt: skip
         of_vision.add_argument(
-            "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)"
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="auto takes a GPU if there is one (%(default)s)",
         )
 
     gates = command("gates", _gates, "what the gates of a translation model depend on")
@@ -115,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gates.add_argument("--layer", metavar="NAME", help="gated convolution to analyse (all)")
     gates.add_argument(
         "--limit", type=int, default=5000, metavar="N",
-        help="sentences of each corpus, spread evenly over it; 0: all (%(default)s)",
+        help="number of sentences of each corpus, spread evenly over it; 0: all (%(default)s)",
     )  # fmt: skip
 
     sentence = command("sentence", _sentence, "the gates of a translation model for one sentence")
@@ -130,7 +137,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
     results = command("results", _results, "scores of an experiment with their spread over seeds")
-    results.add_argument("results", type=Path, metavar="JSON", help="results.json of reproduce")
+    results.add_argument(
+        "results", type=Path, metavar="JSON", help="results.json of fairseq-cgc reproduce"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -25,11 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_evaluation_options(parser, ImageEvaluationOptions, command="train-image", nargs="?")
     parser.add_argument(
-        "--objectnet", type=Path, metavar="JSON", help="the mapping; --data is ObjectNet's images"
+        "--objectnet",
+        type=Path,
+        metavar="JSON",
+        help="the mapping from folders to outputs; --data is then ObjectNet's images",
     )
     weights = parser.add_argument_group("weights that were trained elsewhere")
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="a state dict")
-    weights.add_argument("--model", help="their model, see fairseq-cgc table image")
+    weights.add_argument(
+        "--weights", type=Path, metavar="FILE", help="a state dict, for example torchvision's"
+    )
+    weights.add_argument("--model", help="the model of --weights, see fairseq-cgc table image")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_evaluation_options(parser, VideoEvaluationOptions, command="train-video", nargs=None)
     parser.add_argument(
-        "--list", type=Path, metavar="FILE", help="of videos (PATH/SPLIT_videofolder.txt)"
+        "--list", type=Path, metavar="FILE", help="list of videos (PATH/SPLIT_videofolder.txt)"
     )
     parser.add_argument(
         "--classes", type=Path, metavar="FILE",

@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="of the weights (%(default)s)",
+        help="precision of the weights (%(default)s)",
     )
-    parser.add_argument("--licence", metavar="NAME", help="of the model, for the card")
+    parser.add_argument("--licence", metavar="NAME", help="licence of the model, for the card")
     parser.add_argument("--citation", metavar="TEXT", help="how to cite the model, for the card")
 
 

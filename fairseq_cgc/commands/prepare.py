@@ -49,15 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     options.add_arguments(parser, langs=(None, None))
     parser.add_argument(
-        "--train", nargs="+", default=(), metavar="PREFIX", help="joined in this order"
+        "--train",
+        nargs="+",
+        default=(),
+        metavar="PREFIX",
+        help="training text; several are joined in this order",
     )
     parser.add_argument(
         "--valid", type=_prefix_or_number, metavar="PREFIX_OR_NUMBER",
-        help="files, or how many pairs to hold out (./2000 for files of that name)",
+        help="validation text, or how many training pairs to hold out (./2000 for files of that "
+        "name)",
     )  # fmt: skip
     parser.add_argument(
         "--test", type=_prefix_or_number, nargs="+", default=(), metavar="PREFIX_OR_NUMBER",
-        help="become test, test1, test2, ...",
+        help="test text, or how many training pairs to hold out; several become test, test1, "
+        "test2, ...",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, default=1, help="decides which pairs are held out (%(default)s)"

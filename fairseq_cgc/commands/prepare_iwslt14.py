@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the campaign's archive (.tgz or .tar) or the folder with its files, instead of "
         "downloading the archive of 2014",
     )  # fmt: skip
-    parser.add_argument("--year", type=int, default=2014, help="of the campaign (%(default)s)")
+    parser.add_argument("--year", type=int, default=2014, help="year of the campaign (%(default)s)")
     parser.add_argument(
         "--test-sets", nargs="+", default=(), metavar="SET",
         help="sets that make up the test set, in order, such as tst2010 or TED.tst2010 "

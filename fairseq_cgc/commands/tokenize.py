@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1,
-        help="processes; with 1, each line is printed at once (%(default)s)",
+        help="number of processes; with 1, each line is printed at once (%(default)s)",
     )  # fmt: skip
 
 

@@ -76,9 +76,9 @@ def add_evaluation_options(
     parser.add_argument("--data", required=True, metavar="PATH", help=f"as for {command}")
     parser.add_argument(
         "--split", choices=SPLITS, default="val",
-        help="val is the test set where the data have no other (%(default)s)",
+        help="split to evaluate; val is the test set if the data have no other (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, help="result (beside the checkpoint)")
+    parser.add_argument("--output", type=Path, help="file for the result (beside the checkpoint)")
     add_options(parser.add_argument_group("running"), kind)
 
 

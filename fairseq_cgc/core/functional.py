@@ -195,7 +195,7 @@ def choose_method(x: Tensor, kernel_size: int) -> str:
     """
     forced = os.environ.get(FORCE)
     if forced is not None and forced not in METHODS:
-        raise UserError(f"{FORCE} is {forced!r}, but must be {', '.join(METHODS)}")
+        raise UserError(f"{FORCE} is {forced!r}, but must be one of {', '.join(METHODS)}")
     obstacle = kernels.supports(x, kernel_size)
     if forced == "triton" and obstacle is not None:
         raise UserError(f"{FORCE} is 'triton', but {obstacle}")

@@ -89,12 +89,17 @@ class ContextGate(nn.Module):
         ):
             if value not in allowed:
                 raise UserError(f"{name} is {value!r}, but must be one of {allowed}")
-        sizes = (in_channels, out_channels, latent, *self.kernel_size, *self.grid_size)
-        if min(*sizes, 1 if channels_per_group is None else channels_per_group) < 1:
-            raise UserError(
-                "channels, kernel_size, grid_size, latent_size and channels_per_group must be "
-                "positive"
-            )
+        for name, sizes in (
+            ("in_channels", (in_channels,)),
+            ("out_channels", (out_channels,)),
+            ("kernel_size", self.kernel_size),
+            ("grid_size", self.grid_size),
+            ("latent_size", (latent,)),
+            ("channels_per_group", () if channels_per_group is None else (channels_per_group,)),
+        ):
+            if any(size < 1 for size in sizes):
+                shown = sizes if len(sizes) > 1 else sizes[0]
+                raise UserError(f"{name} is {shown}, but must be at least 1")
         if not channel_interaction and (in_channels != out_channels or branches != "both"):
             raise UserError(
                 "without channel_interaction the only branch is G1: out_channels must equal "

@@ -47,37 +47,39 @@ class SearchOptions:
         ),
     )
     unnormalized: bool = setting(False, "do not divide scores by the length")
-    unkpen: float = setting(0.0, "subtracted from the log-probability of the unknown word")
+    unkpen: float = setting(0.0, "number subtracted from the log-probability of the unknown word")
     temperature: float = setting(
         1.0,
-        "by which scores are divided before the softmax",
+        "number by which scores are divided before the softmax",
         range_=ABOVE_0,
     )
-    min_len: int = setting(1, "fewest tokens of a translation, without its end", range_=AT_LEAST_0)
+    min_len: int = setting(
+        1, "fewest tokens in a translation, its end not counted", range_=AT_LEAST_0
+    )
     max_len_a: float | None = setting(
         None,
-        "at most A times the source's tokens plus --max-len-b tokens a translation (without it: "
+        "a translation has at most A times the source's tokens plus --max-len-b (without it: "
         "--max-len-b, or twice the source's tokens where that is more)",
         range_=AT_LEAST_0,
     )
     max_len_b: int = setting(200, "see --max-len-a")
     match_source_len: bool = setting(
-        False, "translations have exactly as many tokens as the source with its end"
+        False, "make translations exactly as long as the source, its end counted"
     )
     no_repeat_ngram_size: int = setting(
         0, "no n-gram of this size occurs twice in a translation; 0: any may", range_=AT_LEAST_0
     )
     max_tokens: int = setting(
-        4000, "source tokens in a batch at most, padding included", range_=AT_LEAST_1
+        4000, "largest number of source tokens in a batch, padding included", range_=AT_LEAST_1
     )
     batch_size: int | None = setting(
-        None, "sentences in a batch at most (no limit)", range_=AT_LEAST_1
+        None, "largest number of sentences in a batch (no limit)", range_=AT_LEAST_1
     )
     cpu: bool = setting(False, "do not use a GPU even if there is one")
     precision: str = setting(
         PRECISIONS[0],
-        "of the weights; lightconv_cgc models only: fewer bits are faster on a CPU and change some "
-        "translations; int8 is for CPUs only",
+        "precision of the weights, for lightconv_cgc and lightconv models; fewer bits are faster "
+        "on a CPU and change some translations; int8 is for CPUs only",
         PRECISIONS,
     )
 

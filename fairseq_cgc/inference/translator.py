@@ -15,7 +15,7 @@ from fairseq_cgc.inference.beams import Hypothesis
 from fairseq_cgc.inference.dictionary import Dictionary
 from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.inference.text.pipeline import PREPARATION_FILE, TextPipeline
 from fairseq_cgc.inference.trained_model import TrainedModel, load_trained
 from fairseq_cgc.support.errors import UserError
 
@@ -89,7 +89,8 @@ class Translator:
         self.options = options or SearchOptions()
         self.device = device or self.options.device
         paths = [Path(model)] if isinstance(model, str | Path) else [Path(path) for path in model]
-        trained = self._load(paths, None if data_dir is None else Path(data_dir))
+        self._folder = paths[0] if data_dir is None else Path(data_dir)
+        trained = self._load(paths, None if data_dir is None else self._folder)
         self.model = trained.models[0]
         self.languages, self.preparation = trained.languages, trained.pipeline
         self.source, self.target = trained.source, trained.target
@@ -111,7 +112,7 @@ class Translator:
         """
         if self.preparation is None:
             raise UserError(
-                "the data folder has no preparation.json, which says how raw text is prepared"
+                f"{self._folder} has no {PREPARATION_FILE}, which says how raw text is prepared"
             )
         return self.preparation
 

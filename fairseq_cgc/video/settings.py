@@ -33,20 +33,34 @@ class VideoSettings(TrainingSettings):
     earlier: ClassVar[Mapping[str, Any]] = {"shift_every": 1}  # whatever the backbone
 
     model: str = setting("tsm_cgc", "model, see fairseq-cgc table video")
-    backbone: str = setting("resnet50", "a plain network of fairseq-cgc table image")
+    backbone: str = setting(
+        "resnet50", "image network inside, a plain one of fairseq-cgc table image"
+    )
     num_frames: int = setting(
         8,
         "frames in a clip",
         range_=Range("at least 1 and at most 1000", lambda value: 1 <= value <= 1000),
     )
     sampling: str = setting("segments", "how frames of a video are chosen", SAMPLINGS)
-    template: str = setting("img_{:05d}.jpg", "name of a frame's file, counted from 1")
-    dropout: float = setting(0.5, "of features, before the classifier", range_=BELOW_1)
-    clip_norm: float = setting(0.0, "largest norm of the gradient; 0: any", range_=AT_LEAST_0)
-    shift_every: int = setting(
-        0, "tsm shifts before every N-th block; 0: as TSM's release", range_=AT_LEAST_0
+    template: str = setting(
+        "img_{:05d}.jpg", "name of a frame's file, with the place of its number"
     )
-    groups: str = setting("uniform", "tsm: other rates and decay for classifier, biases", GROUPS)
+    dropout: float = setting(
+        0.5, "share of the features that is dropped before the classifier", range_=BELOW_1
+    )
+    clip_norm: float = setting(0.0, "largest norm of the gradient; 0: no limit", range_=AT_LEAST_0)
+    shift_every: int = setting(
+        0,
+        "for tsm models: shift before every N-th block; 0: as in TSM's release",
+        range_=AT_LEAST_0,
+        metavar="N",
+    )
+    groups: str = setting(
+        "uniform",
+        "tsm: larger learning rates for classifier and biases, no weight decay for biases and "
+        "normalisations",
+        GROUPS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,10 +130,11 @@ _VIEWS = {1: Views(1, 1), 10: Views(10, 1), 30: Views(10, 3)}
 class VideoEvaluationOptions(EvaluationOptions):
     """How to run an evaluation of videos."""
 
-    batch_size: int = setting(16, "views at a time", range_=AT_LEAST_1)
+    batch_size: int = setting(16, "views in a batch", range_=AT_LEAST_1)
     views: int | None = setting(
         None,
-        "views of a video: 1 is one clip, 10 are ten clips, 30 are ten clips with three crops (1)",
+        "views of each video: 1 is one clip, 10 are ten clips, 30 are ten clips with three crops "
+        "each (1)",
         range_=Range("1, 10 or 30", lambda value: value in _VIEWS),
     )
     clips: int | None = setting(None, "clips of a video, along time (1)", range_=AT_LEAST_1)

@@ -162,7 +162,7 @@ def create_model(
     parts: dict[str, Any] = {}
     if cgc is not None or name.endswith(SUFFIX):
         if not design.can_be_gated:
-            raise UserError(f"{name} has no plain 3 x 3 convolutions to gate: cgc must be None")
+            raise UserError(f"cgc is {cgc}, but must be left out: {name} cannot be gated")
         parts["convolution"] = gated_convolutions(cgc or {}, design.stages)
     model = design.build(num_classes=num_classes, in_channels=in_channels, **parts)
     if weights is not None:

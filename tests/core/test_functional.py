@@ -158,7 +158,9 @@ def test_the_choice_is_logged_once(monkeypatch, caplog):
 
 def test_an_unknown_method_is_named(monkeypatch):
     monkeypatch.setenv(FORCE, "direct")
-    with pytest.raises(UserError, match=f"{FORCE} is 'direct', but must be band, blocked, triton"):
+    with pytest.raises(
+        UserError, match=f"{FORCE} is 'direct', but must be one of band, blocked, triton"
+    ):
         light_convolution(torch.ones(2, 1, 1), torch.ones(1, 1, 1))
 
 

@@ -148,7 +148,7 @@ def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:
         Translator(checkpoint, data, BEAM_3)
     shutil.copy(run.data_dir / "dict.en.txt", data)
     (data / "preparation.json").unlink()
-    with pytest.raises(UserError, match="has no preparation.json"):
+    with pytest.raises(UserError, match=f"{data} has no preparation.json"):
         Translator(checkpoint, data, BEAM_3).translate(["x"])
     with pytest.raises(UserError, match="is a checkpoint: give the data that it was trained on"):
         Translator(checkpoint)

@@ -110,7 +110,7 @@ def test_wrong_numbers_are_told():
         create_model("resnet8_cifar", num_classes=0)
     with pytest.raises(UserError, match="in_channels is -1"):
         create_model("resnet8_cifar", in_channels=-1)
-    with pytest.raises(UserError, match="dcnv2_resnet50 has no plain 3 x 3 convolutions to gate"):
+    with pytest.raises(UserError, match="cgc is {}, but must be left out: dcnv2_resnet50"):
         create_model("dcnv2_resnet50", cgc={})
 
 

@@ -38,7 +38,9 @@ class Subwords(ABC):
             MODEL_FILES["sentencepiece"]: _SentencePiece,
         }
         if path.name not in classes:
-            raise UserError(f"{path}: a subword model is called {' or '.join(classes)}")
+            raise UserError(
+                f"{path}: the file of a subword model must be called {' or '.join(classes)}"
+            )
         if not path.is_file():
             raise UserError(f"{path}: subword model not found")
         return classes[path.name](path)

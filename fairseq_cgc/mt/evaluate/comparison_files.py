@@ -38,7 +38,7 @@ class CompareOptions:
         f"{' or '.join(TESTS)}; the first is in effect one-sided, as in Moses and sacreBLEU, the "
         "second is two-sided",
     )
-    samples: int = setting(SAMPLES, "number of samples or trials of the test")
+    samples: int = setting(SAMPLES, "number of resampled test sets, or of trials")
     html: Path | None = setting(None, "write an HTML page to this file")
     top: int = setting(50, "number of sentences on the page", range_=AT_LEAST_1)
 

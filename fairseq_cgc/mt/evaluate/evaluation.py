@@ -106,9 +106,7 @@ def prepare_model(
                 )
             logger.info("%s: no epoch is complete; %s is taken as it is", target, last.name)
             return Model(last, [last])
-        logger.info(
-            "%s has %d of the last %d epochs; averaging what there is", target, there, number
-        )
+        logger.info("%s has %d of the last %d epochs; averaging these", target, there, number)
         number = there
     paths = select_checkpoints(target, **{keyword: number})
     output = target / f"average-{keyword.replace('_', '-')}-{number}.pt"

@@ -63,7 +63,7 @@ def check_path(path: Path) -> None:
     """Raise UserError for a path with a comma or a colon, which fairseq takes for several paths."""
     for letter in f",{os.pathsep}":
         if letter in str(path):
-            raise UserError(f"{path}: fairseq takes {letter!r} for the end of a path")
+            raise UserError(f"{path} must not contain {letter!r}, by which fairseq separates paths")
 
 
 def dictionary_size(data_dir: Path, lang: str) -> int:

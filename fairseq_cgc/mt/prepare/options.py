@@ -47,7 +47,7 @@ class PrepareOptions:
     )
     joined_dictionary: bool = True
     max_tokens: int = setting(
-        250, "drop training pairs with more tokens on a side", range_=_POSITIVE
+        250, "drop training pairs with more than TOKENS tokens on a side", range_=_POSITIVE
     )
     max_ratio: float | None = setting(
         None,
@@ -59,7 +59,7 @@ class PrepareOptions:
     strict_tokenizer: bool = False
     like: Path | None = None
     """A prepared data folder whose subword model and dictionaries are used: nothing is learnt."""
-    workers: int = setting(1, "processes (one for each core)")
+    workers: int = setting(1, "number of processes (one for each core)")
 
     @property
     def langs(self) -> tuple[str, str]:
@@ -110,7 +110,8 @@ def add_arguments(
     for side, verb, lang in zip(("source", "target"), ("from", "into"), langs, strict=True):
         parser.add_argument(
             f"--{side}-lang", default=lang, metavar="CODE",
-            help=f"translate {verb}" + (f" ({lang})" if lang else "; the ending of its files"),
+            help=f"language to translate {verb}"
+            + (f" ({lang})" if lang else ", which is the ending of its files"),
         )  # fmt: skip
     form = parser.add_argument_group("text and subwords")
     add_options(form, PrepareOptions, leave_out=leave_out, negatable=True)

@@ -29,30 +29,35 @@ class ReproduceOptions:
         + ")",
     )
     out: Path | None = setting(None, "folder for all results (runs/TABLE)")
-    systems: str = setting(",".join(TABLE_6), f"separated by commas, of {', '.join(SYSTEMS)}")
-    seeds: str = setting("1", "separated by commas")
+    systems: str = setting(
+        ",".join(TABLE_6), f"systems, separated by commas; there are {', '.join(SYSTEMS)}"
+    )
+    seeds: str = setting("1", "seeds, separated by commas")
     beam: str | None = setting(None, "beam sizes, separated by commas (the protocol's)")
     max_update: int | None = setting(
         None,
-        "updates; more than before extends the runs, and keeps what they had reached in "
-        "RUN/stage-UPDATES (the protocol's)",
+        "number of updates; a larger one than before extends the runs, and RUN/stage-UPDATES keeps "
+        "what they had reached (the protocol's)",
         metavar="N",
     )
     last_epochs: int | None = setting(
-        None, "epoch checkpoints to average (the protocol's)", range_=AT_LEAST_1, metavar="N"
+        None,
+        "number of epoch checkpoints to average (the protocol's)",
+        range_=AT_LEAST_1,
+        metavar="N",
     )
     train_options: str = setting(
         "",
         "more options of fairseq-train, in one string; they replace the protocol's "
-        "(--train-options='--fp16 --max-tokens 8192 --update-freq 1')",
+        "(for example --train-options='--fp16 --max-tokens 8192 --update-freq 1')",
     )
     reference: Path | None = setting(
         None, "raw references of the split for sacreBLEU and chrF, where the data have none"
     )
     split: str = setting(
         "test",
-        "what is translated and scored, separated by commas; the files of other splits than test "
-        "are called results-SPLIT",
+        "splits to translate and score, separated by commas; the files of all splits but test are "
+        "called results-SPLIT",
     )
     test_data: Path | None = setting(
         None,
@@ -61,9 +66,13 @@ class ReproduceOptions:
         metavar="FOLDER",
     )
     jobs: int = setting(
-        1, "runs at a time, each on one GPU; more runs than GPUs share them", range_=AT_LEAST_1
+        1,
+        "number of runs at a time, each on one GPU; more runs than GPUs share them",
+        range_=AT_LEAST_1,
     )
-    minutes: float | None = setting(None, "end after so many, to be continued (no limit)")
+    minutes: float | None = setting(
+        None, "stop after so many minutes; the same command continues (no limit)"
+    )
     cpu: bool = setting(False, "do not use a GPU")
     no_training: bool = setting(False, "report the runs that have been trained, and train nothing")
     gates: bool = setting(False, "also draw and measure the gates of each system's first seed")

@@ -32,7 +32,9 @@ from fairseq_cgc.vision.registry import create_model
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("step", "cosine")
-_PRECISION_HELP = "of convolutions and products; bfloat16 is fastest where a CPU or GPU has it"
+_PRECISION_HELP = (
+    "precision of convolutions and matrix products; bfloat16 is fastest where the CPU or GPU has it"
+)
 _LAYOUT_HELP = "memory layout with adjacent channels: faster on most CPUs and GPUs"
 _SIDE = between(1, 10_000)  # pixels
 
@@ -60,8 +62,8 @@ class TrainingSettings(ABC):
     epochs: int = setting(100, "passes over the training samples", range_=AT_LEAST_1)
     batch_size: int = setting(256, "samples in an update, over all processes", range_=AT_LEAST_1)
     lr: float = setting(0.1, "learning rate", range_=ABOVE_0)
-    momentum: float = setting(0.9, "of SGD", range_=BELOW_1)
-    weight_decay: float = setting(1e-4, "of all parameters", range_=AT_LEAST_0)
+    momentum: float = setting(0.9, "momentum of SGD", range_=BELOW_1)
+    weight_decay: float = setting(1e-4, "weight decay", range_=AT_LEAST_0)
     schedule: str = setting("step", "how the learning rate falls", SCHEDULES)
     milestones: tuple[int, ...] = setting(
         (), "epochs after which step lowers the learning rate", metavar="EPOCH"
@@ -74,19 +76,29 @@ class TrainingSettings(ABC):
     label_smoothing: float = setting(
         0.0, "share of the target that is spread over all classes", range_=BELOW_1
     )
-    image_size: int = setting(224, "side of the crops of image files", range_=_SIDE)
-    resize: int = setting(256, "shorter side before the central crop of image files", range_=_SIDE)
+    image_size: int = setting(224, "side of the crops of image files, in pixels", range_=_SIDE)
+    resize: int = setting(
+        256,
+        "pixels of the shorter side of image files before their central crop",
+        range_=_SIDE,
+    )
     padding: int = setting(
-        4, "black pixels around images in memory before a random crop", range_=between(0, 1000)
+        4,
+        "black pixels added around images in memory before a random crop",
+        range_=between(0, 1000),
     )
     flip: bool = setting(True, "mirror half of the training samples")
     precision: str = setting("float32", _PRECISION_HELP, PRECISIONS)
     accumulate: int = setting(
-        1, "parts in which a process computes its batch, to save memory", range_=AT_LEAST_1
+        1,
+        "number of parts in which a process computes its batch, to save memory",
+        range_=AT_LEAST_1,
     )
-    sync_batch_norm: bool = setting(False, "batch statistics over all GPUs, gates included")
+    sync_batch_norm: bool = setting(False, "compute batch statistics over all GPUs, gates included")
     channels_last: bool = setting(False, _LAYOUT_HELP)
-    seed: int = setting(1, "of initial values, order and augmentation", range_=AT_LEAST_0)
+    seed: int = setting(
+        1, "seed of the initial values, the order and the augmentation", range_=AT_LEAST_0
+    )
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -250,7 +262,7 @@ class ComputingOptions:
         UserError: for a value that is not allowed, naming the option.
     """
 
-    device: str = setting("auto", "auto is a GPU where there is one", DEVICES)
+    device: str = setting("auto", "auto takes a GPU if there is one", DEVICES)
     workers: int = setting(
         min(8, os.cpu_count() or 1),
         "processes that read image files, for each GPU",
@@ -258,8 +270,8 @@ class ComputingOptions:
     )
     skip_broken: bool = setting(
         False,
-        "leave out what cannot be read, and count it; training takes the next one instead (off: "
-        "an error that names the file)",
+        "leave out samples that cannot be read, and count them; a training takes the next sample "
+        "instead (off: an error that names the file)",
     )
 
     def __post_init__(self) -> None:
@@ -271,10 +283,16 @@ class RunOptions(ComputingOptions):
     """How to run a training."""
 
     save_updates: int = setting(
-        0, "write last.pt every N updates within an epoch too; 0: only after it", range_=AT_LEAST_0
+        0,
+        "also write last.pt after every N updates; 0: only after each epoch",
+        range_=AT_LEAST_0,
+        metavar="N",
     )
     keep_epochs: int = setting(
-        0, "keep the checkpoint of every N-th epoch; 0: of none", range_=AT_LEAST_0
+        0,
+        "keep the checkpoint of every N-th epoch; 0: keep none",
+        range_=AT_LEAST_0,
+        metavar="N",
     )
     tensorboard: bool = setting(False, "write curves to OUT/tensorboard")
 
@@ -285,12 +303,14 @@ class EvaluationOptions(ComputingOptions):
 
     precision: str = setting("float32", _PRECISION_HELP, PRECISIONS)
     channels_last: bool = setting(False, _LAYOUT_HELP)
-    batch_size: int = setting(128, "images at a time", range_=AT_LEAST_1)
+    batch_size: int = setting(128, "images in a batch", range_=AT_LEAST_1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEvaluationOptions(EvaluationOptions):
     """How to run an evaluation of images; a checkpoint has its own crops."""
 
-    image_size: int = setting(224, "with --weights: side of the crop", range_=_SIDE)
-    resize: int = setting(256, "with --weights: shorter side before the crop", range_=_SIDE)
+    image_size: int = setting(224, "with --weights: side of the crop, in pixels", range_=_SIDE)
+    resize: int = setting(
+        256, "with --weights: pixels of the shorter side before the crop", range_=_SIDE
+    )

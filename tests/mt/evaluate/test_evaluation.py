@@ -95,7 +95,7 @@ def test_by_default_a_folder_is_ten_epochs_or_all_that_it_has(run: TinyRun, tmp_
     assert names == [f"checkpoint{epoch}.pt" for epoch in (5, 6, 7, 8)]
     done = run_command("evaluate", save_dir, "--data", run.data_dir, "--cpu")
     assert done.returncode == 0, done.stderr.decode()
-    told = f"{save_dir} has 4 of the last 10 epochs; averaging what there is\n"
+    told = f"{save_dir} has 4 of the last 10 epochs; averaging these\n"
     assert told in done.stderr.decode()
     last = load_model_state(save_dir / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
     updates = [last * epoch // 8 for epoch in (5, 6, 7, 8)]

@@ -230,7 +230,7 @@ def test_wrong_options(raw, tmp_path, change, message):
 
 @pytest.mark.parametrize("letter", [",", ":"])
 def test_a_folder_that_fairseq_cannot_read_is_told_before_anything_is_made(raw, tmp_path, letter):
-    with pytest.raises(UserError, match=f"o{letter}ut: fairseq takes '{letter}' for the end"):
+    with pytest.raises(UserError, match=f"o{letter}ut must not contain '{letter}'"):
         prepare(raw, tmp_path / f"o{letter}ut", OPTIONS)
     assert not (tmp_path / f"o{letter}ut").exists()
 

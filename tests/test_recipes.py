@@ -55,7 +55,7 @@ def test_training_is_by_the_protocol(programs: dict[str, str], tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_preparation(programs: dict[str, str], tmp_path: Path) -> None:
+def test_the_preparation_recipe_runs(programs: dict[str, str], tmp_path: Path) -> None:
     archive = iwslt_archive.write_archive(tmp_path / "x.tgz", iwslt_archive.campaign_files())
     out = tmp_path / "out"
     done = recipe("prepare", "--from", archive, "--workers", 1, env=programs | {"OUT": str(out)})

@@ -64,7 +64,7 @@ class ImageLog:
 
 
 def draw_image_curves(logs: Sequence[ImageLog], output: Path) -> None:
-    """Draw top-1 error and loss against epochs into a PNG file.
+    """Draw top-1 error and loss against epochs.
 
     Raises:
         UserError: if there is no run, or one has no complete epoch or lacks a value.

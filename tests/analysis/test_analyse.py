@@ -50,7 +50,7 @@ def numbers(path: Path) -> dict[str, Any]:
     return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
-def test_kernels(analyse, gated, tmp_path, capsys):
+def test_kernels_command_writes_the_distances(analyse, gated, tmp_path, capsys):
     pytest.importorskip("sklearn")
     out = tmp_path / "kernels.png"
     analyse("kernels", gated, "--data", "digits", "--layer", "layer1.0.conv2", "--out", out)
@@ -204,7 +204,7 @@ def test_curves_of_either_kind_but_not_both(analyse, tmp_path):
 
 
 @pytest.mark.slow
-def test_gates(analyse, toy_model, toy_data, tmp_path):
+def test_gates_command_with_a_translation_model(analyse, toy_model, toy_data, tmp_path):
     data = shutil.copytree(toy_data, tmp_path / "bin")
     preparation = {
         **{"source_lang": "de", "target_lang": "en", "tokenizer": "none", "normalize": False},

@@ -73,7 +73,7 @@ def test_a_needed_option_is_missing(option, fail_to_train):
     assert option in fail_to_train(leave_out=option)
 
 
-def test_no_architecture(fail):
+def test_a_missing_architecture_is_named(fail):
     assert "--arch is missing" in fail("train")
 
 

@@ -97,7 +97,7 @@ def test_loads_the_weights_of_the_plain_model():
         (lambda name, conv: name.endswith("conv2"), SPATIAL[1:]),
     ],
 )
-def test_selection(only, names):
+def test_only_the_selected_parts_are_converted(only, names):
     model, swapped = convert_to_cgc(ResNet(), only)
     assert swapped == gated(model) == names
 

@@ -113,7 +113,7 @@ def test_inputs_and_gradients_that_are_not_contiguous(view: Callable[[Tensor], T
     assert torch.equal(torch.autograd.grad(out, x, grad)[0], (want != 0) * 2.0)
 
 
-def test_in_place():
+def test_in_place_equals_out_of_place():
     x = torch.randn(50)
     torch.manual_seed(2)
     want = dropout(x, 0.5)

@@ -29,7 +29,7 @@ def step(model, x, autocast, *others):
 @PRECISIONS
 @INPUTS
 @pytest.mark.parametrize("switches", [*SWITCHES, {"grid_scale": 2}, {"pool": "max"}], ids=str)
-def test_images(switches, needs_gradient, autocast):
+def test_a_step_moves_every_parameter_of_an_image_model(switches, needs_gradient, autocast):
     model = vision.create_model("resnet8_cifar_cgc", num_classes=3, cgc=switches)
     step(model, torch.randn(2, 3, 8, 8, requires_grad=needs_gradient), autocast)
 
@@ -37,7 +37,7 @@ def test_images(switches, needs_gradient, autocast):
 @PRECISIONS
 @INPUTS
 @pytest.mark.parametrize("name", ["tsn_cgc", "p3d_cgc1d3d"])
-def test_clips(name, needs_gradient, autocast):
+def test_a_step_moves_every_parameter_of_a_video_model(name, needs_gradient, autocast):
     model = video.create_model(name, num_classes=3, num_frames=2)
     step(model, torch.randn(2, 2, 3, 32, 32, requires_grad=needs_gradient), autocast)
 
@@ -45,7 +45,9 @@ def test_clips(name, needs_gradient, autocast):
 @PRECISIONS
 @INPUTS
 @pytest.mark.parametrize("gate_target", ["kernel", "logits"])
-def test_sentences(gate_target, needs_gradient, autocast):
+def test_a_step_moves_every_parameter_of_a_sentence_convolution(
+    gate_target, needs_gradient, autocast
+):
     model = CGLightConv(8, 5, 2, gate_target=gate_target, weight_dropout=0.1, bias=True)
     x = torch.randn(20, 3, 8, requires_grad=needs_gradient)
     step(model, x, autocast, torch.arange(20) >= torch.tensor([[20], [7], [12]]))

@@ -95,7 +95,7 @@ def read(path):
     return path.read_bytes().decode("utf-8").split("\n")[:-1]
 
 
-def test_files(tmp_path):
+def test_files_and_sizes_of_a_corpus(tmp_path):
     out = tmp_path / "new" / "corpus"
     write(out, train=60, valid=20, test=30, seed=2)
     assert {path.name for path in out.iterdir()} == FILES | {"stamp.json"}
@@ -147,7 +147,7 @@ def test_interrupted_corpus_leaves_nothing(tmp_path, monkeypatch):
         ({"test": MAX_PAIRS}, f"are {MAX_PAIRS + 7} pairs together, .* at most {MAX_PAIRS}"),
     ],
 )
-def test_wrong_sizes(tmp_path, sizes, message):
+def test_wrong_sizes_are_refused(tmp_path, sizes, message):
     with pytest.raises(UserError, match=message):
         write(tmp_path / "corpus", **{"train": 5, "valid": 2, "test": 2} | sizes, seed=1)
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +168,7 @@ def run(*arguments, hash_seed="0"):
     return run_command("demo-corpus", *arguments, env=environment, text=True)
 
 
-def test_command(tmp_path):
+def test_command_writes_the_same_corpus(tmp_path):
     sizes = ("--train", 30, "--valid", 4, "--test", 5)
     result = run(tmp_path / "a", *sizes, hash_seed="1")
     assert result.returncode == 0, result.stderr

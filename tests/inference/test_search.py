@@ -191,7 +191,7 @@ def test_a_prefix_that_ends_the_sentence_ends_all():
     assert [h.tokens for h in found[1]] == [h.tokens for h in alone]
 
 
-def test_no_sentences():
+def test_no_sentences_give_no_hypotheses():
     assert BeamSearch([without_fairseq(lively())], options()).search([]) == []
 
 

@@ -79,7 +79,9 @@ def test_a_stream_appears_when_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+def test_command_translates_pipes_and_files(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     run: TinyRun = tiny_run(tmp_path_factory)
     model = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam", 2]
     source = tmp_path / "in.de"

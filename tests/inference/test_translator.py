@@ -13,7 +13,7 @@ from tinyrun import TinyRun, make_pairs, tiny_run
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import detokenize
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.mt.evaluate.test_set import translate_split
+from fairseq_cgc.mt.evaluate.translated_split import translate_split
 from fairseq_cgc.support.errors import UserError
 
 pytestmark = pytest.mark.slow

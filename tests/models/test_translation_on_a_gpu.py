@@ -108,7 +108,7 @@ def test_beam_search_in_half_precision(dtype, samples_on, device):
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["--fp16", "--amp"])
-def test_fairseqs_commands(precision, toy_data, tmp_path):
+def test_fairseqs_commands_train_and_translate_on_a_gpu(precision, toy_data, tmp_path):
     options = [option for option in toy.OPTIMIZER if option != "--cpu"]
     toy.succeed(
         toy.fairseq(

@@ -62,7 +62,7 @@ def test_a_frame_sees_its_clip_and_no_other():
     assert changed.tolist() == [True, True, False, False]
 
 
-def test_places():
+def test_five_blocks_in_res2_and_res3():
     make = non_local_blocks(3)
     places = [
         (stage, index)

@@ -167,7 +167,7 @@ def test_all_models(counted):
     assert max(map(len, lines)) <= 100
 
 
-def test_cells(counted):
+def test_cells_of_the_table(counted):
     rows = [line.split() for line in costs.lines(["tsm", "tsm_nonlocal_cgc"])]
     rows = [row[1:] for row in rows if row and row[0].startswith("tsm")]
     assert rows == [
@@ -183,7 +183,7 @@ def test_unknown_names_are_told_before_anything_is_counted(counted):
     assert counted == []
 
 
-def test_the_command(counted, capsys):
+def test_table_command_prints_markdown(counted, capsys):
     call("table", "video", "tsn_nonlocal_cgc", "--markdown")
     line = "| tsn_nonlocal_cgc | 8 | 23.86 |  | 128.0 | 104.000 | 3.00 |"
     assert line in capsys.readouterr().out.splitlines()

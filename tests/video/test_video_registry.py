@@ -24,7 +24,7 @@ def on_meta(name, **options):
         return create_model(name, **options)
 
 
-def test_the_names():
+def test_list_models_names_every_model():
     assert list_models() == [
         "tsn",
         "tsn_cgc",

@@ -94,7 +94,7 @@ def test_outputs_and_gradients_of_a_block(name, size):
     )
 
 
-def test_gates():
+def test_only_the_named_stages_of_bn_inception_are_gated():
     with torch.device("meta"):
         model = create_model("bn_inception_cgc", cgc={"stages": ["stem", "inception4"]})
     gated = [n for n, m in model.named_modules() if isinstance(m, CGConv2d)]

@@ -129,7 +129,7 @@ def test_all_models_and_variants(counted):
     assert max(map(len, lines)) <= 100
 
 
-def test_cells(counted):
+def test_cells_of_the_table(counted):
     rows = {
         line.split()[0]: line.split()[1:]
         for line in costs.lines(["resnet50", "resnet50_cgc"])
@@ -152,7 +152,7 @@ def test_unknown_names_are_told_before_anything_is_counted(counted):
     assert counted == []
 
 
-def test_the_command(counted, capsys):
+def test_table_command_prints_markdown(counted, capsys):
     call("table", "image", "resnet8_cifar", "--markdown")
     assert "| resnet8_cifar | 25.56 |" in capsys.readouterr().out
 

@@ -37,7 +37,7 @@ def test_every_spatial_convolution_is_gated():
     ],
     ids=str,
 )
-def test_stages(stages, first, count):
+def test_only_the_named_stages_are_gated(stages, first, count):
     names = gated_names(create_model("resnet20_cifar", cgc={"stages": stages}))
     assert names[0] == first and len(names) == count
 

@@ -67,7 +67,7 @@ def test_an_image_counts_for_itself_in_evaluation(name):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (57, 38), (224, 160)], ids=str)
-def test_image_sizes(size):
+def test_images_of_any_size_are_classified(size):
     model = create_model("resnet50_cgc", num_classes=2).eval()
     with torch.no_grad():
         assert model(torch.randn(1, 3, *size)).shape == (1, 2)

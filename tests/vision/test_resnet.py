@@ -95,7 +95,7 @@ def test_convolutions_by_stage():
 
 
 @pytest.mark.parametrize(("small", "sizes"), [(True, [32, 32, 16, 8]), (False, [8, 8, 4, 2])])
-def test_map_sizes(small, sizes):
+def test_size_of_the_map_after_each_stage(small, sizes):
     model = ResNet(BasicBlock, (1, 1, 1), num_classes=3, width=4, small_images=small)
     seen = []
     for module in (model.maxpool, model.layer1, model.layer2, model.layer3):

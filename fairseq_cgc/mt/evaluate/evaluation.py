@@ -19,7 +19,7 @@ from fairseq_cgc.inference.text.pipeline import TextPipeline, detokenize, find_p
 from fairseq_cgc.inference.trained_model import language_pair
 from fairseq_cgc.mt.evaluate.fairseq_translator import open_translator
 from fairseq_cgc.mt.evaluate.metrics import Scores, Texts, score_texts
-from fairseq_cgc.mt.evaluate.test_set import translate_split
+from fairseq_cgc.mt.evaluate.translated_split import translate_split
 from fairseq_cgc.mt.train.averaging import (
     average,
     epoch_checkpoints,

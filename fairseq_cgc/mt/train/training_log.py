@@ -106,7 +106,7 @@ def read_log(path: Path, name: str | None = None) -> TrainingLog:
 
 
 def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
-    """Draw loss, and BLEU if any run has it, against updates into a PNG file.
+    """Draw loss, and BLEU if any run has it, against updates.
 
     Args:
         logs: runs to compare; those of one name (several seeds) share a colour.

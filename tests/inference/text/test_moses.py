@@ -191,7 +191,7 @@ def test_languages_without_abbreviations_are_told(caplog):
     assert caplog.messages == ["Moses has no list of abbreviations for tr; English's is used"]
 
 
-def test_switches():
+def test_each_switch_changes_its_step_alone():
     raw = "Ein  „GROSSES“\u2028Haus."
     plain = encoder("de", normalize=False, tokenize=False)
     assert plain(raw) == "Ein „GROSSES“ Haus."

@@ -16,7 +16,7 @@ from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate import evaluation
 from fairseq_cgc.mt.evaluate.evaluation import Model, default_output, evaluate, prepare_model
-from fairseq_cgc.mt.evaluate.test_set import translate_split
+from fairseq_cgc.mt.evaluate.translated_split import translate_split
 from fairseq_cgc.mt.train.averaging import epoch_checkpoints
 from fairseq_cgc.support.checkpoints import load_model_state
 from fairseq_cgc.support.errors import UserError

@@ -122,7 +122,9 @@ def test_only_valid_is_translated(
 
 
 @pytest.mark.slow
-def test_command(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+def test_evaluate_sweeps_the_length_penalty(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     run: TinyRun = tiny_run(tmp_path_factory)
     arguments = [
         run.save_dir / "checkpoint_last.pt", "--data", run.data_dir, "--beam", 2, "--cpu",

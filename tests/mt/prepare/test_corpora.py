@@ -109,7 +109,7 @@ def test_unequal_lengths_tell_both_counts(tmp_path, sources, targets):
         list(read_pairs(source, target))
 
 
-def test_read_pairs(tmp_path):
+def test_pairs_are_read_line_by_line(tmp_path):
     source, target = write(tmp_path / "x.de", "a\n\n"), write(tmp_path / "x.en", "b\nc\n")
     assert list(read_pairs(source, target)) == [("a", "b"), ("", "c")]
 
@@ -139,7 +139,7 @@ def test_check_pairs_refuses_empty_files(tmp_path):
         ("a", "b" * (MAX_TOKEN_CHARACTERS + 1), False),
     ],
 )
-def test_keep_pair(source, target, kept):
+def test_keep_pair_by_number_of_tokens(source, target, kept):
     assert keep_pair(source, target, max_tokens=3) is kept
 
 

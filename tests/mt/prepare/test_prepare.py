@@ -243,7 +243,7 @@ def test_a_folder_that_fairseq_cannot_read_is_told_before_anything_is_made(raw, 
         ("test", "test2", "must include test, test1"),
     ],
 )
-def test_wrong_splits(raw, tmp_path, old, new, message):
+def test_wrong_splits_are_refused(raw, tmp_path, old, new, message):
     files = raw.pop(old)
     if new is not None:
         raw[new] = files

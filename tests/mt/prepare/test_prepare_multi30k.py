@@ -93,7 +93,7 @@ def test_download_and_resume(monkeypatch, tmp_path):
 
 
 @pytest.mark.network
-def test_public_address(tmp_path):
+def test_public_address_can_be_downloaded(tmp_path):
     assert prepare_multi30k.raw_file("val", "en", None, tmp_path).is_file()
 
 

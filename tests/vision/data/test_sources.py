@@ -41,7 +41,7 @@ def write_objectnet(root: Path, pictures: dict[str, list[int]]) -> Path:
     return root
 
 
-def test_protocol(tmp_path):
+def test_objectnets_folders_stand_for_outputs(tmp_path):
     root = write_objectnet(
         tmp_path / "images",
         {"chair": [3, 4, 5], "mug": [0, 11, 2], "not_in_imagenet": [1, 1]},
@@ -75,7 +75,7 @@ def test_protocol(tmp_path):
         ('{"mug": 2}', "'mug' has 2"),
     ],
 )
-def test_wrong_mappings(content, message, tmp_path):
+def test_wrong_mappings_are_refused(content, message, tmp_path):
     path = tmp_path / "mapping.json"
     path.write_text(content)
     with pytest.raises(UserError, match=re.escape(message)):

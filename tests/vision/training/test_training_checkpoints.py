@@ -33,7 +33,7 @@ def checkpoint(**changes: object) -> Checkpoint:
     return Checkpoint(**values | changes)
 
 
-def test_round_trip(tmp_path):
+def test_a_saved_checkpoint_loads_unchanged(tmp_path):
     before = checkpoint()
     before.save(tmp_path / "x.pt")
     after = load_checkpoint(tmp_path / "x.pt")

@@ -50,7 +50,7 @@ def test_training_text_of_later_years():
         ("<title>seg</title>", []),
     ],
 )
-def test_segments(line, text):
+def test_segments_are_found_in_a_line(line, text):
     assert list(segment_text([line])) == text
 
 
@@ -164,7 +164,7 @@ def read(folder, german, english):
     return read_parallel(folder, {"de": "a/x.de", "en": "a/x.en"}, GERMAN.train_text, "x.tgz")
 
 
-def test_parallel_text(tmp_path):
+def test_parallel_text_is_read_without_tags(tmp_path):
     lines = read(tmp_path, b"<url>\n\xc3\xa4\r\n\nlast", b"<talkid>\n<keywords>\na\nb\n \n")
     assert lines == {"de": ["ä", "", "last"], "en": ["a", "b", ""]}
 

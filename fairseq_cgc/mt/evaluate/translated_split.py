@@ -24,7 +24,7 @@ from fairseq_cgc.support.files import file_stamps
 
 
 @dataclass(frozen=True)
-class Generation:
+class TranslatedSplit:
     """Translations of a split; every list is in the order of the source text."""
 
     sources: list[str]
@@ -47,7 +47,7 @@ def translate_split(
     inputs: list[Path],
     subwords: str | None,
     progress: bool = True,
-) -> Generation:
+) -> TranslatedSplit:
     """Translate a binarised split.
 
     Sources that are too long for the model are cut, with a warning. A finished ``output`` of the
@@ -107,7 +107,7 @@ def translate_split(
         references = [text_of(t, translator.target, "<<unk>>") for t in read_sentences(files[1])]
     in_order = [rows[index] for index in range(len(sources))]
     spent = max(row["seconds"] for row in in_order)
-    return Generation(
+    return TranslatedSplit(
         sources=[text_of(s, translator.source, "<unk>") for s in sources],
         references=references,
         hypotheses=[row["hypothesis"] for row in in_order],

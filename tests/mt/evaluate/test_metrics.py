@@ -9,7 +9,7 @@ import pytest
 from outputs import chrf_score, noisy, sacrebleu_score, sentences, ter_among_the_metrics
 from sacrebleu.metrics import TER
 
-from fairseq_cgc.mt.evaluate import metrics as scoring
+from fairseq_cgc.mt.evaluate import metrics
 from fairseq_cgc.mt.evaluate.comparison import compare
 from fairseq_cgc.mt.evaluate.metrics import (
     PlainTextScore,
@@ -105,7 +105,7 @@ def test_without_mecab_characters_are_scored(
 ) -> None:
     for module in ("ja", "ko"):
         monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{module}_mecab.MeCab", None)
-    scoring._warn_of_missing_mecab.cache_clear()
+    metrics._warn_of_missing_mecab.cache_clear()
     for _ in range(2):
         score = sacrebleu_score(["これは本です。"], ["これは本です。"], target_lang=code)
     assert score.score == pytest.approx(100) and "tok:char" in score.signature

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fairseq_cgc.mt.train import averaging as checkpoints
+from fairseq_cgc.mt.train import averaging
 from fairseq_cgc.mt.train.averaging import (
     average,
     check_may_be_replaced,
@@ -195,7 +195,7 @@ def test_average_holds_one_checkpoint_at_a_time(
     paths = [
         write(tmp_path / f"{i}.pt", {"a": torch.ones(3), "b": torch.ones(3)}) for i in range(5)
     ]
-    load, seen, alive = checkpoints.load_model_state, [], []
+    load, seen, alive = averaging.load_model_state, [], []
 
     def watched_load(path: Path) -> dict[str, Any]:
         gc.collect()
@@ -204,7 +204,7 @@ def test_average_holds_one_checkpoint_at_a_time(
         seen.append(weakref.ref(state["model"]["a"]))
         return state
 
-    monkeypatch.setattr(checkpoints, "load_model_state", watched_load)
+    monkeypatch.setattr(averaging, "load_model_state", watched_load)
     average(paths, tmp_path / "out.pt", progress=False)
     assert alive == [0] * 5
 

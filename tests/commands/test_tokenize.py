@@ -56,7 +56,7 @@ def test_order_and_line_ends(tokenize, workers):
         (["--normalize"], "&quot; İch &quot; sah ΟΔΟΣ &apos; in den U.S.A .\n"),
     ],
 )
-def test_options(tokenize, options, tokens):
+def test_each_option_changes_the_tokens(tokenize, options, tokens):
     raw = "“İch” sah ΟΔΟΣ' in den U.S.A.\n"
     assert tokenize(raw, "--lang", "de", "--workers", "1", *options).decode() == tokens
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fairseq_cgc.vision.data import transforms as augment
+from fairseq_cgc.vision.data import transforms
 from fairseq_cgc.vision.data.transforms import Crops, mixup, random_box, random_shifts
 
 
@@ -40,17 +40,17 @@ def test_a_long_image_has_its_largest_central_box():
 
 
 def test_training_view_is_the_box_and_is_mirrored_half_of_the_time(monkeypatch):
-    monkeypatch.setattr(augment, "random_box", lambda width, height, draw: (20, 5, 8, 8))
+    monkeypatch.setattr(transforms, "random_box", lambda width, height, draw: (20, 5, 8, 8))
     crops = Crops(image_size=8)
     plain = torch.stack([torch.arange(20, 28).expand(8, 8), torch.arange(5, 13).expand(8, 8).T])
     draw = random.Random(0)
-    views = [augment.training_view(gradient(60, 40), crops, draw)[:2] for _ in range(200)]
+    views = [transforms.training_view(gradient(60, 40), crops, draw)[:2] for _ in range(200)]
     mirrored = sum(torch.equal(view, plain.flip(-1)) for view in views)
     assert mirrored + sum(torch.equal(view, plain) for view in views) == 200
     assert 70 < mirrored < 130
     never = Crops(image_size=8, flip=False)
     for _ in range(20):
-        assert torch.equal(augment.training_view(gradient(60, 40), never, draw)[:2], plain)
+        assert torch.equal(transforms.training_view(gradient(60, 40), never, draw)[:2], plain)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_training_view_is_the_box_and_is_mirrored_half_of_the_time(monkeypatch):
 )
 def test_evaluation_view_is_the_central_square(size, left, top):
     # 30 is the shorter side already: nothing is resized. (31 - 20) / 2 = 5.5 is rounded to even.
-    view = augment.evaluation_view(gradient(*size), Crops(image_size=20, resize=30))
+    view = transforms.evaluation_view(gradient(*size), Crops(image_size=20, resize=30))
     assert view.shape == (3, 20, 20) and view.dtype == torch.uint8
     assert view[0, 0].tolist() == [*range(left, left + 20)]
     assert view[1, :, 0].tolist() == [*range(top, top + 20)]
@@ -66,7 +66,7 @@ def test_evaluation_view_is_the_central_square(size, left, top):
 
 def test_evaluation_view_resizes_the_shorter_side():
     image = gradient(100, 50).resize((200, 100), Image.Resampling.NEAREST)
-    view = augment.evaluation_view(image, Crops(image_size=50, resize=50))  # back to 100 x 50
+    view = transforms.evaluation_view(image, Crops(image_size=50, resize=50))  # back to 100 x 50
     assert (view[0, 0].int() - torch.arange(25, 75)).abs().max() <= 1
 
 

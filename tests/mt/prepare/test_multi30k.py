@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from release import write_release
 
+from fairseq_cgc.inference.binarised import split_files
 from fairseq_cgc.inference.text.pipeline import TextPipeline
-from fairseq_cgc.mt.evaluate.test_set import split_files
 from fairseq_cgc.mt.prepare.multi30k import binarize_multi30k, is_released_multi30k
 from fairseq_cgc.support.errors import UserError
 

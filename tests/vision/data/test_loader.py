@@ -90,7 +90,7 @@ def test_a_broken_image_is_one_line(workers, tmp_path):
     assert str(caught.value) == f"{path}: not an image, or one of an unknown kind"
 
 
-def test_normalize():
+def test_normalized_values_and_memory_layout():
     images = tiny_images.memory_images(6)  # mean 0.4, deviation 0.2
     pixels = torch.tensor([0, 102, 255], dtype=torch.uint8).view(3, 1, 1, 1)
     got = Normalize(images, CPU, channels_last=False)(pixels).flatten()

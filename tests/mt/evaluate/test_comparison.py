@@ -39,7 +39,7 @@ def test_whole_scores_are_those_of_the_test() -> None:
     assert comparison.tests[0].difference > 0
 
 
-def test_lengths() -> None:
+def test_length_ratio_and_brevity_penalty_by_hand() -> None:
     """6 tokens of 9 and 12 of 9: exp(1 - 9 / 6), and no penalty."""
     references = ["a b c d e", "f g h i"]
     comparison = compare(references, ["a b c", "f g h"], ["a " * 6, "f " * 6], samples=5)
@@ -101,7 +101,9 @@ def test_most_different_sentences() -> None:
         (30.0, 30.0, 1.0, "A and B have the same BLEU."),
     ],
 )
-def test_verdict(a: float, b: float, p_value: float, verdict: str) -> None:
+def test_verdict_follows_the_difference_and_p(
+    a: float, b: float, p_value: float, verdict: str
+) -> None:
     assert with_bleu(a, b, p_value).verdict.startswith(verdict)
 
 
@@ -115,7 +117,7 @@ def test_verdict_names_the_test() -> None:
     )
 
 
-def test_table() -> None:
+def test_table_is_aligned_and_rounded() -> None:
     comparison = dataclasses.replace(with_bleu(30.0, 29.5, 0.0123), notes=["take care"])
     lines = comparison.table().splitlines()
     rows = [line for line in lines if line.startswith("|")]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fairseq_cgc.mt.fairseq_commands import merge_options
-from fairseq_cgc.mt.reproduce import runs as module
+from fairseq_cgc.mt.reproduce import runs as runs_module
 from fairseq_cgc.mt.reproduce.dry_run import commands
 from fairseq_cgc.mt.reproduce.protocol import load_protocol
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
@@ -67,7 +67,7 @@ def test_each_run_has_a_gpu_or_its_share_of_the_processor(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(runs_module.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     experiment = make(tmp_path, jobs=3)
     found = [experiment._environment(slot) for slot in range(3)]
@@ -100,7 +100,7 @@ class TestPerform:
         monkeypatch.setattr(Experiment, "check_data", lambda self: None)
         monkeypatch.setattr(Experiment, "parameters", lambda self: {"lightconv": 2, "cgc": 3})
         monkeypatch.setattr(Experiment, "_perform", perform)
-        monkeypatch.setattr(module, "stop_fairseq", stopped.set)
+        monkeypatch.setattr(runs_module, "stop_fairseq", stopped.set)
         return make(tmp_path, seeds=[1, 7, 8], jobs=2)
 
     def test_when_time_is_over_what_is_under_way_is_stopped(self, experiment: Experiment) -> None:
@@ -112,7 +112,7 @@ class TestPerform:
         assert [run.seed for run in self.begun] == [1, 1, 7, 7]
 
     def test_without_a_limit_all_are_done(self, experiment: Experiment) -> None:
-        module.stop_fairseq()
+        runs_module.stop_fairseq()
         *_, results = experiment.perform()
         assert [result.run for result in results] == experiment.runs()
 
@@ -149,8 +149,8 @@ def test_another_split_is_translated(tmp_path: Path) -> None:
 def test_another_test_set_has_a_name_and_the_same_dictionaries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "split_files", lambda *arguments: [])
-    monkeypatch.setattr(module, "plain_references", lambda *arguments: None)
+    monkeypatch.setattr(runs_module, "split_files", lambda *arguments: [])
+    monkeypatch.setattr(runs_module, "plain_references", lambda *arguments: None)
     test_data = tmp_path / "test2017" / "bin"
     for folder in (tmp_path / "data", test_data):
         folder.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_without_training_only_runs_that_have_been_trained_count(
 ) -> None:
     ended = {"cgc-seed1": 8000, "cgc-seed7": 4000, "lightconv-seed7": 8000}
     monkeypatch.setattr(
-        module, "finished_updates", lambda data, folder, options: ended.get(folder.name)
+        runs_module, "finished_updates", lambda data, folder, options: ended.get(folder.name)
     )
     runs = make(tmp_path, train=False).runs()
     assert [run.folder.name for run in runs] == ["cgc-seed1", "lightconv-seed7"]

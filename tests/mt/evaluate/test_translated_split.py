@@ -15,7 +15,7 @@ from fairseq_cgc.inference.binarised import language_pair_of, read_sentences, sp
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.trained_model import language_pair
 from fairseq_cgc.inference.translator import Translator
-from fairseq_cgc.mt.evaluate.test_set import Generation, translate_split
+from fairseq_cgc.mt.evaluate.translated_split import TranslatedSplit, translate_split
 from fairseq_cgc.support.errors import UserError
 
 BEAM_3 = SearchOptions(beam=3, max_len_a=0.0, cpu=True)
@@ -31,7 +31,9 @@ def translator(run: TinyRun) -> Translator:
     return Translator(run.save_dir / "checkpoint_best.pt", run.data_dir, BEAM_3)
 
 
-def translated(translator: Translator, run: TinyRun, output: Path, **how: object) -> Generation:
+def translated(
+    translator: Translator, run: TinyRun, output: Path, **how: object
+) -> TranslatedSplit:
     how = {"inputs": [run.save_dir / "checkpoint_best.pt"], "subwords": "subword_nmt", **how}
     return translate_split(translator, run.data_dir, "test", output, progress=False, **how)
 

@@ -37,7 +37,7 @@ def test_files_are_read_and_the_page_written(files: dict[str, Path], tmp_path: P
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
 
 
-def test_options_arrive(files: dict[str, Path]) -> None:
+def test_options_reach_the_comparison(files: dict[str, Path]) -> None:
     options = CompareOptions(
         names=" x , y ", lowercase=True, target_lang="zh", test="approximate-randomization",
         samples=30,
@@ -73,7 +73,9 @@ def test_the_same_file_twice(files: dict[str, Path]) -> None:
     assert [test.p_value for test in comparison.tests] == [1, 1]
 
 
-def test_command(files: dict[str, Path], tmp_path: Path) -> None:
+def test_command_prints_the_table_and_writes_the_page(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     page = tmp_path / "page.html"
     done = run_command(
         "compare", files["ref"], files["base"], files["ours"], "--samples", 50, "--html", page

@@ -3,7 +3,8 @@
     fairseq-cgc info
     fairseq-train DATA --user-dir "$(fairseq-cgc info --user-dir)" --arch lightconv_cgc ...
 
-The repairs make fairseq run on this Python and torch; --user-dir makes them too.
+The repairs make fairseq run on this Python and torch. fairseq itself makes them when it loads this
+folder as its --user-dir.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def explain(error: BaseException) -> str | None:
         if found:
             for frame, _ in reversed(frames):
                 if frame.f_code.co_name == function:
-                    return _told(message, found.groups(), frame.f_locals)
+                    return _explanation(message, found.groups(), frame.f_locals)
     if isinstance(error, SyntaxError | ValueError) and ("ast.py", "literal_eval") in where:
         return _explain_literal(frames)
     own = Path(frames[-1][0].f_code.co_filename) if frames else Path()
@@ -80,7 +80,7 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def _told(message: str, found: tuple[str, ...], names: dict[str, Any]) -> str:
+def _explanation(message: str, found: tuple[str, ...], names: dict[str, Any]) -> str:
     names = {k: ", ".join(v) if isinstance(v, dict) else v for k, v in names.items()}
     told = re.sub(r"np\.int\d+\((\d+)\)", r"\1", message.format(*found, **names))
     return re.sub(r"--\w+", lambda option: option[0].replace("_", "-"), told)

@@ -200,15 +200,15 @@ def choose_method(x: Tensor, kernel_size: int) -> str:
     if forced == "triton" and obstacle is not None:
         raise UserError(f"{FORCE} is 'triton', but {obstacle}")
     if forced is not None:
-        _tell(forced, f"forced by {FORCE}")
+        _log_method(forced, f"forced by {FORCE}")
         return forced
     if x.is_cuda and obstacle is None:
-        _tell("triton", "on a GPU")
+        _log_method("triton", "on a GPU")
         return "triton"
     if x.is_cuda:
         _warn(f"without the GPU kernel, because {obstacle}")
     method = "blocked" if len(x) >= max(BLOCKED_FROM, 3 * kernel_size) else "band"
-    _tell(method, "by length")
+    _log_method(method, "by length")
     return method
 
 
@@ -218,7 +218,7 @@ def _warn(what: str) -> None:
 
 
 @functools.cache
-def _tell(method: str, why: str) -> None:
+def _log_method(method: str, why: str) -> None:
     logger.debug("lightweight convolution: %s (%s)", method, why)
 
 

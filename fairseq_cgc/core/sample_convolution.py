@@ -149,7 +149,7 @@ def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) ->
     if forced is not None:
         if forced not in METHODS:
             raise UserError(f"{FORCE} is {forced!r}, but must be {' or '.join(METHODS)}")
-        _tell(forced, f"forced by {FORCE}")
+        _log_method(forced, f"forced by {FORCE}")
         return forced
     positions = prod(geometry.output_size(x.shape[2:], weight_shape[2:]))
     weights = prod(weight_shape)
@@ -165,7 +165,7 @@ def choose_method(x: Tensor, weight_shape: Sequence[int], geometry: Geometry) ->
         method, why = "loop", f"channels last, from {LOOP_FROM} weights on"
     else:
         method, why = "grouped", "a usual shape"
-    _tell(method, why)
+    _log_method(method, why)
     return method
 
 
@@ -189,7 +189,7 @@ def channels_last_format(tensor: Tensor) -> torch.memory_format | None:
 
 
 @functools.cache
-def _tell(method: str, why: str) -> None:
+def _log_method(method: str, why: str) -> None:
     logger.debug("convolution with a kernel for each sample: %s (%s)", method, why)
 
 

@@ -68,7 +68,7 @@ class _SmoothedLoss(torch.autograd.Function):
         # In float16, gradients must be scaled before they are rounded, by what backward is given.
         ctx.deferred = any(wanted) and x.dtype == torch.float16
         now = [False, False] if ctx.deferred else wanted
-        sums, grad_x, grad_weight = _pass(x, weight, target, smoothing, count_correct, now)
+        sums, grad_x, grad_weight = _sum_chunks(x, weight, target, smoothing, count_correct, now)
         ctx.how = (smoothing, wanted)
         ctx.save_for_backward(*((x, weight, target) if ctx.deferred else (grad_x, grad_weight)))
         loss, nll, correct = sums
@@ -84,13 +84,15 @@ class _SmoothedLoss(torch.autograd.Function):
             )
         if ctx.deferred:
             (smoothing, wanted), (x, weight, target) = ctx.how, ctx.saved_tensors
-            _, grad_x, grad_weight = _pass(x, weight, target, smoothing, False, wanted, grad_loss)
+            _, grad_x, grad_weight = _sum_chunks(
+                x, weight, target, smoothing, False, wanted, grad_loss
+            )
         else:
             grad_x, grad_weight = (None if g is None else g * grad_loss for g in ctx.saved_tensors)
         return grad_x, grad_weight, None, None, None, None
 
 
-def _pass(
+def _sum_chunks(
     x: Tensor,
     weight: Tensor,
     target: Tensor,

@@ -147,7 +147,7 @@ def test_long_inputs_are_cut_into_blocks(monkeypatch):
 
 
 def test_the_choice_is_logged_once(monkeypatch, caplog):
-    functional._tell.cache_clear()
+    functional._log_method.cache_clear()
     monkeypatch.setenv(FORCE, "band")
     with caplog.at_level(logging.DEBUG, logger="fairseq_cgc"):
         for _ in range(3):

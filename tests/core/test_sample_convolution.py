@@ -129,7 +129,7 @@ def test_chosen_for_several_threads(dtype, channels, method, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_forced_and_logged_once(method, monkeypatch, caplog):
     monkeypatch.setenv(FORCE, method)
-    sample_convolution._tell.cache_clear()
+    sample_convolution._log_method.cache_clear()
     geometry = Geometry((1,), (1,), (1,), 1)
     with caplog.at_level(logging.DEBUG, logger=sample_convolution.__name__):
         for size in (4, 9):

@@ -79,8 +79,8 @@ class TextPipeline:
             return cls(**values, data_dir=Path(data_dir))
         except FileNotFoundError as error:
             raise UserError(
-                f"{data_dir} has no {PREPARATION_FILE}; fairseq-cgc prepare-multi30k OUT, for "
-                "example, makes such a folder as OUT/bin"
+                f"{data_dir} has no {PREPARATION_FILE}; fairseq-cgc prepare OUT makes "
+                "folders that have one, as OUT/bin"
             ) from error
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -126,7 +126,7 @@ def test_reference_lines(tmp_path):
 
 
 def test_a_folder_without_preparation_says_what_makes_one(tmp_path):
-    with pytest.raises(UserError, match=r"no preparation\.json; .*prepare-multi30k OUT"):
+    with pytest.raises(UserError, match=r"no preparation\.json; .*fairseq-cgc prepare OUT"):
         TextPipeline.load(tmp_path)
 
 

@@ -47,7 +47,7 @@ SECTIONS = {
         {"time.png": "Time and memory over the length", "batch.png": "Time over the batch size"},
     ),
     "step": Section("Training steps", {}),
-    "decode": Section("Beam search", {"decode.png": "Sentences a second over the batch size"}),
+    "decode": Section("Beam search", {"decode.png": "Sentences per second over the batch size"}),
     "conv": Section("Image convolutions", {}),
     "images": Section("Training steps of images", {}),
 }

@@ -238,9 +238,9 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
         "BLEU-4 is fairseq's over tokens, as the paper reports it; compounds are not split. "
         f"p: paired bootstrap of sacreBLEU ({SAMPLES:,} samples; in effect one-sided) against "
         f"{SYSTEMS[BASELINE].name} of the same seed; approximate randomisation ({SAMPLES:,} "
-        "trials) is two-sided. Training: time in updates; tokens/s: target subwords a second, "
+        "trials) is two-sided. Training: time in updates; tokens/s: target subwords per second, "
         f"runs at a time: {record['runs_at_a_time']}. Valid nll: the lowest negative "
-        "log-likelihood on the validation data, in bits a subword.",
+        "log-likelihood on the validation data, in bits per subword.",
         *sorted(signatures),
         *sorted({scores.note for scores in all_scores if scores.note}),
         f"Protocol: `fairseq_cgc/config/{record['protocol']}.yaml`"

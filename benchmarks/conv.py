@@ -131,8 +131,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     names = list(max((row["peak_mib"] for row in rows), key=len))[1:]
     head = ["", "B", "forward", *names, "and backward", *names, "MiB", *names]
     lines = [
-        f"Convolutions of ResNet-50 at 224 x 224. Milliseconds with {BASE}: median (quartiles). "
-        "Other columns: multiples of its median. MiB: peak of forward and backward.",
+        "The convolutions are those of ResNet-50 at 224 x 224. The columns `forward` and `and "
+        f"backward` are the milliseconds with {BASE}, as median (quartiles); the columns after "
+        "each are multiples of that median. The last columns are the peak memory of both passes.",
     ]
     for precision in dict.fromkeys(row["precision"] for row in rows):
         chosen = [_cells(row, names) for row in rows if row["precision"] == precision]

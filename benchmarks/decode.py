@@ -150,9 +150,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a table for each model, and the scores of a trained one."""
     base = next(iter(rows[0]["seconds"]))
     lines = [
-        f"Beam {BEAM}; threads of PyTorch and CTranslate2: {torch.get_num_threads()}. Untrained "
-        f"models get forced lengths. Speed-up: over {base} on the same batch, median (quartiles). "
-        f"Alike: sentences whose best hypothesis is that of {base}, token for token. MiB: the "
+        f"The beam is {BEAM}; PyTorch and CTranslate2 have {torch.get_num_threads()} threads each. "
+        "The lengths of untrained models' translations are forced. The speed-up is over "
+        f"{base} on the same batch, as median (quartiles). Alike are the sentences whose best "
+        f"hypothesis is that of {base}, token for token. The last columns are the memory of the "
         "weights, and the peak that a search adds for the batch with the most tokens.",
     ]
     if not any(row["ctranslate2"] for row in rows):

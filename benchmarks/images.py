@@ -112,10 +112,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             ]
         )
     return [
-        f"Milliseconds of a training step of ResNet-50 with {BASE}: median (quartiles); with one "
-        "thread, the processor's. The columns after it: multiples of its median, without gates, "
-        "with gates, and with gates by the usual forward pass. MiB: the most that a step adds to "
-        "the memory in use.",
+        f"The fourth column is the milliseconds of a training step of ResNet-50 with {BASE}, as "
+        "median (quartiles); with one thread, they are the processor's time. The next three are "
+        "multiples of that median: without gates, with gates, and with gates by unfold, per-sample "
+        "kernels and a matrix product. MiB is the most that a step adds to the memory in use.",
         "",
         *markdown([*head, *memory], cells),
     ]

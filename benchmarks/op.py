@@ -136,8 +136,10 @@ def _fairseqs_kernel() -> Any:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a row for each shape."""
     lines = [
-        f"C {CHANNELS}, H {HEADS}, DropConnect {WEIGHT_DROPOUT}. Milliseconds of {BASE}: median "
-        "(quartiles). Other columns: multiples of its median. MiB: peak of forward and backward.",
+        f"The convolution has C = {CHANNELS}, H = {HEADS} and DropConnect {WEIGHT_DROPOUT}. The "
+        f"columns `forward` and `and backward` are the milliseconds of {BASE}, as median "
+        "(quartiles); the columns after each are multiples of that median. The last columns are "
+        "the peak memory of both passes.",
     ]
     on_gpu = any("gpu" in row for row in rows)
     if on_gpu and not any(CUDA_KERNEL in row["forward"] for row in rows):

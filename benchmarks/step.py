@@ -105,9 +105,10 @@ def _peak_mib(trainer: Trainer, sample: dict[str, Any], device: str) -> float:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a row for each system and precision."""
     lines = [
-        "Milliseconds of a step: median (quartiles) over the batches, the fastest pass of each. "
-        f"Ratio: to {BASE} (fairseq's) on the same batch, in half precision to {BASE_FLOAT32}: "
-        "median (quartiles).",
+        "The milliseconds are those of a training step: the median (quartiles) over the batches, "
+        "each measured by its fastest pass. The ratio is to the time of "
+        f"{BASE} (fairseq's) on the same batch, in half precision to that of {BASE_FLOAT32}; it is "
+        "a median (quartiles) too.",
     ]
     for row in rows:
         memory = "peak_mib" in row

@@ -131,7 +131,8 @@ def _our_search(model: Model, sample: dict[str, Any], length: int | None) -> lis
 
 
 def _sources(sample: dict[str, Any]) -> list[torch.Tensor]:
-    return [row[row.ne(PAD)] for row in sample["net_input"]["src_tokens"]]
+    # On a GPU, each row would be waited for.
+    return [row[row.ne(PAD)] for row in sample["net_input"]["src_tokens"].cpu()]
 
 
 def _mib(module: nn.Module) -> float:

@@ -84,6 +84,7 @@ FIXES = (
     Fix("options", commands.repair_options),
     Fix("log file", commands.make_folder_of_log),
     Fix("trainer", training.repair_trainer),
+    Fix("attention", training.use_attention_without_plans),
     Fix("master weights", resuming.keep_master_weights),
     Fix("resuming", resuming.keep_early_stopping),
     Fix("termination", terminating.save_on_sigterm),

@@ -75,6 +75,13 @@ def repair_trainer() -> None:
             return None
 
 
+def use_attention_without_plans() -> None:
+    """Keep torch from attention by cuDNN, its first choice on a Hopper GPU in half precision: it
+    plans anew, for up to a second, at every batch of a size that it has not seen.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def _end_workers(epoch_iterator: Any) -> None:
     """End the data loading workers of one of fairseq's epoch iterators, or of None."""
     loader = getattr(epoch_iterator, "dataloader", None)

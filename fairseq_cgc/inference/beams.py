@@ -84,7 +84,7 @@ class Beams:
         self._log_probs = torch.empty(0, device=device)
         # S x 1: the first row of every sentence.
         self._first_rows = torch.arange(len(limits), device=device).unsqueeze(1)
-        self._ended: list[list[tuple[Tensor, Tensor, Tensor, Tensor | None]]] = [[] for _ in limits]
+        self._ended: list[list[Hypothesis]] = [[] for _ in limits]
 
     def advance(self) -> None:
         """Extend the best hypotheses of every sentence by a token, and keep those that end."""
@@ -95,7 +95,7 @@ class Beams:
             self._force_prefixes(scores, sums, tokens, rows)
         rows = rows + self._first_rows
         is_end = tokens.eq(EOS) & sums.ne(_NEVER)
-        ends = is_end.nonzero().tolist()  # the only wait for a GPU in a step
+        ends = is_end.nonzero().tolist()  # a GPU is waited for here, and where hypotheses end
         self._keep([(s, k) for s, k in ends if k < beam], rows, sums)
 
         stay = [i for i, number in enumerate(self.sentences) if not self._is_finished(number)]
@@ -115,14 +115,7 @@ class Beams:
 
     def best_of(self, number: int) -> list[Hypothesis]:
         """The hypotheses of a sentence, the best first."""
-        found = []
-        for tokens, sums, score, attention in self._ended[number]:
-            if attention is not None:
-                attention = attention[:, : self._lengths[number]].cpu()
-            found.append(
-                Hypothesis([*tokens.tolist(), EOS], float(score), sums.diff().tolist(), attention)
-            )
-        found.sort(key=lambda hypothesis: -hypothesis.score)
+        found = sorted(self._ended[number], key=lambda hypothesis: -hypothesis.score)
         return found[: self._options.nbest]
 
     def _next_scores(self) -> Tensor:
@@ -267,17 +260,18 @@ class Beams:
             return
         where = tuple(torch.tensor(ends, device=rows.device).t())
         rows, sums = rows[where], sums[where]
-        tokens = self._tokens[rows, 1:]
         all_sums = torch.cat([self._sums[rows], sums.unsqueeze(1)], 1)
         scores = (
             sums if self._options.unnormalized else sums / (self._step + 1) ** self._options.lenpen
         )
-        attention = self._attention_of(rows) if self._states[0].keep_weights else None
-        for i, (sentence, _) in enumerate(ends):
-            ended = self._ended[self.sentences[sentence]]
-            if len(ended) < self._beam:
-                weights = None if attention is None else attention[i]
-                ended.append((tokens[i], all_sums[i], scores[i], weights))
+        # All at once, because a GPU is waited for each time.
+        tokens, parts = self._tokens[rows, 1:].tolist(), all_sums.diff().tolist()
+        attention = self._attention_of(rows).cpu() if self._states[0].keep_weights else None
+        for i, ((sentence, _), score) in enumerate(zip(ends, scores.tolist(), strict=True)):
+            number = self.sentences[sentence]
+            if len(self._ended[number]) < self._beam:
+                weights = None if attention is None else attention[i, :, : self._lengths[number]]
+                self._ended[number].append(Hypothesis([*tokens[i], EOS], score, parts[i], weights))
 
     def _attention_of(self, rows: Tensor) -> Tensor:
         """The attention weights of rows, up to the newest step: rows x steps x T."""

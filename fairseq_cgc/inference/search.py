@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -54,8 +55,9 @@ class BeamSearch:
             state.keep_weights = self.keep_attention
         limits = [self._limit(length) for length in lengths]
         beams = Beams(self.models, self.options, states, limits, lengths, prefixes)
-        while beams.sentences:
-            beams.advance()
+        with _without_cudnn_attention():
+            while beams.sentences:
+                beams.advance()
         return [beams.best_of(number) for number in range(len(sources))]
 
     def _limit(self, length: int) -> int:
@@ -75,3 +77,18 @@ class BeamSearch:
                 f"have {limit} target tokens at most (--max-len-a, --max-len-b)"
             )
         return limit
+
+
+@contextmanager
+def _without_cudnn_attention() -> Iterator[None]:
+    """Keep torch from attention by cuDNN, its first choice on a Hopper GPU in half precision.
+
+    cuDNN plans anew, for tenths of a second, whenever the number of sentences changes, and it does
+    at every sentence that ends.
+    """
+    was_enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was_enabled)

@@ -53,6 +53,10 @@ def test_every_repair_is_made_once():
     assert set(compat.apply()) == {fix.name for fix in compat.FIXES}
 
 
+def test_attention_is_not_cudnns():
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def parse(*arguments: str, parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     parser = parser or options.get_training_parser()
     return options.parse_args_and_arch(parser, ["DATA", "--arch", "lightconv_cgc", *arguments])

@@ -191,6 +191,36 @@ def test_a_prefix_that_ends_the_sentence_ends_all():
     assert [h.tokens for h in found[1]] == [h.tokens for h in alone]
 
 
+def test_a_gpu_is_waited_for_a_few_times_a_step_and_not_for_each_hypothesis(monkeypatch):
+    waits, steps = [], 6
+    search = BeamSearch([without_fairseq(lively())], options(max_len_b=steps - 1))
+
+    def counted(read):
+        return lambda tensor: (waits.append(read), read(tensor))[1]
+
+    for name in ("tolist", "item", "__float__", "__int__", "__bool__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name)))
+    ended = sum(map(len, search.search(sources())))
+    assert ended > 4 * steps >= len(waits)
+
+
+def test_attention_is_not_cudnns(monkeypatch):
+    attend, allowed = torch.nn.functional.scaled_dot_product_attention, set()
+
+    def told(*arguments):
+        allowed.add(torch.backends.cuda.cudnn_sdp_enabled())
+        return attend(*arguments)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", told)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    model = without_fairseq(lively())
+    for enabled in (True, False):
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
+        BeamSearch([model], options()).search(sources())
+        assert allowed == {False} and torch.backends.cuda.cudnn_sdp_enabled() == enabled
+    torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 def test_no_sentences_give_no_hypotheses():
     assert BeamSearch([without_fairseq(lively())], options()).search([]) == []
 

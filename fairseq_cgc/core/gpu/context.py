@@ -141,7 +141,7 @@ def _apply_gate_backward(grad, weight, gate, TARGET, SIZE, SOFTMAX, BLOCK_K):
     return grad_weight, grad_gate
 
 
-@triton.jit(do_not_specialize=["time", "time_stride", "batch_stride"])
+@triton.jit(do_not_specialize=["time"])
 def encode(
     latent_ptr,  # B x H x d
     pooled_ptr,  # B x H x P

@@ -184,7 +184,7 @@ def convolve(
 
 @triton.jit(do_not_specialize=["time", "batch", "splits", "span", "seed"])
 def _multiply_taps(
-    out_ptr,  # B x H x (splits BLOCK_T) x K
+    out_ptr,  # B x H x (splits rows) x K, rows = min(BLOCK_T, T)
     grad_ptr,  # T x B x C, the last stride is 1
     x_ptr,  # T x B x C, the last stride is 1
     mask_ptr,  # B x T, not 0 at padding
@@ -211,7 +211,8 @@ def _multiply_taps(
     """Gradients of the taps of one head of one sentence, over ``span`` output positions.
 
     Partial sums stay in BLOCK_T rows, which the caller sums: output position t goes to row
-    t % BLOCK_T. BLOCK_S is at least BLOCK_T + K - 1, a block's whole window.
+    t % BLOCK_T. Of an input shorter than a block, the rows beyond it, all zeros, are not written.
+    BLOCK_S is at least BLOCK_T + K - 1, a block's whole window.
     """
     program = tl.program_id(0)
     row = program // splits
@@ -252,8 +253,9 @@ def _multiply_taps(
             kept = _is_kept(seed, dropout, row, time, t[:, None], k, SIZE)
             product = tl.where(kept, product, 0.0)
         total += product
-    rows = out_ptr + (program.to(tl.int64) * BLOCK_T + i)[:, None] * SIZE
-    tl.store(rows + k, total, mask=is_tap)
+    rows = tl.minimum(time, BLOCK_T)
+    places = out_ptr + (program.to(tl.int64) * rows + i)[:, None] * SIZE
+    tl.store(places + k, total, mask=is_tap & (i < rows)[:, None])
 
 
 def multiply_taps(
@@ -283,7 +285,8 @@ def multiply_taps(
     block_t = tiles["BLOCK_T"]
     span = tap_span(time, batch * heads, block_t)
     splits = count_blocks(time, span)
-    out = torch.empty(batch, heads, splits * block_t, size, dtype=torch.float32, device=x.device)
+    rows = splits * min(block_t, time)
+    out = torch.empty(batch, heads, rows, size, dtype=torch.float32, device=x.device)
     _multiply_taps[(batch * heads * splits,)](
         out,
         grad,

@@ -38,6 +38,8 @@ def launch(function: JITFunction, *args: Any, grid: Any, warmup: bool, **options
     source = ASTSource(function, signature, constants, divisible)
     result = compile_kernel(source, target=GPUTarget("cuda", 90, 32), options=options)
     assert len(result.asm["cubin"]) > 0
+    if values["WIDTH"] % 16 == 0:  # 16 bytes at a time, not 2
+        assert "ld.global.b16" not in result.asm["ptx"], function.__name__
     compiled.add(function.__name__)
 
 
@@ -63,6 +65,7 @@ def gated(
 if __name__ == "__main__":
     JITFunction.run = launch
     gated(torch.bfloat16, 28, 2, 512, 4, 31, padded=True)
+    gated(torch.bfloat16, 100, 2, 512, 4, 31, padded=False)
     gated(torch.float32, 200, 2, 512, 4, 63, padded=False)
     gated(torch.float16, 1, 1, 6, 2, 1, padded=True)
     for shared in (True, False):

@@ -14,11 +14,13 @@ from launching import (
     projected,
     random,
     told,
+    windows,
 )
 from torch import Tensor
 
 from fairseq_cgc.core import reference
 from fairseq_cgc.core.gpu import light_convolution, operations
+from fairseq_cgc.core.gpu.convolution import multiply_taps
 
 pytestmark = launching.MARKS
 
@@ -173,6 +175,16 @@ def test_computes_only_the_gradients_that_are_wanted(wanted, monkeypatch):
     if wanted:
         out.sum().backward()
     assert calls == ["convolve", *{"x": ["convolve"], "kernel": ["multiply_taps"]}.get(wanted, [])]
+
+
+@pytest.mark.parametrize(("time", "rows"), [(5, 5), (32, 32), (40, 32), (300, 96)])
+def test_gradients_of_taps_take_no_more_rows_than_there_are_positions(time, rows):
+    grad, x = random(time, 2, 4).detach(), random(time, 2, 4).detach()
+    taps = multiply_taps(grad, x, 2, 3, 1)
+    assert taps.shape == (2, 2, rows, 3)
+    products = windows(x, 3, 1) * grad.unsqueeze(3)  # T x B x C x K
+    want = products.double().unflatten(2, (2, -1)).sum((0, 3))
+    assert_close([taps.sum(2)], [want], atol=2e-5)
 
 
 def test_has_no_second_derivative():

@@ -172,6 +172,7 @@ class TestExperiment:
         result = reproduce(*arguments, *OPTIONS, "--no-training")
         assert result.returncode == 1
         assert result.stderr.endswith("out has been trained to its end\n")
+        assert not (tmp_path / "out").exists()
 
     def test_extended_it_ends_in_the_weights_of_one_that_ran_through(
         self, reproduced: Path, release: Path, tmp_path: Path

@@ -122,9 +122,9 @@ def _perform(experiment: Experiment, seconds: float | None) -> list[RunResult]:
     for done in experiment.perform(seconds):
         table = write_report(experiment, done, command)
     found = standings(experiment, [result.run for result in done])
-    write_standings(experiment, found, command)
     if not found:
         raise UserError(f"no run in {experiment.out} has been trained to its end")
+    write_standings(experiment, found, command)
     if table:
         print(f"{table}\n\nin {experiment.out}: tables (.md), numbers (.json) and pictures (.png)")
     if len(done) < len(found):

@@ -66,7 +66,7 @@ def choose_pairs(
             f"{len(fit)} training pairs, those within the limits of length whose sentences occur "
             "in no other pair, and one must be left"
         )
-    split_of_group = np.zeros(len(first), np.int8)
+    split_of_group = np.zeros(len(first), np.int32)
     chosen = random.Random(seed).sample(range(len(candidates)), wanted)
     split_numbers = np.repeat(np.arange(1, len(numbers) + 1), numbers)
     split_of_group[candidates[chosen]] = split_numbers

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq_cgc.mt.fairseq_commands import merge_options
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS, TABLE_6
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.options import AT_LEAST_1, check_values, setting
@@ -16,6 +17,9 @@ TABLES = {
     "table6": ("iwslt14_de_en", Path("data/iwslt14/bin")),
     "multi30k": ("multi30k", Path("data/multi30k-bpe-en-de")),
 }
+
+#: Options of ``fairseq-train`` by which runs are told apart, and their results named.
+_OF_A_RUN = {"--seed", "--save-dir", "--source-lang", "--target-lang"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class ReproduceOptions:
         words = split_words(text)
         if not all(word.isdecimal() and int(word) > 0 for word in words):
             raise UserError(f"--{name} is {text!r}, but must be positive integers between commas")
-        return [int(word) for word in words]
+        return list(dict.fromkeys(map(int, words)))
 
     def extra_options(self) -> list[str]:
         """The options of ``fairseq-train`` that replace the protocol's.
@@ -109,6 +113,8 @@ class ReproduceOptions:
             raise UserError(
                 f"--train-options is {self.train_options!r}, but must start with an option"
             )
+        for option in _OF_A_RUN & merge_options(options).keys():
+            raise UserError(f"--train-options has {option}, which this command sets for each run")
         if self.max_update is not None:
             options += ["--max-update", str(self.max_update)]
         return options

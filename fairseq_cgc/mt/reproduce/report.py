@@ -216,7 +216,7 @@ def significance_table(tests: Mapping[str, Tests]) -> list[str]:
 
 def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
     """What a reader must know to compare the numbers."""
-    seeds = sorted({result.run.seed for result in results})
+    several = len({result.run.seed for result in results}) > 1
     updates = sorted({result.speed.updates for result in results})
     all_scores = [scores for result in results for scores in result.scores.values()]
     signatures = {
@@ -229,9 +229,9 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
     of_versions = ", ".join(f"{name} {value}" for name, value in record["versions"].items())
     lines = [
         (
-            f"Mean and sample standard deviation over the seeds {_listed(seeds)}. "
-            if len(seeds) > 1
-            else f"One seed ({_listed(seeds)}). "
+            f"Mean and sample standard deviation over the seeds {_seeds(results)}. "
+            if several
+            else f"One seed ({results[0].run.seed}). "
         )
         + f"Split: {record['split']}. Updates trained: {_listed(updates)}.",
         _weights_scored(results, record["last_epochs"]),
@@ -248,6 +248,17 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
         f"Made by `{record['command']}`; {record['machine']}; {of_versions}.",
     ]
     return [line for text in lines for line in (text, "")][:-1]
+
+
+def _seeds(results: Sequence[RunResult]) -> str:
+    """The seeds; those of each system where some runs are missing."""
+    seeds: dict[str, list[int]] = {}
+    for result in results:
+        seeds.setdefault(SYSTEMS[result.run.system].name, []).append(result.run.seed)
+    first, *others = seeds.values()
+    if all(other == first for other in others):
+        return _listed(first)
+    return "; ".join(f"{_listed(found)} ({name})" for name, found in seeds.items())
 
 
 def _weights_scored(results: Sequence[RunResult], last_epochs: int) -> str:

@@ -95,6 +95,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for system in self.systems:
             system_options(system, self.protocol)
+        _ = self.max_update
 
     def runs(self) -> list[Run]:
         """All systems with the first seed, then with the next.
@@ -128,9 +129,16 @@ class Experiment:
 
     @property
     def max_update(self) -> int:
-        """Updates of every run."""
+        """Updates of every run.
+
+        Raises:
+            UserError: if their number is not positive; for fairseq, 0 would be no limit.
+        """
         options = merge_options([*self.protocol.train_options, *self.extra_options])
-        return int(options["--max-update"][0])
+        number = " ".join(options["--max-update"])
+        if not number.isdecimal() or int(number) < 1:
+            raise UserError(f"--max-update is {number or 'empty'}, but must be at least 1")
+        return int(number)
 
     def train_options(self, run: Run) -> list[str]:
         """Options of ``fairseq-train`` for a run."""

@@ -43,6 +43,11 @@ def test_a_pair_whose_sentence_occurs_in_another_is_not_chosen():
         choose(pairs, [3])
 
 
+def test_hundreds_of_sets_can_be_held_out():
+    places = choose([(f"s{number}", f"t{number}") for number in range(300)], [1] * 299)
+    assert sorted(places) == list(range(300))
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

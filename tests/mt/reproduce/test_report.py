@@ -120,6 +120,15 @@ def test_one_seed_has_no_deviation_and_half_a_table_is_written(experiment: Exper
     assert "| 36.00 | 35.21 | 37.00 | 56.00 |  | 1 h 00 min |" in table
 
 
+def test_where_runs_are_missing_the_seeds_of_each_system_are_listed(
+    experiment: Experiment,
+) -> None:
+    runs = (("lightconv", 1), ("lightconv", 2), ("cgc", 1))
+    write_report(experiment, [result(experiment.out, *run, 36.0, 3) for run in runs], "x")
+    text = (experiment.out / "results.md").read_text(encoding="utf-8")
+    assert "over the seeds 1, 2 (LightConv); 1 (LightConv + CGC encoder). Split" in text
+
+
 def test_a_new_metric_has_a_column(experiment: Experiment) -> None:
     finished = result(experiment.out, "cgc", 1, 36.0, 3)
     values = {**finished.scores[BEAM].values, "ter": PlainTextScore(48.5, "nrefs:1|tok:tercom")}

@@ -13,6 +13,7 @@ import torch
 from fairseq_cgc.mt.fairseq_commands import merge_options
 from fairseq_cgc.mt.reproduce import runs as runs_module
 from fairseq_cgc.mt.reproduce.dry_run import commands
+from fairseq_cgc.mt.reproduce.options import ReproduceOptions
 from fairseq_cgc.mt.reproduce.protocol import load_protocol
 from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS
@@ -52,6 +53,22 @@ def test_the_users_options_replace_the_protocols(tmp_path: Path) -> None:
     assert options["--lr"] == ["0.005"]
     words = experiment.train_options(Run("cgc", 7, tmp_path))
     assert len([word for word in words if word.startswith("--")]) == len(options)  # none twice
+
+
+@pytest.mark.parametrize("number", ["0", "-5", "many", ""])
+def test_the_number_of_updates_is_positive(number: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--max-update is {number or 'empty'}, but must be at"):
+        make(tmp_path, extra_options=["--max-update", *number.split()])
+
+
+def test_a_seed_that_is_given_twice_is_run_once() -> None:
+    assert ReproduceOptions(seeds="1, 2,1,01").numbers("seeds") == [1, 2]
+
+
+@pytest.mark.parametrize("option", ["--seed 5", "--save-dir=x", "--target-lang en"])
+def test_what_tells_runs_apart_is_no_option_of_all(option: str) -> None:
+    with pytest.raises(UserError, match=f"--train-options has {option[:6]}"):
+        ReproduceOptions(train_options=f"--fp16 {option}").extra_options()
 
 
 def test_enough_epochs_are_kept_for_the_average(tmp_path: Path) -> None:

@@ -47,13 +47,14 @@ def fairseq_command(name: str, arguments: Sequence[str | Path]) -> list[str]:
         name: ``preprocess``, ``train``, ``generate``, ``interactive``, ``validate``.
         arguments: everything after the command's name.
     """
-    command = [sys.executable, "-m", f"fairseq_cli.{name}", *map(str, arguments)]
+    # -P, as for fairseq-NAME: a file called tokenize.py in the working folder is not Python's.
+    command = [sys.executable, "-P", "-m", f"fairseq_cli.{name}", *map(str, arguments)]
     return [*command, "--user-dir", str(PACKAGE_DIR)]
 
 
 def shown_command(name: str, arguments: Sequence[str | Path]) -> str:
     """The command line of :func:`fairseq_command` for a user's shell: ``fairseq-NAME ...``."""
-    _python, _m, _module, *words = fairseq_command(name, arguments)
+    words = [*map(str, arguments), "--user-dir", str(PACKAGE_DIR)]
     return f"fairseq-{name} {shlex.join(words)}"
 
 

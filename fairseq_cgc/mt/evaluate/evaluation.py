@@ -31,6 +31,7 @@ from fairseq_cgc.support.checkpoints import load_model_state
 from fairseq_cgc.support.environment import versions
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.files import write_json
+from fairseq_cgc.support.settings_record import only_process_in
 
 logger = logging.getLogger(__name__)
 
@@ -168,14 +169,16 @@ def evaluate(
     plain = plain_references(data_dir, split, pair, pipeline, reference)
     if options.max_len_a is None:  # as fairseq-generate
         options = dataclasses.replace(options, max_len_a=0.0)
-    generation = translate_split(
-        open_translator(model.path, data_dir, options, device),
-        data_dir,
-        split,
-        output / TRANSLATIONS,
-        inputs=[model.path],
-        subwords=pipeline.subwords if pipeline else subwords_in(data_dir, pair[1]),
-    )
+    translator = open_translator(model.path, data_dir, options, device)
+    with only_process_in(output):
+        generation = translate_split(
+            translator,
+            data_dir,
+            split,
+            output / TRANSLATIONS,
+            inputs=[model.path],
+            subwords=pipeline.subwords if pipeline else subwords_in(data_dir, pair[1]),
+        )
     tokens = generation.references
     if tokens is None:
         assert plain is not None  # else plain_references would have raised
@@ -238,6 +241,9 @@ def plain_references(
         UserError: if there is nothing to score against, or not one line for every sentence.
     """
     files = split_files(data_dir, split, pair)
+    sentences = len(read_sentences(files[0]))
+    if sentences == 0:
+        raise UserError(f"the {split} split of {data_dir} has no sentences")
     if reference is not None:
         lines, name = list(read_lines(reference)), f"--reference {reference}"
     else:
@@ -250,7 +256,6 @@ def plain_references(
                 )
             return None
         lines, name = raw, f"the raw text of {data_dir} ({split}.{pair[1]})"
-    sentences = len(read_sentences(files[0]))
     if len(lines) != sentences:
         raise UserError(
             f"{name} has {len(lines)} lines, but the {split} split of {data_dir} has {sentences}"

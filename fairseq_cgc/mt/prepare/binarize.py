@@ -60,10 +60,11 @@ def binarize(
 
 
 def check_path(path: Path) -> None:
-    """Raise UserError for a path with a comma or a colon, which fairseq takes for several paths."""
-    for letter in f",{os.pathsep}":
-        if letter in str(path):
-            raise UserError(f"{path} must not contain {letter!r}, by which fairseq separates paths")
+    """Raise UserError for a path that fairseq does not take literally."""
+    split = "by which fairseq separates paths"
+    for part, why in {",": split, os.pathsep: split, "${": "which fairseq replaces"}.items():
+        if part in str(path):
+            raise UserError(f"{path} must not contain {part!r}, {why}")
 
 
 def dictionary_size(data_dir: Path, lang: str) -> int:

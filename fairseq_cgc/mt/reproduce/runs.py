@@ -95,7 +95,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for system in self.systems:
             system_options(system, self.protocol)
-        _ = self.max_update
+        _ = self.max_update  # checks it, before anything is written
 
     def runs(self) -> list[Run]:
         """All systems with the first seed, then with the next.

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +18,13 @@ from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate import evaluation
-from fairseq_cgc.mt.evaluate.evaluation import Model, default_output, evaluate, prepare_model
+from fairseq_cgc.mt.evaluate.evaluation import (
+    Model,
+    default_output,
+    evaluate,
+    plain_references,
+    prepare_model,
+)
 from fairseq_cgc.mt.evaluate.translated_split import translate_split
 from fairseq_cgc.mt.train.averaging import epoch_checkpoints
 from fairseq_cgc.support.checkpoints import load_model_state
@@ -162,6 +171,41 @@ def test_references(run: TinyRun, tmp_path: Path) -> None:
     assert with_own == whole and whole["sacrebleu"] == in_data["sacrebleu"]
     # The one word that the dictionary does not have is in raw text.
     assert whole["tokenized"].score == pytest.approx(in_data["tokenized"].score, abs=0.01)
+
+
+def test_a_split_without_sentences_is_no_test_set(tmp_path: Path) -> None:
+    header = b"MMIDIDX\x00\x00" + (1).to_bytes(8, "little") + b"\x08" + bytes(8)
+    for lang in ("de", "en"):
+        (tmp_path / f"test.de-en.{lang}.bin").touch()
+        (tmp_path / f"test.de-en.{lang}.idx").write_bytes(header)
+    with pytest.raises(UserError, match="the test split of .* has no sentences"):
+        plain_references(tmp_path, "test", ("de", "en"), None, None)
+
+
+@pytest.mark.slow
+def test_two_evaluations_into_one_folder_take_turns(
+    run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = 0
+
+    def translate_alone(*arguments: Any, **options: Any) -> Any:
+        nonlocal inside
+        inside += 1
+        time.sleep(0.5)
+        assert inside == 1
+        result = translate_split(*arguments, **options, progress=False)
+        inside -= 1
+        return result
+
+    monkeypatch.setattr(evaluation, "translate_split", translate_alone)
+    model = prepare_model(run.save_dir / "checkpoint_last.pt", None)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(evaluate, model, run.data_dir, options=BEAM_2, output=tmp_path / "out")
+            for _ in range(2)
+        ]
+        (one, _), (other, _) = (call.result() for call in calls)
+    assert one == other
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 import pytest
 
-from fairseq_cgc.mt.prepare.binarize import binarize, dictionary_size
+from fairseq_cgc.mt.prepare.binarize import binarize, check_path, dictionary_size
 from fairseq_cgc.support.errors import UserError
 
 TEXT = {
@@ -64,3 +64,8 @@ def test_paths_that_fairseq_takes_for_two(tmp_path, letter):
     text = tmp_path / f"a{letter}b"
     with pytest.raises(UserError, match=f"a{letter}b must not contain '{letter}'"):
         binarize(text, tmp_path, ["train"], "de", "en", joined_dictionary=True, log=tmp_path)
+
+
+def test_a_path_that_fairseq_takes_for_a_reference_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"\$\{x\} must not contain '\$\{', which fairseq"):
+        check_path(tmp_path / "${x}")

@@ -200,6 +200,17 @@ def test_channels_last_where_torch_has_it(which, method):
     assert x.grad.stride() == x.stride() and weight.grad.stride() == weight.stride()
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_do_not_depend_on_the_layout(groups, method):
+    inputs = arguments(groups)
+    last = [x.detach().contiguous(memory_format=torch.channels_last) for x in inputs]
+    found = [
+        gradients(gated_convolution(*tensors, SAME._replace(groups=groups)), tensors)
+        for tensors in (inputs, [x.requires_grad_() for x in last])
+    ]
+    torch.testing.assert_close(found[1], found[0], check_stride=False)
+
+
 @pytest.mark.parametrize(("depth", "width"), [(1, 3), (2, 3), (3, 5), (4, 5)])
 def test_bfloat16_volumes_smaller_than_the_kernel(depth, width):
     """torch 2.13 returns wrong gradients of such a kernel on a CPU, or crashes."""

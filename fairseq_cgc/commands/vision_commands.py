@@ -140,8 +140,9 @@ def evaluate_and_write(
         **more,
         "machine": machine,
     }
-    output = arguments.output or path.with_name(f"{path.stem}.{suffix}.json")
-    write_json(output, result)
+    # First on the screen: if the file cannot be written, a long evaluation is not lost.
     seen = f"{scores.samples} {dataset.noun}{views}"
     print(f"top-1 {scores.top1:.2f}%, top-5 {scores.top5:.2f}% of {seen}")
+    output = arguments.output or path.with_name(f"{path.stem}.{suffix}.json")
+    write_json(output, result)
     print(output)

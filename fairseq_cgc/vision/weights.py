@@ -89,8 +89,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"weights {path} are not a dictionary of tensors")
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise UserError(f"weights {path} are not a dictionary of tensors by their names")
     names = list(state)
     while names and (prefix := next((w for w in _WRAPPERS if names[0].startswith(w)), None)):
         if not all(name.startswith(prefix) for name in names):

@@ -152,6 +152,15 @@ def test_wrong_input_is_one_line_and_leaves_nothing(options, message, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_slip_in_a_label_makes_no_enormous_model(tmp_path, frames):
+    (frames / "category.txt").unlink()
+    path = tmp_path / "list.txt"
+    path.write_text("train/video 0 5 0\ntrain/video 0 5 100000\n")
+    with pytest.raises(UserError, match=r"list.txt, line 2: the label is 100000, but must be from"):
+        call("train-video", "--data", frames, "--preset", "kinetics", "--train-list", path,
+             "--out", tmp_path / "out")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -148,8 +148,9 @@ def change(state, name, tensor):
             "plain.pt lacks conv1.gate.",
         ),
         ("resnet8_cifar", lambda s: change(s, "epoch", 3), "not a dictionary of tensors"),
+        ("resnet8_cifar", lambda s: change(s, 0, torch.zeros(1)), "not a dictionary of tensors"),
     ],
-    ids=["shape", "missing", "deeper", "gates", "few gates", "other"],
+    ids=["shape", "missing", "deeper", "gates", "few gates", "other", "number as name"],
 )
 def test_what_does_not_fit_is_told_and_changes_nothing(plain, model, damage, message):
     state = torch.load(plain)

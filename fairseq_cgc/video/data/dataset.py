@@ -58,7 +58,7 @@ def read_list(path: Path, classes: int | None = None) -> list[Video]:
             continue
         where = f"{path}, line {number}"
         words = line.rsplit(maxsplit=2)
-        if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[1:]):
+        if len(words) != 3 or not all(map(_is_number, words[1:])):
             raise UserError(f"{where} is {line[:80]!r}, but must be: path num_frames label")
         video = Video(words[0].strip(), int(words[1]), int(words[2]), where)
         if video.frames < 1:
@@ -72,6 +72,10 @@ def read_list(path: Path, classes: int | None = None) -> list[Video]:
     if not videos:
         raise UserError(f"{path} lists no videos")
     return videos
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= 9
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

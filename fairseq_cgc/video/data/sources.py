@@ -14,6 +14,8 @@ from fairseq_cgc.video.settings import VideoSettings
 from fairseq_cgc.vision.data.dataset import SPLITS, Data, Dataset
 from fairseq_cgc.vision.data.tree import is_folder
 
+_LARGEST_LABEL = 99_999  # a slip in a list must not make a model that fills the memory
+
 
 @dataclass(frozen=True)
 class Source:
@@ -85,8 +87,13 @@ def open_training(source: Source, settings: VideoSettings) -> Data:
     _demand_folder(source)
     names = source.class_names()
     if names is None:
-        largest = max(video.label for video in read_list(source.list_of("train")))
-        names = tuple(map(str, range(largest + 1)))
+        largest = max(read_list(source.list_of("train")), key=lambda video: video.label)
+        if largest.label > _LARGEST_LABEL:
+            raise UserError(
+                f"{largest.where}: the label is {largest.label}, but must be from 0 to "
+                f"{_LARGEST_LABEL} where --classes names no classes"
+            )
+        names = tuple(map(str, range(largest.label + 1)))
     return Data(*(source.open(split, names, settings, Views()) for split in SPLITS))
 
 

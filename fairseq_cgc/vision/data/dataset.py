@@ -90,7 +90,8 @@ class Dataset(ABC):
                 try:
                     pixels.append(self.batch([taken], seed=seed))
                 except UserError as error:
-                    broken.append(str(error))
+                    if place == index:  # a broken stand-in is counted in its own place
+                        broken.append(str(error))
                     continue
                 labels.append(int(self.labels[taken]))
                 break

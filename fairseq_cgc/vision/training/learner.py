@@ -138,9 +138,7 @@ class Learner:
         chunks = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
         for number, (part, target) in enumerate(chunks, start=1):
             with self._exchange_gradients(number == parts):
-                with autocast(processes.device, settings.precision):
-                    logits = self.network(part)
-                logits = logits.float()
+                logits = self._logits(part).float()
                 loss = F.cross_entropy(logits, target, label_smoothing=settings.label_smoothing)
                 self.scaler.scale(loss / parts).backward()
             with torch.no_grad():
@@ -151,6 +149,19 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_limit)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def _logits(self, part: Tensor) -> Tensor:
+        try:
+            with autocast(self.processes.device, self.settings.precision):
+                return self.network(part)
+        except ValueError as error:
+            if len(part) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            least = 2 * self.settings.accumulate * self.processes.size
+            raise UserError(
+                f"--batch-size is {self.settings.batch_size}, but must be at least {least} with "
+                f"{self.settings.model}, whose normalisations need two samples at a time"
+            ) from None
 
     def _exchange_gradients(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Processes exchange gradients once an update, with its last part."""

@@ -20,6 +20,7 @@ from fairseq_cgc.vision.data.seeds import derive_seed
 from fairseq_cgc.vision.training.checkpoints import (
     BEST,
     LAST,
+    RECORD,
     Checkpoint,
     Progress,
     keep_record,
@@ -71,6 +72,12 @@ class Trainer:
         self.progress = Progress()
         if (folder / LAST).exists():
             checkpoint = load_checkpoint(folder / LAST, type(settings))
+            own = (settings.effective(), data.train.classes)
+            if (checkpoint.settings.effective(), checkpoint.classes) != own:
+                raise UserError(
+                    f"{folder / LAST} is of another training than {RECORD} beside it: give another "
+                    "--out, or remove the checkpoint"
+                )
             self.learner.load(checkpoint)
             self.progress = checkpoint.progress
         self.broken: list[str] = []  # the samples that this process has replaced

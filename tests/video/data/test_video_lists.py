@@ -25,6 +25,7 @@ def test_lines_are_read(tmp_path):
         ("v2 8 x", ", line 2 is 'v2 8 x', but must be: path num_frames label"),
         ("v2 8 -1", ", line 2 is 'v2 8 -1', but must be"),
         ("v2 8.0 1", ", line 2 is 'v2 8.0 1', but must be"),
+        ("v2 8 9999999999", ", line 2 is 'v2 8 9999999999', but must be"),
         ("v2 0 1", ", line 2: v2 has no frames"),
         ("v2 8 3", ", line 2: the label is 3, but there are 3 classes, counted from 0"),
     ],

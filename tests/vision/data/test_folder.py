@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -71,11 +72,15 @@ def test_broken_images_are_named(tmp_path):
     png = tiny_images.write_image(tmp_path / "x.png", (200, 200)).read_bytes()
     deep = Image.fromarray(np.full((9, 9), 40000, np.uint16))
     deep.save(tmp_path / "deep.png")
+    tif = tiny_images.write_image(tmp_path / "x.tif").read_bytes()
+    offset = [struct.pack("<HHI", 273, type_, 1) for type_ in (4, 11)]  # a float, not a long
+    assert offset[0] in tif
     for name, content, message in (
         ("cut.jpg", whole[: len(whole) // 2], "damaged, or not to be read"),
         ("cut.png", png[: len(png) // 2], "damaged, or not to be read"),
         ("text.jpg", b"hello", "not an image, or one of an unknown kind"),
         ("empty.jpg", b"", "not an image, or one of an unknown kind"),
+        ("offset.tif", tif.replace(*offset), "damaged, or not to be read"),
         ("deep.png", None, "more than 8 bits a channel"),
     ):
         if content is not None:

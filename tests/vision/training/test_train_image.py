@@ -97,6 +97,10 @@ def test_weights_to_start_from_and_broken_images(tmp_path, capsys, caplog):
     assert len(settings["weights (SHA-256)"]) == 64
     with pytest.raises(UserError, match="c0.png: not an image"):
         call("evaluate-image", out / "last.pt", "--data", root)
+    capsys.readouterr()
+    with pytest.raises(UserError, match="cannot be written"):
+        call("evaluate-image", out / "last.pt", "--data", root, "--skip-broken", "--output", root)
+    assert "of 5 images" in capsys.readouterr().out  # the scores are not lost
     call("evaluate-image", out / "last.pt", "--data", root, "--skip-broken")
     result = json.loads((out / "last.val.json").read_text())
     assert (result["images"], result["left_out"]) == (5, 1)

@@ -175,6 +175,21 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         trainer(tmp_path / "x", tiny_settings(epochs=1))
 
 
+def test_a_checkpoint_of_another_training_is_not_continued(tmp_path):
+    for name, changes in (("x", {}), ("y", {"model": "resnet14_cifar"}), ("z", {"lr": 0.06})):
+        trainer(tmp_path / name, tiny_settings(epochs=1, **changes)).run()
+    for name in "yz":
+        (tmp_path / "x" / "last.pt").write_bytes((tmp_path / name / "last.pt").read_bytes())
+        with pytest.raises(UserError, match=r"last.pt is of another training than settings.json"):
+            trainer(tmp_path / "x", tiny_settings(epochs=1))
+
+
+def test_normalisations_of_one_sample_are_told(tmp_path):
+    settings = tiny_settings(batch_size=4, accumulate=4, cgc={"latent_size": 1})
+    with pytest.raises(UserError, match=r"--batch-size is 4, but must be at least 8 with resnet8"):
+        trainer(tmp_path / "x", settings).run()
+
+
 def test_float16_scales_the_loss(tmp_path):
     trained = trainer(tmp_path / "x", tiny_settings(precision="float16", epochs=1))
     trained.run()

@@ -12,6 +12,7 @@ from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.figures import (
     COLUMN,
     MARKERS,
+    PAGE,
     add_legend,
     drawing,
     fitted,
@@ -63,7 +64,8 @@ def draw_panels(panels: Sequence[Panel], x_label: str, output: Path) -> None:
         raise UserError("no training log to draw")
     columns = len(panels)
     rows = math.ceil(len(names) / columns)
-    with drawing(output, COLUMN * columns, 2.3 + 0.14 * rows) as figure:
+    width = min(COLUMN * columns, PAGE)
+    with drawing(output, width, 2.3 + 0.14 * rows) as figure:
         axes = figure.subplots(1, columns, squeeze=False)[0]
         is_averaged = False
         for axis, panel in zip(axes, panels, strict=True):
@@ -87,7 +89,7 @@ def draw_panels(panels: Sequence[Panel], x_label: str, output: Path) -> None:
             Line2D([], [], color=f"C{number}", marker=MARKERS[number % len(MARKERS)])
             for number in range(len(names))
         ]
-        shown = [fitted(figure, name, COLUMN - 0.6, 6.5) for name in names]
+        shown = [fitted(figure, name, width / columns - 0.6, 6.5) for name in names]
         add_legend(figure, handles, shown, loc="outside lower center", ncols=columns)
         kinds = list(dict.fromkeys(curve.is_training for panel in panels for curve in panel.curves))
         styles: list[Any] = [Line2D([], [], color="0.3", **_style(kind)) for kind in sorted(kinds)]

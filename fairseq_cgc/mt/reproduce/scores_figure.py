@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.figures import COLUMN, SMALL, add_legend, drawing
 
 _DRAWN = "bleu"  # what papers report
+_LETTERS = 28  # of a system's name on a line; longer lines would leave no room for the scores
 
 
 def draw_results(results: Path, out: Path) -> None:
@@ -46,9 +48,15 @@ def draw_scores(record: Mapping[str, Any], output: Path) -> None:
     several_beams = len({row["beam"] for row in rows}) > 1
     several_seeds = any(len(row[_DRAWN]) > 1 for row in rows)
     systems = list(dict.fromkeys(row["system"] for row in rows))
-    with drawing(output, COLUMN, 0.75 + 0.26 * len(rows)) as figure:
+    beams = [f"\nbeam {row['beam']}" if several_beams else "" for row in rows]
+    labels = [
+        textwrap.fill(SYSTEMS[row["system"]].name, _LETTERS) + beam
+        for row, beam in zip(rows, beams, strict=True)
+    ]
+    lines = max(label.count("\n") for label in labels) + 1
+    with drawing(output, COLUMN, 0.75 + (0.06 + 0.1 * lines) * len(rows)) as figure:
         axis = figure.subplots()
-        labels, numbers, compared = [], [], False
+        numbers, compared = [], False
         for place, row in enumerate(rows):
             colour, bleu = f"C{systems.index(row['system'])}", row[_DRAWN]  # as in the curves
             mean = statistics.fmean(bleu)
@@ -61,8 +69,6 @@ def draw_scores(record: Mapping[str, Any], output: Path) -> None:
             if known := published(row["system"], protocol, split, row["beam"]):
                 axis.plot([known.bleu], [place], "D", mfc="none", mec="black", markersize=5)
                 compared = True
-            beam = f"\nbeam {row['beam']}" if several_beams else ""
-            labels.append(f"{SYSTEMS[row['system']].name}{beam}")
             numbers.append(f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"))
         axis.set_yticks(range(len(rows)), labels)
         axis.set_ylim(len(rows) - 0.5, -0.5)

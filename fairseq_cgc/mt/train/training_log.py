@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fairseq_cgc.inference.text.lines import read_lines
@@ -108,6 +109,9 @@ def read_log(path: Path, name: str | None = None) -> TrainingLog:
 def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
     """Draw loss, and BLEU if any run has it, against updates.
 
+    Where several systems are compared, their losses are often too close to be told apart. Another
+    panel then has the validation losses minus the mean of the first system's.
+
     Args:
         logs: runs to compare; those of one name (several seeds) share a colour.
         output: file to write.
@@ -123,6 +127,9 @@ def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
         losses += [_curve(log.name, log.valid, "nll_loss")]
         scores += [_curve(log.name, log.valid, "bleu")]
     panels = [Panel("negative log-likelihood (bits per subword)", losses)]
+    differences = _differences(losses)
+    if any(curve.x for curve in differences if curve.name != logs[0].name):
+        panels.append(Panel("difference from the first (bits per subword)", differences))
     if any(curve.x for curve in scores):
         panels.append(Panel("BLEU (0 to 100)", scores))
     draw_panels(panels, "updates", output)
@@ -155,3 +162,22 @@ def _curve(name: str, points: Sequence[Point], key: str, *, is_training: bool = 
     known = [point for point in points if getattr(point, key) is not None]
     updates = [point.updates for point in known]
     return Curve(name, updates, [getattr(point, key) for point in known], is_training)
+
+
+def _differences(losses: Sequence[Curve]) -> list[Curve]:
+    """The validation curves minus the mean of those with the first name, where it has values."""
+    valid = [curve for curve in losses if not curve.is_training]
+    firsts: dict[float, list[float]] = {}
+    for curve in valid:
+        if curve.name == valid[0].name:
+            for x, y in zip(curve.x, curve.y, strict=True):
+                firsts.setdefault(x, []).append(y)
+    return [
+        Curve(
+            curve.name,
+            [x for x in curve.x if x in firsts],
+            [y - fmean(firsts[x]) for x, y in zip(curve.x, curve.y, strict=True) if x in firsts],
+            is_training=False,
+        )
+        for curve in valid
+    ]

@@ -31,3 +31,19 @@ def test_error_bars_over_seeds_numbers_and_what_is_published(tmp_path, monkeypat
     record["rows"] = rows[1:]
     draw_scores(record, tmp_path / "x.png")
     assert [text.get_text() for text in drawn[1].legends[0].get_texts()] == ["one seed"]
+
+
+def test_long_names_leave_room_for_the_scores(tmp_path, monkeypatch):
+    drawn = []
+
+    def save(figure, _):
+        figure.draw_without_rendering()
+        drawn.append(figure)
+
+    monkeypatch.setattr(figures, "save_figure", save)
+    rows = [{"system": "cgc-source", "beam": beam, "bleu": [41.0, 41.5]} for beam in (5, 6)]
+    draw_scores({"protocol": "multi30k", "split": "test", "rows": rows}, tmp_path / "x.png")
+    axis = drawn[0].axes[0]
+    assert axis.get_position().width > 0.35
+    first, second = (label.get_window_extent() for label in axis.get_yticklabels())
+    assert first.y0 > second.y1  # they do not overlap

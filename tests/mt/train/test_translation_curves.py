@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tinyrun import tiny_run
 
-from fairseq_cgc.mt.train.training_log import draw_curves, read_log, training_speed
+from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log, training_speed
 from fairseq_cgc.support.errors import UserError
 
 
@@ -76,7 +76,7 @@ def test_a_file_without_values(tmp_path: Path) -> None:
 def test_drawing(log: Path, tmp_path: Path) -> None:
     image = pytest.importorskip("matplotlib.image")
     with_bleu, without = tmp_path / "bleu.png", tmp_path / "loss.png"
-    draw_curves([read_log(log), read_log(log, "again")], with_bleu)
+    draw_curves([read_log(log)], with_bleu)
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if "bleu" not in line]
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw_curves([read_log(log)], without)
@@ -100,6 +100,31 @@ def test_runs_of_one_name_share_a_colour_and_a_place_in_the_legend(
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["LightConv", "CGC"]
     colours = [line.get_color() for line in figure.axes[0].lines]
     assert colours == ["C0", "C0", "C1", "C1"]
+
+
+def test_several_systems_have_a_panel_of_differences_from_the_first_ones_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "fairseq_cgc.support.figures.save_figure", lambda figure, _: drawn.append(figure)
+    )
+
+    def run(name: str, losses: dict[int, float]) -> TrainingLog:
+        path = tmp_path / "run.log"
+        lines = [summary("valid", 1, updates, loss) for updates, loss in losses.items()]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return read_log(path, name)
+
+    first = [run("LightConv", {10: 5.0, 20: 4.0}), run("LightConv", {10: 6.0, 20: 4.5})]
+    others = [run("CGC", {10: 5.0, 15: 4.0, 20: 4.0}), run("CGC", {10: 5.5, 20: 4.0})]
+    draw_curves([*first, *others], tmp_path / "curves.png")
+    lines = drawn[0].axes[1].lines
+    assert [list(line.get_xdata()) for line in lines] == [[10, 20], [10, 20]]  # 15 has no first
+    assert [list(line.get_ydata()) for line in lines] == [[0, 0], [-0.25, -0.25]]
+    for runs in (first, [*first, run("CGC", {15: 4.0})]):  # nothing to compare
+        draw_curves(runs, tmp_path / "curves.png")
+        assert len(drawn[-1].axes) == 1
 
 
 def test_speed_adds_up_the_epochs(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Dictionary:
     def __init__(self, types: Iterable[str]) -> None:
         self.types = [*_SPECIAL, *types]
         self._numbers = {word: number for number, word in enumerate(self.types)}
+        self._numbers[_SPECIAL[PAD]] = UNK  # no word of a text is padding
 
     @classmethod
     def load(cls, path: Path) -> Dictionary:
@@ -39,7 +40,7 @@ class Dictionary:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 ({error})") from error
-        types: dict[str, None] = {}
+        dictionary = cls([])
         for number, line in enumerate(lines, start=1):
             if not line.strip() and number == len(lines):
                 continue
@@ -48,10 +49,12 @@ class Dictionary:
                 raise UserError(
                     f"{path}: line {number} is not a type with its count ({line[:80]!r})"
                 )
-            if word in types and not line.rstrip().endswith(_OVERWRITE):
+            if word in dictionary._numbers and not line.rstrip().endswith(_OVERWRITE):
                 raise UserError(f"{path}: line {number} repeats the type {word!r}")
-            types[word] = None
-        return cls(word for word in types if word not in _SPECIAL)
+            # A repeated type has a number more, which text gets from now on.
+            dictionary._numbers[word] = len(dictionary.types)
+            dictionary.types.append(word)
+        return dictionary
 
     def __len__(self) -> int:
         return len(self.types)

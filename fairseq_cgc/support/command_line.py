@@ -27,8 +27,9 @@ def run_main(main: Callable[[], None]) -> None:
 
     If the reader of the output stops early, as in ``... | head``, it ends without a message.
     """
-    if sys.stdout is None:  # closed by the caller (>&-)
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller (<&- or >&-)
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fairseq_cgc").setLevel(logging.INFO)  # not fairseq, which logs too much
     for stream in (sys.stdout, sys.stderr):  # a file may have a name that is not UTF-8

@@ -1,5 +1,8 @@
 """What all commands share: errors in one line and misspelt options."""
 
+import os
+import sys
+
 import pytest
 
 from fairseq_cgc.support.command_line import CommandParser, run_main
@@ -24,6 +27,13 @@ def test_interruption_says_how_to_go_on(capsys):
         run_main(main)
     assert stop.value.code == 130
     assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_the_caller_closed_is_empty(name, monkeypatch):
+    monkeypatch.setattr(sys, name, None)
+    run_main(lambda: print(sys.stdin.read() if name == "stdin" else "x", file=sys.stderr))
+    assert getattr(sys, name).name == os.devnull
 
 
 @pytest.mark.parametrize(

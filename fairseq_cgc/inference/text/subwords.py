@@ -103,6 +103,7 @@ class _SentencePiece(Subwords):
             raise UserError(f"{path}: not a sentencepiece model") from error
 
     def encode(self, line: str) -> str:
+        line = line.encode(errors="replace").decode()  # sentencepiece takes no half characters
         return " ".join(self._processor.encode(line, out_type=str))
 
 

@@ -32,6 +32,11 @@ def test_round_trip_and_order_of_files(model):
         assert subwords.decode(subwords.encode(line)) == line
 
 
+def test_half_of_a_character_is_an_unknown_one(model):
+    """As Python's json has it: JSON that was cut between the halves of an emoji."""
+    assert len(Subwords.load(model).encode("hund \ud83d").split()) > 1
+
+
 def test_one_model_learns_both_languages(model):
     subwords = Subwords.load(model)
     for word in ("hund", "dog"):

@@ -78,13 +78,16 @@ def export(
         }
         if precision == "int8" and model.options.share_all_embeddings:
             del weights["decoder.embed_tokens.weight"]
-        save_file(weights, partial / WEIGHTS)
+        try:
+            save_file(weights, partial / WEIGHTS)
+        except SafetensorError as error:  # a full disk, which is no OSError here
+            raise UserError(f"{out}: cannot be made ({error})") from error
         for lang in languages:
             shutil.copyfile(data_dir / f"dict.{lang}.txt", partial / f"dict.{lang}.txt")
         if pipeline is not None:
-            own = dataclasses.replace(pipeline, raw={})
-            own.save(partial)
-            shutil.copyfile(pipeline.file(pipeline.subword_model), partial / pipeline.subword_model)
+            subwords = pipeline.file(pipeline.subword_model)
+            shutil.copyfile(subwords, partial / subwords.name)
+            dataclasses.replace(pipeline, raw={}, subword_model=subwords.name).save(partial)
         description = {
             "format": _FORMAT,
             "source_lang": languages[0],
@@ -170,7 +173,9 @@ def _card(
     table = "\n".join(markdown(("", ""), rows, "ll"))
     found = json.dumps(scores, indent=2, ensure_ascii=False) if scores else "not known"
     return (
-        f"---\nlanguage: [{source}, {target}]\nlicense: {licence or 'unknown'}\n"
+        # In quotes, as "no" (Norwegian) without them is false in YAML.
+        f"---\nlanguage: {json.dumps(languages)}\n"
+        f"license: {json.dumps(licence or 'unknown', ensure_ascii=False)}\n"
         f"pipeline_tag: translation\n---\n\n# {name}\n\n"
         "A LightConv translation model with context-gated convolution (Lin et al., ECCV 2020), "
         "exported by fairseq-cgc.\n\n"

@@ -52,7 +52,7 @@ def test_an_exported_folder_translates_as_its_checkpoint(
     call("export", checkpoint, "--data", run.data_dir, "--out", out, *words)
     assert capsys.readouterr().out == f"{out}: float32, scores of valid.beam2-lenpen1\n"
     card = (out / "README.md").read_text(encoding="utf-8")
-    for part in ("license: mit", "Me, 2026", '"valid.beam2-lenpen1": {', '"sacrebleu"'):
+    for part in ('license: "mit"', "Me, 2026", '"valid.beam2-lenpen1": {', '"sacrebleu"'):
         assert part in card
     with pytest.raises(UserError, match="exported: exists already"):
         call("export", checkpoint, "--data", run.data_dir, "--out", out)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 from tinyrun import TinyRun, make_pairs, tiny_run
 
 from fairseq_cgc.inference.exported import export
@@ -67,14 +68,39 @@ def test_bfloat16_takes_half_the_space(run: TinyRun, tmp_path: Path) -> None:
 
 def test_the_card_says_what_the_model_is(run: TinyRun, tmp_path: Path) -> None:
     card = (exported(run, tmp_path / "model") / "README.md").read_text(encoding="utf-8")
-    for part in ("de to en", "license: mit", '"BLEU": 12.5', "Me, 2026", "1 layers, 32 wide"):
+    for part in ("de to en", '"BLEU": 12.5', "Me, 2026", "1 layers, 32 wide"):
         assert part in card
+    # In YAML, the Norwegian "no" without quotes is false.
+    assert card.startswith('---\nlanguage: ["de", "en"]\nlicense: "mit"\n')
 
 
 def test_an_existing_folder_is_not_overwritten(run: TinyRun, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(UserError, match="model: exists already"):
         exported(run, tmp_path / "model")
+
+
+def test_a_subword_model_elsewhere_comes_along(run: TinyRun, whole: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "model"
+    shutil.copytree(run.data_dir, data)
+    (data / "code").rename(tmp_path / "code")
+    pipeline = json.loads((data / "preparation.json").read_text(encoding="utf-8"))
+    pipeline["subword_model"] = "../code"
+    (data / "preparation.json").write_text(json.dumps(pipeline), encoding="utf-8")
+    translator = Translator(run.save_dir / "checkpoint_best.pt", data, BEAM_3)
+    export(translator.model, translator.languages, data, translator.preparation, out)
+    (tmp_path / "code").unlink()
+    assert list(Translator(out).translate(LINES)) == list(Translator(whole).translate(LINES))
+
+
+def test_a_full_disk_is_told(run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_file(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+
+    monkeypatch.setattr("fairseq_cgc.inference.exported.save_file", save_file)
+    with pytest.raises(UserError, match="model: cannot be made .*File too large"):
+        exported(run, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def change(folder: Path, key: str, value: object) -> None:

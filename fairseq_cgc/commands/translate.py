@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     from fairseq_cgc.inference.search_options import SearchOptions
     from fairseq_cgc.inference.text.lines import decode_lines, read_lines, text_lines, write_lines
+    from fairseq_cgc.inference.text.pipeline import PREPARATION_FILE
     from fairseq_cgc.inference.translator import BUFFER_SIZE, check_buffer_size
     from fairseq_cgc.support.command_line import print_lines
 
@@ -76,14 +77,17 @@ def run(arguments: argparse.Namespace) -> None:
     check_buffer_size(size)
     options = SearchOptions.from_arguments(arguments)
     inputs = [checkpoint / DESCRIPTION if checkpoint.is_dir() else checkpoint]
-    inputs += [data / "preparation.json"] if data else []
+    inputs += [data / PREPARATION_FILE] if data else []
     inputs += [text] if text else []
     if output is not None:
         check_output(output, inputs)
     translator = _open(checkpoint, data, options)
     # A pipe, as of <(...), cannot be read again.
     if text is not None and text.is_file() and output is not None and arguments.nbest is None:
-        partial = partial_file(output, inputs, options)
+        pipeline = translator.pipeline
+        dictionaries = [f"dict.{lang}.txt" for lang in translator.languages]
+        prepared = map(pipeline.file, [PREPARATION_FILE, pipeline.subword_model, *dictionaries])
+        partial = partial_file(output, [*inputs, *prepared], options)
         translate_file(translator, text, output, partial, buffer_size=size)
         return
     if text is not None:

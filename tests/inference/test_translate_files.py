@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from our_commands import ENVIRONMENT, command_line, run_command
+from our_commands import ENVIRONMENT, call, command_line, run_command
 from tinyrun import TinyRun, tiny_run
 
 from fairseq_cgc.inference.files import (
@@ -114,6 +115,29 @@ def test_command_translates_pipes_and_files(
     assert broken.returncode == 1 and "in.de, line 2: not UTF-8" in message
     assert b"Traceback" not in broken.stderr
     assert output.read_bytes() == translations
+
+
+@pytest.mark.slow
+def test_partial_output_belongs_to_the_prepared_data(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: TinyRun = tiny_run(tmp_path_factory)
+    data, output, partials = tmp_path / "data", tmp_path / "out" / "text", []
+    shutil.copytree(run.data_dir, data)
+    monkeypatch.setattr(
+        "fairseq_cgc.inference.files.translate_file",
+        lambda *given, buffer_size: partials.append(given[3]),
+    )
+    arguments = [run.save_dir / "checkpoint_best.pt", "--data", data, "--cpu"]
+    arguments += ["--input", run.raw["de"], "--output", output]
+    for name in ("code", "dict.de.txt", "dict.en.txt", "preparation.json"):
+        call("translate", *arguments)
+        os.utime(data / name, (1, 1))
+    call("translate", *arguments)
+    assert len(set(partials)) == 5
+    (data / "preparation.json").unlink()
+    with pytest.raises(UserError, match=f"{data} has no preparation.json"):
+        call("translate", *arguments)
 
 
 @pytest.mark.slow

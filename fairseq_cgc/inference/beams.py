@@ -94,7 +94,7 @@ class Beams:
         if self._prefixes is not None:
             self._force_prefixes(scores, sums, tokens, rows)
         rows = rows + self._first_rows
-        is_end = tokens.eq(EOS) & sums.ne(_NEVER)
+        is_end = tokens.eq(EOS) & sums.gt(_NEVER)  # which is false for NaN
         ends = is_end.nonzero().tolist()  # a GPU is waited for here, and where hypotheses end
         self._keep([(s, k) for s, k in ends if k < beam], rows, sums)
 
@@ -122,10 +122,7 @@ class Beams:
         """Scores of the next token, N x V; their log-softmax is the models' log-probability."""
         found = []
         for model, state in zip(self._models, self._states, strict=True):
-            scores = model.decoder.step(self._tokens[:, -1], state)
-            if self._options.temperature != 1:
-                scores = scores / self._options.temperature
-            found.append(scores)
+            found.append(model.decoder.step(self._tokens[:, -1], state, self._options.temperature))
         if len(found) == 1:
             return found[0]
         logs = torch.stack([scores.log_softmax(-1, dtype=torch.float32) for scores in found])

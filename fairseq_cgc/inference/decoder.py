@@ -45,12 +45,13 @@ class Decoder(nn.Module):
         """The state before the first step, with one row per sentence."""
         return DecoderState(self.layers, encoded.states, encoded.padding_mask)
 
-    def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
+    def step(self, tokens: Tensor, state: DecoderState, temperature: float = 1.0) -> Tensor:
         """The scores of the next token.
 
         Args:
             tokens: N, the newest token of every row.
             state: the result of :meth:`begin`; advanced by one position.
+            temperature: what the scores are divided by.
 
         Returns:
             N x V logits, or log-probabilities with an adaptive softmax, which a log-softmax leaves
@@ -68,6 +69,8 @@ class Decoder(nn.Module):
             x = self.layer_norm(x)
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
+        if temperature != 1:  # divides each of an adaptive softmax's classes alike, as in fairseq
+            x = x / temperature
         if self.adaptive_softmax is not None:
             return self.adaptive_softmax(x)
         assert self.output_projection is not None

@@ -65,12 +65,11 @@ class BeamSearch:
         options = self.options
         if options.match_source_len:
             limit = length
+        elif options.max_len_a is None:
+            limit = max(options.max_len_b, 2 * length)
         else:
-            if options.max_len_a is None:
-                limit = max(options.max_len_b, 2 * length)
-            else:
-                limit = int(options.max_len_a * length + options.max_len_b)
-            limit = min(limit, *(model.decoder.max_positions - 1 for model in self.models))
+            limit = int(options.max_len_a * length + options.max_len_b)
+        limit = min(limit, *(model.decoder.max_positions - 1 for model in self.models))
         if options.min_len > limit:
             raise UserError(
                 f"--min-len is {options.min_len}, but a sentence of {length} source tokens may "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +11,11 @@ import torch
 from fairseq_cgc.inference.precision import PRECISIONS, check_precision
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.options import (
-    ABOVE_0,
     AT_LEAST_0,
     AT_LEAST_1,
     Range,
     add_options,
+    between,
     check_values,
     demand,
     given_values,
@@ -23,6 +24,7 @@ from fairseq_cgc.support.options import (
 
 #: A length of 2,000 subwords to this power is still a number of float32.
 LARGEST_LENPEN = 10
+_LONGEST = 10**9
 
 _OF_GENERATION = ("nbest", "unnormalized", "unkpen", "temperature", "min_len", "max_len_a",
                   "max_len_b", "match_source_len", "no_repeat_ngram_size")  # fmt: skip
@@ -41,17 +43,18 @@ class SearchOptions:
     lenpen: float = setting(
         1.0,
         "exponent of the length by which scores are divided: > 1 favours long translations",
-        range_=Range(
-            f"from -{LARGEST_LENPEN} to {LARGEST_LENPEN}",
-            lambda value: -LARGEST_LENPEN <= value <= LARGEST_LENPEN,
-        ),
+        range_=between(-LARGEST_LENPEN, LARGEST_LENPEN),
     )
     unnormalized: bool = setting(False, "do not divide scores by the length")
-    unkpen: float = setting(0.0, "number subtracted from the log-probability of the unknown word")
+    unkpen: float = setting(
+        0.0,
+        "number subtracted from the log-probability of the unknown word; inf: it is never chosen",
+        range_=Range("more than -inf", lambda value: value > -math.inf),
+    )
     temperature: float = setting(
         1.0,
         "number by which scores are divided before the softmax",
-        range_=ABOVE_0,
+        range_=between(0.001, 1000),  # further out, scores are infinite, or all the same
     )
     min_len: int = setting(
         1, "fewest tokens in a translation, its end not counted", range_=AT_LEAST_0
@@ -60,9 +63,9 @@ class SearchOptions:
         None,
         "a translation has at most A times the source's tokens plus --max-len-b (without it: "
         "--max-len-b, or twice the source's tokens where that is more)",
-        range_=AT_LEAST_0,
+        range_=between(0, _LONGEST),
     )
-    max_len_b: int = setting(200, "see --max-len-a")
+    max_len_b: int = setting(200, "see --max-len-a", range_=between(-_LONGEST, _LONGEST))
     match_source_len: bool = setting(
         False, "make translations exactly as long as the source, its end counted"
     )

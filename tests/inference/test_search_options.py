@@ -33,18 +33,41 @@ def test_every_option_is_passed_on() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("option", ["min-len", "max-len-a", "no-repeat-ngram-size"])
+@pytest.mark.parametrize("option", ["min-len", "no-repeat-ngram-size"])
 def test_numbers_must_not_be_negative(option: str) -> None:
     with pytest.raises(UserError, match=rf"--{option} is -1(\.0)?, but must be at least 0"):
         parse(f"--{option}", "-1", of_generation=True)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan"])
-def test_the_temperature_must_be_positive(value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "1e-45", "inf"])
+def test_the_temperature_must_be_moderate(value: str) -> None:
     with pytest.raises(
-        UserError, match=f"--temperature is {float(value)}, but must be more than 0"
+        UserError, match=f"--temperature is {float(value)}, but must be from 0.001 to 1000"
     ):
         parse("--temperature", value, of_generation=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("a", "-1"),
+        ("a", "nan"),
+        ("a", "inf"),
+        ("a", "1e308"),
+        ("b", "9" * 400),
+        ("b", "-2000000000"),
+    ],
+)
+def test_the_limits_of_length_must_be_moderate(option: str, value: str) -> None:
+    with pytest.raises(UserError, match=rf"--max-len-{option} is .* from -?\d+ to 1000000000"):
+        parse(f"--max-len-{option}={value}", of_generation=True)
+
+
+def test_the_unknown_word_may_be_ruled_out_but_not_certain() -> None:
+    assert parse("--unkpen=inf", of_generation=True).unkpen == float("inf")
+    for value in ("nan", "-inf"):
+        with pytest.raises(UserError, match=f"--unkpen is {value}, but must be more than -inf"):
+            parse(f"--unkpen={value}", of_generation=True)
 
 
 @pytest.mark.parametrize("option", ["beam", "max-tokens", "batch-size"])

@@ -51,17 +51,24 @@ class Model(nn.Module):
                 state.setdefault(name, state[original])
         tables = [f"{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
         for name in tables:
-            if name not in state:
-                raise UserError(f"the weights lack {name}")
-        with torch.device("meta"):
-            model = cls(options, *(len(state[name]) for name in tables))
-            if precision == "int8":
-                use_int8_layers(model)
-            else:  # 8-bit weights came after the last gates of this kind
-                fold_constant_gates(model, state)
+            if name not in state or state[name].dim() != 2:
+                raise UserError(f"the weights lack the matrix {name}")
+        try:
+            with torch.device("meta"):
+                model = cls(options, *(len(state[name]) for name in tables))
+                if precision == "int8":
+                    use_int8_layers(model)
+                else:  # 8-bit weights came after the last gates of this kind
+                    fold_constant_gates(model, state)
+        except (RuntimeError, TypeError) as error:  # torch's, of sizes that no tensor has
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"the model's options describe no possible model ({reason})") from error
         _check_fit(model.state_dict(), state)
-        if precision == PRECISIONS[0]:
-            state = {name: value.float() for name, value in state.items()}
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        state = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in state.items()
+        }
         model.load_state_dict(state, assign=True)
         for name, original in tied:
             module = model.get_submodule(name.removesuffix(".weight"))
@@ -99,6 +106,9 @@ def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
             raise UserError(
                 f"{what}: {name} is {tuple(value.shape)}, but must be {tuple(own[name].shape)}"
             )
+        are_floats = value.is_floating_point() and own[name].is_floating_point()
+        if not are_floats and value.dtype != own[name].dtype:
+            raise UserError(f"{what}: {name} has numbers of type {value.dtype}")
 
 
 def _in_todays_form(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

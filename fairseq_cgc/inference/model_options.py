@@ -23,6 +23,7 @@ _CHOICES = {
     "decoder_conv_type": ("lightweight", "dynamic"),
     "decoder_gate": ("none", "source"),
 }
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ModelOptions:
         for side in ("encoder", "decoder"):
             option = f"{side}_kernel_size_list"
             sizes = _whole_numbers(option, values.get(option))
-            values[option] = sizes * values.get(f"{side}_layers", 1) if len(sizes) == 1 else sizes
+            values[option] = sizes * _layers(values, side) if len(sizes) == 1 else sizes
         if values.get("adaptive_softmax_cutoff") is not None:
             option = "adaptive_softmax_cutoff"
             values[option] = _whole_numbers(option, values[option])
@@ -145,12 +146,19 @@ def _model_config(state: Mapping[str, Any]) -> dict[str, Any]:
     model = model if model is not None else state.get("args")
     if model is None:
         raise UserError("the checkpoint has no options of its model")
-    values = dict(model) if isinstance(model, Mapping) else dict(vars(model))
+    values = dict(model if isinstance(model, Mapping) else getattr(model, "__dict__", {}))
     task = config.get("task") if isinstance(config, Mapping) else None
     for name in ("max_source_positions", "max_target_positions"):
         if not isinstance(values.get(name), int):
             values[name] = (dict(task) if isinstance(task, Mapping) else {}).get(name, 1024)
     return values
+
+
+def _layers(values: Mapping[str, Any], side: str) -> int:
+    layers = values.get(f"{side}_layers", 1)
+    if not (_is_positive(layers) and layers <= _MOST_LAYERS):
+        raise UserError(f"{side}_layers is {layers!r}, but must be from 1 to {_MOST_LAYERS}")
+    return int(layers)
 
 
 def _whole_numbers(option: str, value: Any) -> tuple[int, ...]:

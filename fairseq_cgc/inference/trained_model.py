@@ -16,7 +16,7 @@ from fairseq_cgc.inference.model import Model
 from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import PRECISIONS, set_precision
 from fairseq_cgc.inference.text.pipeline import TextPipeline, find_pipeline
-from fairseq_cgc.support.checkpoints import read_config, safe_load
+from fairseq_cgc.support.checkpoints import load_model_state, read_config
 from fairseq_cgc.support.errors import UserError
 
 
@@ -49,18 +49,29 @@ def load_trained(
     Raises:
         UserError: if a file is missing or damaged, or the files do not belong together.
     """
+    if not paths:
+        raise UserError("there is no model to load: the list of checkpoints is empty")
     if len(paths) == 1 and is_exported(paths[0]):
         if data_dir is not None and data_dir.resolve() != paths[0].resolve():
             raise UserError(f"{paths[0]} is an exported model: it takes no --data ({data_dir})")
         return _load_exported(paths[0], precision, device)
+    for path in paths:
+        if is_exported(path):
+            raise UserError(f"{path} is an exported model: an ensemble is of checkpoints alone")
     if data_dir is None:
         if paths[0].is_dir():
             raise UserError(f"{paths[0]} is no exported model: it has no model.json")
         raise UserError(
             f"{paths[0]} is a checkpoint: give the data that it was trained on (--data)"
         )
-    states = [safe_load(path) for path in paths]
+    states = [load_model_state(path) for path in paths]
     languages = language_pair(states[0], data_dir)
+    for path, state in zip(paths, states, strict=True):
+        other = language_pair(state, data_dir)
+        if other != languages:
+            raise UserError(
+                f"{path} translates {' to '.join(other)}, but {paths[0]} {' to '.join(languages)}"
+            )
     source, target = (load_dictionary(data_dir, lang) for lang in languages)
     models = []
     for path, state in zip(paths, states, strict=True):
@@ -99,11 +110,8 @@ def language_pair(state: Mapping[str, Any], data_dir: Path) -> tuple[str, str]:
 
 
 def _model_of(path: Path, state: Mapping[str, Any]) -> Model:
-    weights = state.get("model")
-    if not isinstance(weights, Mapping):
-        raise UserError(f"{path} is not a checkpoint of fairseq-train: it has no entry 'model'")
     try:
-        return Model.from_state(ModelOptions.from_checkpoint(state), weights)
+        return Model.from_state(ModelOptions.from_checkpoint(state), state["model"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

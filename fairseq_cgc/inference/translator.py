@@ -129,7 +129,7 @@ class Translator:
             first_line: the number of the first line, for the warning.
 
         Raises:
-            UserError: if ``buffer_size`` is not from 1 to a million.
+            UserError: if ``buffer_size`` is not from 1 to a million, or ``lines`` is one string.
         """
         found = self.nbest(lines, buffer_size=buffer_size, first_line=first_line)
         return (translations[0].text if translations else "" for translations in found)
@@ -143,9 +143,11 @@ class Translator:
             lines: as for :meth:`translate`, like the other arguments.
 
         Raises:
-            UserError: if ``buffer_size`` is not from 1 to a million.
+            UserError: if ``buffer_size`` is not from 1 to a million, or ``lines`` is one string.
         """
         check_buffer_size(buffer_size)
+        if isinstance(lines, str):  # its characters would be the lines
+            raise UserError("lines is one string, but must be a list of them or another iterable")
         return self._nbest(self.pipeline.encode(lines, self.languages[0]), buffer_size, first_line)
 
     def _nbest(
@@ -170,12 +172,21 @@ class Translator:
 
         Yields:
             The index of a sentence and its hypotheses, the best first.
+
+        Raises:
+            UserError: if a sentence has no translation whose probability is a number above 0.
         """
         for batch in self.batches(sources):
             begun = None if prefixes is None else [prefixes[i] for i in batch]
-            yield from zip(
-                batch, self._search.search([sources[i] for i in batch], begun), strict=True
-            )
+            found = self._search.search([sources[i] for i in batch], begun)
+            for index, hypotheses in zip(batch, found, strict=True):
+                if not hypotheses:
+                    raise UserError(
+                        f"a sentence of {len(sources[index])} source tokens has no translation: "
+                        "either the model's weights are not numbers (its training has diverged), "
+                        "or the options of the search leave nothing"
+                    )
+                yield index, hypotheses
 
     def batches(self, sources: Sequence[Tensor]) -> Iterator[list[int]]:
         """Indices of sentences in batches of similar length, within the limits of the options.

@@ -112,7 +112,9 @@ def load_model_state(path: Path) -> dict[str, Any]:
     """
     state = safe_load(path)
     model = state.get("model")
-    if not isinstance(model, Mapping) or not all(map(torch.is_tensor, model.values())):
+    if not isinstance(model, Mapping) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in model.items()
+    ):
         raise UserError(f"{path} has no model weights: not a checkpoint written by fairseq-train")
     state.pop("last_optimizer_state", None)
     return state
@@ -123,5 +125,6 @@ def read_config(state: Mapping[str, Any], section: str, key: str) -> Any:
 
     Checkpoints of fairseq before 0.10 keep one flat ``args`` instead of a ``cfg`` with sections.
     """
-    options = state.get("args") or (state.get("cfg") or {}).get(section)
+    config = state.get("cfg")
+    options = state.get("args") or (config.get(section) if isinstance(config, Mapping) else None)
     return options.get(key) if isinstance(options, Mapping) else getattr(options, key, None)

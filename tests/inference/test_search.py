@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -99,6 +100,14 @@ def test_penalty_of_the_unknown_word_is_fairseqs(penalty):
     )
 
 
+def test_temperature_of_an_adaptive_softmax_is_fairseqs():
+    arguments = ["--adaptive-softmax-cutoff", "[8,14]"]
+    model = lively(*arguments)
+    want = hypotheses([as_fairseq(model)], temperature=0.5)
+    search = BeamSearch([without_fairseq(model, *arguments)], options(temperature=0.5))
+    assert_same(search.search(sources()), want)
+
+
 MODELS = {
     **OPTIONS,
     "gate on the logits": ["--encoder-gate-target", "logits"],
@@ -177,6 +186,13 @@ def test_each_sentence_has_its_own_limit():
         assert [h.tokens for h in found] == [h.tokens for h in search.search([source])[0]]
 
 
+def test_the_sources_length_is_limited_by_the_learned_positions():
+    arguments = ["--decoder-learned-pos", "--max-target-positions", "6"]
+    model = without_fairseq(lively(*arguments), *arguments)
+    found = BeamSearch([model], options(match_source_len=True)).search(sources())
+    assert [len(hypos[0].tokens) for hypos in found] == [min(n, 5) + 1 for n in LENGTHS]
+
+
 def test_longer_translations_are_allowed_for_long_sources_only():
     model = without_fairseq(lively())
     limits = BeamSearch([model], SearchOptions())
@@ -221,6 +237,12 @@ def test_attention_is_not_cudnns(monkeypatch):
     torch.backends.cuda.enable_cudnn_sdp(before)
 
 
+def test_what_is_no_number_is_no_hypothesis():
+    model = without_fairseq(lively())
+    model.encoder.layers[0].fc1.bias[0] = float("nan")
+    assert BeamSearch([model], options()).search(sources()) == [[]] * len(LENGTHS)
+
+
 def test_no_sentences_give_no_hypotheses():
     assert BeamSearch([without_fairseq(lively())], options()).search([]) == []
 
@@ -251,9 +273,28 @@ def test_weights_that_do_not_fit_are_told():
         without_fairseq(model, "--encoder-gate-target", "none")
     with pytest.raises(UserError, match=r"linear1\.weight is \(16, 16\), but must be \(32, 16\)"):
         without_fairseq(model, "--encoder-glu", "1")
+    state, name = model.state_dict(), "encoder.embed_tokens.weight"
+    for wrong, message in (
+        (torch.tensor(1.0), f"lack the matrix {name}"),
+        (torch.ones(30, 16, dtype=torch.int8), f"{name} has numbers of type torch.int8"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Model.from_state(without_fairseq(model).options, {**state, name: wrong})
 
 
-def test_other_architectures_are_told():
-    cfg = {"model": {"_name": "transformer"}}
-    with pytest.raises(UserError, match="architecture 'transformer', but must be lightconv_cgc"):
-        ModelOptions.from_checkpoint({"cfg": cfg})
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"encoder_ffn_embed_dim": 10**30},
+        {"encoder_ffn_embed_dim": 2**62},
+        {"adaptive_softmax_cutoff": (10**9,)},
+        {"adaptive_softmax_cutoff": (9, 5)},
+    ],
+    ids=str,
+)
+def test_options_of_no_possible_model_are_told(wrong):
+    model = lively()
+    options_ = dataclasses.replace(without_fairseq(model).options, **wrong)
+    with pytest.raises(UserError, match="options describe no possible model") as caught:
+        Model.from_state(options_, model.state_dict())
+    assert "\n" not in str(caught.value)

@@ -135,6 +135,38 @@ def test_several_models_translate_together(run: TinyRun) -> None:
     assert list(twice.translate(lines)) == list(alone.translate(lines))
 
 
+def test_models_that_do_not_translate_together_are_told(run: TinyRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the list of checkpoints is empty"):
+        Translator([], run.data_dir)
+    checkpoint = run.save_dir / "checkpoint_best.pt"
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "model.json").touch()
+    with pytest.raises(UserError, match="exported is an exported model: an ensemble is of checkpo"):
+        Translator([checkpoint, exported], run.data_dir)
+    state = torch.load(checkpoint, weights_only=False)
+    task = state["cfg"]["task"]
+    task["source_lang"], task["target_lang"] = task["target_lang"], task["source_lang"]
+    torch.save(state, tmp_path / "back.pt")
+    with pytest.raises(UserError, match="back.pt translates en to de, but .*best.pt de to en"):
+        Translator([checkpoint, tmp_path / "back.pt"], run.data_dir, BEAM_3)
+
+
+def test_a_model_whose_training_diverged_is_told(run: TinyRun, tmp_path: Path) -> None:
+    state = torch.load(run.save_dir / "checkpoint_best.pt", weights_only=False)
+    state["model"]["encoder.layers.0.fc1.bias"][0] = float("nan")
+    torch.save(state, tmp_path / "nan.pt")
+    translator = Translator(tmp_path / "nan.pt", run.data_dir, BEAM_3)
+    assert list(translator.translate([""])) == [""]
+    with pytest.raises(UserError, match="source tokens has no translation: either the model's w"):
+        list(translator.translate(["Der Hund sieht den Ball."]))
+
+
+def test_one_string_is_not_taken_for_lines(translator: Translator) -> None:
+    with pytest.raises(UserError, match="lines is one string, but must be a list"):
+        translator.translate("Der Hund sieht den Ball.")
+
+
 def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:
     checkpoint = run.save_dir / "checkpoint_best.pt"
     data = tmp_path / "data"

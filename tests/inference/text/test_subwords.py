@@ -109,7 +109,7 @@ def test_errors_of_loading(name, tmp_path):
     (tmp_path / name).write_bytes(b"one two three\nfour\n")
     with pytest.raises(UserError, match="not a "):
         Subwords.load(tmp_path / name)
-    with pytest.raises(UserError, match="is called code or sentencepiece"):
+    with pytest.raises(UserError, match="must be called code or sentencepiece"):
         Subwords.load(tmp_path / "other")
 
 

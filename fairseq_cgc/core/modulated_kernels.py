@@ -105,7 +105,9 @@ class KernelBlocks:
     ) -> None:
         name = choose_method(x, weight.shape, geometry)
         self.method = METHODS[name]
-        self.is_last = name == "unfold" or (name == "loop" and channels_last_format(x) is not None)
+        # Not with groups: torch 2.13 returns wrong gradients of such a kernel in float64.
+        is_last = geometry.groups == 1 and channels_last_format(x) is not None
+        self.is_last = name == "unfold" or (name == "loop" and is_last)
         #: The dimension of c/G.
         self.channels = 4 if self.is_last else 3
         self.x, self.kernel_size, self.geometry = x, weight.shape[2:], geometry

@@ -220,9 +220,7 @@ class Grouped(SampleConvolution):
 
 
 def _joined(x: Tensor) -> Tensor:
-    # With channels last, the view of one sample would have a batch stride for which torch 2.13
-    # returns wrong gradients of a grouped kernel in float64.
-    return x if len(x) == 1 else x.reshape(1, -1, *x.shape[2:])
+    return x.reshape(1, -1, *x.shape[2:])
 
 
 class Loop(SampleConvolution):

@@ -200,9 +200,11 @@ def test_channels_last_where_torch_has_it(which, method):
     assert x.grad.stride() == x.stride() and weight.grad.stride() == weight.stride()
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_gradients_do_not_depend_on_the_layout(groups, method):
-    inputs = arguments(groups)
+@pytest.mark.parametrize(("groups", "outputs"), [(1, 6), (1, 1), (2, 6)])
+def test_gradients_do_not_depend_on_the_layout(groups, outputs, method):
+    x, weight, g1, g2 = arguments(groups)
+    inputs = [x, weight[:outputs].detach().requires_grad_(), g1, g2[:, :outputs].detach()]
+    inputs[3].requires_grad_()
     last = [x.detach().contiguous(memory_format=torch.channels_last) for x in inputs]
     found = [
         gradients(gated_convolution(*tensors, SAME._replace(groups=groups)), tensors)

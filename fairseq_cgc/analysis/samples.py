@@ -27,6 +27,7 @@ from fairseq_cgc.vision.training.settings import Settings, TrainingSettings
 from fairseq_cgc.vision.training.trained_model import TrainedModel, evaluation_images
 
 _MAX_SHOWN = {"images": 10, "videos": 2}  # of a data set, unless the user names others
+_MAX_NAMED = 30  # more would fit neither on a page nor, in one batch, into memory
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ class Subject:
         """Image files, or the folders of frames of videos; and their names.
 
         Raises:
-            UserError: if they cannot be read, or do not fit the model.
+            UserError: if they are too many, cannot be read, or do not fit the model.
         """
         if isinstance(self.settings, VideoSettings):
+            _check_number(paths, "videos")
             return frames_as_data(self.trained, self.settings, paths), [p.name for p in paths]
         files = image_files(paths)
+        _check_number(files, "images")
         return files_as_data(self.trained, files), [path.name for path in files]
 
 
@@ -140,11 +143,12 @@ def chosen_numbers(images: Dataset, words: Sequence[str]) -> list[int]:
     """Parse positions in a data set; without any, take the first sample of some classes.
 
     Raises:
-        UserError: for a word that is not a position.
+        UserError: for a word that is not a position, or too many of them.
     """
     if not words:
         first = [int((images.labels == c).nonzero()[0]) for c in images.labels.unique()]
         return first[: _MAX_SHOWN[images.noun]]
+    _check_number(words, images.noun)
     for word in words:
         if not word.isdecimal() or int(word) >= len(images):
             raise UserError(
@@ -152,6 +156,14 @@ def chosen_numbers(images: Dataset, words: Sequence[str]) -> list[int]:
                 f"{word!r}"
             )
     return [int(word) for word in words]
+
+
+def _check_number(samples: Sequence[Any], noun: str) -> None:
+    if len(samples) > _MAX_NAMED:
+        raise UserError(
+            f"a figure shows at most {_MAX_NAMED} {noun}, but there are {len(samples)}: name some "
+            "of them"
+        )
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from fairseq_cgc.analysis.samples import (
+    Subject,
     chosen_numbers,
     files_as_data,
     image_files,
@@ -16,6 +17,7 @@ from fairseq_cgc.vision.data.dataset import Statistics
 from fairseq_cgc.vision.data.memory import MemoryImages
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes
+from fairseq_cgc.vision.training.settings import Settings
 from fairseq_cgc.vision.training.trained_model import TrainedModel
 
 
@@ -34,6 +36,18 @@ def test_the_first_image_of_each_class_is_the_default():
 def test_a_number_outside_the_split_is_reported(word):
     with pytest.raises(UserError, match=f"numbers from 0 to 2, but one is '{word}'"):
         chosen_numbers(images([0, 1, 2]), ["0", word])
+
+
+def test_samples_that_would_not_fit_into_a_figure_are_refused(tmp_path):
+    numbers = [str(number) for number in range(31)]
+    assert len(chosen_numbers(images([0] * 31), numbers[:30])) == 30
+    with pytest.raises(UserError, match="at most 30 images, but there are 31: name some of them"):
+        chosen_numbers(images([0] * 31), numbers)
+    for number in numbers:
+        (tmp_path / f"{number}.png").touch()
+    trained = TrainedModel(torch.nn.Identity(), "m", 2, 3, None, Crops())
+    with pytest.raises(UserError, match="at most 30 images"):  # before one is read
+        Subject("m", tmp_path / "best.pt", trained, Settings()).files([tmp_path])
 
 
 def test_every_image_comes_once_and_standardised():

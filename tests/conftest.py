@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tinyrun
 import torch
 import toy
+from tinyrun import TinyRun
 from tools import SHARED
 
 _NEEDS_FAIRSEQ = re.compile(r"^(from|import) (fairseq|beam_search|small_models)\b", re.MULTILINE)
@@ -97,3 +99,9 @@ def toy_model(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dir = tmp_path_factory.mktemp("toy-model")
     toy.succeed(toy.train(toy_data, save_dir, "--max-epoch", "3"))
     return save_dir
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A small model that translates more or less, trained when first asked for."""
+    return tinyrun.train(tmp_path_factory.mktemp("tiny") / "run")

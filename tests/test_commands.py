@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 import toy
-from tinyrun import tiny_run
 
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.translator import Translator
@@ -85,8 +84,7 @@ def test_from_pretrained_translates(toy_data, toy_model):
     assert hub.translate(["w1 w2 w3", "w4"], beam=6)[0] == translation
 
 
-def test_raw_text_is_translated_as_by_our_translator(tmp_path_factory):
-    run = tiny_run(tmp_path_factory)
+def test_raw_text_is_translated_as_by_our_translator(run):
     raw = run.raw["de"].read_text("utf-8").splitlines()[:8]
     model = run.save_dir / "checkpoint_best.pt"
     expected = list(Translator(model, run.data_dir, SearchOptions(beam=6)).translate(raw))

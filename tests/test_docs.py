@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tinyrun import tiny_run
+from tinyrun import TinyRun
 from toy import ROOT
 
 from fairseq_cgc.__main__ import main
@@ -140,10 +140,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_server_answers(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tiny_run(tmp_path_factory)
+def test_the_server_answers(run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     translator = Translator(run.save_dir / "checkpoint_best.pt", run.data_dir)
     folder = tmp_path / "exported"
     export(translator.model, translator.languages, run.data_dir, translator.preparation, folder)

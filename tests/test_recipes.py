@@ -13,7 +13,7 @@ from pathlib import Path
 import iwslt_archive
 import pytest
 from our_commands import ENVIRONMENT, call
-from tinyrun import tiny_run
+from tinyrun import TinyRun
 from toy import ROOT
 
 from fairseq_cgc.mt.fairseq_commands import PACKAGE_DIR, merge_options
@@ -66,11 +66,11 @@ def test_the_preparation_recipe_runs(programs: dict[str, str], tmp_path: Path) -
 @pytest.mark.slow
 def test_evaluation_is_that_of_our_command(
     programs: dict[str, str],
+    run: TinyRun,
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    run, save_dir = tiny_run(tmp_path_factory), tmp_path / "save"
+    save_dir = tmp_path / "save"
     shutil.copytree(run.save_dir, save_dir)
     places = {"DATA": str(run.data_dir), "SAVE_DIR": str(save_dir), "LAST_EPOCHS": "3"}
     done = recipe("evaluate", "--cpu", env=programs | places)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from fairseq_cgc.mt.fairseq_commands import fairseq_command
 from fairseq_cgc.mt.prepare.preparation import PrepareOptions, prepare
@@ -53,13 +50,7 @@ def write_pairs(folder: Path, name: str, pairs: list[tuple[str, str]]) -> dict[s
     return files
 
 
-def tiny_run(factory: pytest.TempPathFactory) -> TinyRun:
-    """The model of this test session, trained when first asked for."""
-    return _train(factory.getbasetemp() / "tiny")
-
-
-@functools.cache
-def _train(folder: Path) -> TinyRun:
+def train(folder: Path) -> TinyRun:
     """fairseq's LightConv on a toy corpus, trained until it translates more or less."""
     folder.mkdir()
     test = make_pairs(36, seed=3)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from our_commands import ENVIRONMENT, call
-from tinyrun import TinyRun, make_pairs, tiny_run
+from tinyrun import TinyRun, make_pairs
 
 from fairseq_cgc.inference import SearchOptions, Translator
 from fairseq_cgc.support.errors import UserError
@@ -19,11 +19,6 @@ from fairseq_cgc.support.errors import UserError
 pytestmark = pytest.mark.slow
 LINES = [source for source, _ in make_pairs(3, seed=5)]
 TEXT = f"{LINES[0]}\n\n{LINES[1]}\n{LINES[2]}\n"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    return tiny_run(tmp_path_factory)
 
 
 def translate(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
-from tinyrun import TinyRun, make_pairs, tiny_run
+from tinyrun import TinyRun, make_pairs
 
 from fairseq_cgc.inference.exported import export
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -21,11 +21,6 @@ from fairseq_cgc.support.errors import UserError
 pytestmark = pytest.mark.slow
 BEAM_3 = SearchOptions(beam=3, cpu=True)
 LINES = [source for source, _ in make_pairs(9, seed=4)]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    return tiny_run(tmp_path_factory)
 
 
 def exported(run: TinyRun, out: Path, precision: str = "float32") -> Path:

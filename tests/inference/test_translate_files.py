@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from our_commands import ENVIRONMENT, call, command_line, run_command
-from tinyrun import TinyRun, tiny_run
+from tinyrun import TinyRun
 
 from fairseq_cgc.inference.files import (
     check_output,
@@ -80,10 +80,7 @@ def test_a_stream_appears_when_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_translates_pipes_and_files(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
-    run: TinyRun = tiny_run(tmp_path_factory)
+def test_command_translates_pipes_and_files(run: TinyRun, tmp_path: Path) -> None:
     model = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam", 2]
     source = tmp_path / "in.de"
     source.write_text("Der Hund sieht den Ball.\n\nDer Mann sucht den Baum.\n", encoding="utf-8")
@@ -119,9 +116,8 @@ def test_command_translates_pipes_and_files(
 
 @pytest.mark.slow
 def test_partial_output_belongs_to_the_prepared_data(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run: TinyRun = tiny_run(tmp_path_factory)
     data, output, partials = tmp_path / "data", tmp_path / "out" / "text", []
     shutil.copytree(run.data_dir, data)
     monkeypatch.setattr(
@@ -141,8 +137,7 @@ def test_partial_output_belongs_to_the_prepared_data(
 
 
 @pytest.mark.slow
-def test_typed_lines_are_translated_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    run: TinyRun = tiny_run(tmp_path_factory)
+def test_typed_lines_are_translated_at_once(run: TinyRun) -> None:
     arguments = [run.save_dir / "checkpoint_best.pt", "--data", run.data_dir, "--cpu", "--beam=2"]
     keyboard, terminal = os.openpty()
     with subprocess.Popen(

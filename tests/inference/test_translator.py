@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tinyrun import TinyRun, make_pairs, tiny_run
+from tinyrun import TinyRun, make_pairs
 
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import detokenize
@@ -19,11 +19,6 @@ from fairseq_cgc.support.errors import UserError
 pytestmark = pytest.mark.slow
 
 BEAM_3 = SearchOptions(beam=3, cpu=True)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    return tiny_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

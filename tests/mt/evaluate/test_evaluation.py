@@ -11,7 +11,7 @@ import pytest
 import torch
 from our_commands import run_command
 from outputs import chrf_score
-from tinyrun import TinyRun, tiny_run
+from tinyrun import TinyRun
 
 from fairseq_cgc.inference.binarised import read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -31,11 +31,6 @@ from fairseq_cgc.support.checkpoints import load_model_state
 from fairseq_cgc.support.errors import UserError
 
 BEAM_2 = SearchOptions(beam=2, cpu=True)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    return tiny_run(tmp_path_factory)
 
 
 def test_model_of_a_file_or_folder(tmp_path: Path) -> None:

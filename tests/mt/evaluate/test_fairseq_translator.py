@@ -10,7 +10,7 @@ from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from our_commands import call
-from tinyrun import TinyRun, make_pairs, tiny_run
+from tinyrun import TinyRun, make_pairs
 
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.translator import Translator
@@ -20,11 +20,6 @@ from fairseq_cgc.support.errors import UserError
 
 pytestmark = pytest.mark.slow
 BEAM_3 = SearchOptions(beam=3, nbest=2, max_len_a=0.0, max_len_b=20, cpu=True)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    return tiny_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

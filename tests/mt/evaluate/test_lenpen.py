@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from our_commands import run_command
-from tinyrun import TinyRun, tiny_run
+from tinyrun import TinyRun
 
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.mt.evaluate import lenpen
@@ -122,10 +122,7 @@ def test_only_valid_is_translated(
 
 
 @pytest.mark.slow
-def test_evaluate_sweeps_the_length_penalty(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
-    run: TinyRun = tiny_run(tmp_path_factory)
+def test_evaluate_sweeps_the_length_penalty(run: TinyRun, tmp_path: Path) -> None:
     arguments = [
         run.save_dir / "checkpoint_last.pt", "--data", run.data_dir, "--beam", 2, "--cpu",
         "--sweep-lenpen", "0,1.5", "--output", tmp_path / "out",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy
-from tinyrun import TinyRun, tiny_run
+from tinyrun import TinyRun
 
 from fairseq_cgc.inference.binarised import language_pair_of, read_sentences, split_files
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -19,11 +19,6 @@ from fairseq_cgc.mt.evaluate.translated_split import TranslatedSplit, translate_
 from fairseq_cgc.support.errors import UserError
 
 BEAM_3 = SearchOptions(beam=3, max_len_a=0.0, cpu=True)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    return tiny_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

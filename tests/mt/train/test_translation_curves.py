@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tinyrun import tiny_run
+from tinyrun import TinyRun
 
 from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log, training_speed
 from fairseq_cgc.support.errors import UserError
@@ -152,13 +152,13 @@ def test_matplotlib_is_optional(log: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_log_of_a_real_training(tmp_path_factory: pytest.TempPathFactory) -> None:
-    run = read_log(tiny_run(tmp_path_factory).log)
-    epochs = list(range(1, len(run.train) + 1))
+def test_log_of_a_real_training(run: TinyRun) -> None:
+    log = read_log(run.log)
+    epochs = list(range(1, len(log.train) + 1))
     assert len(epochs) > 5
-    assert [point.epoch for point in run.train] == epochs
-    assert [point.epoch for point in run.valid] == epochs
-    assert [point.updates for point in run.train] == [point.updates for point in run.valid]
-    assert run.valid[0].nll_loss > run.valid[-1].nll_loss
-    assert run.valid[-1].bleu > run.valid[0].bleu
-    assert all(point.wps for point in run.train_inner)
+    assert [point.epoch for point in log.train] == epochs
+    assert [point.epoch for point in log.valid] == epochs
+    assert [point.updates for point in log.train] == [point.updates for point in log.valid]
+    assert log.valid[0].nll_loss > log.valid[-1].nll_loss
+    assert log.valid[-1].bleu > log.valid[0].bleu
+    assert all(point.wps for point in log.train_inner)

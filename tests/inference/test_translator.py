@@ -14,6 +14,7 @@ from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.text.pipeline import detokenize
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate.translated_split import translate_split
+from fairseq_cgc.support.checkpoints import safe_load
 from fairseq_cgc.support.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -139,7 +140,7 @@ def test_models_that_do_not_translate_together_are_told(run: TinyRun, tmp_path: 
     (exported / "model.json").touch()
     with pytest.raises(UserError, match="exported is an exported model: an ensemble is of checkpo"):
         Translator([checkpoint, exported], run.data_dir)
-    state = torch.load(checkpoint, weights_only=False)
+    state = safe_load(checkpoint)
     task = state["cfg"]["task"]
     task["source_lang"], task["target_lang"] = task["target_lang"], task["source_lang"]
     torch.save(state, tmp_path / "back.pt")
@@ -148,7 +149,7 @@ def test_models_that_do_not_translate_together_are_told(run: TinyRun, tmp_path: 
 
 
 def test_a_model_whose_training_diverged_is_told(run: TinyRun, tmp_path: Path) -> None:
-    state = torch.load(run.save_dir / "checkpoint_best.pt", weights_only=False)
+    state = safe_load(run.save_dir / "checkpoint_best.pt")
     state["model"]["encoder.layers.0.fc1.bias"][0] = float("nan")
     torch.save(state, tmp_path / "nan.pt")
     translator = Translator(tmp_path / "nan.pt", run.data_dir, BEAM_3)

@@ -20,7 +20,8 @@ from timing import Settings, compared, measure_passes
 from torch import Tensor, nn
 
 from fairseq_cgc.core import CGConv2d
-from fairseq_cgc.core.sample_convolution import FORCE, METHODS
+from fairseq_cgc.core.sample_convolution import FORCE
+from fairseq_cgc.core.sample_methods import METHODS
 from fairseq_cgc.support.tables import markdown
 
 UNFOLDED, OURS, BASE = "unfold and product", "ours", "no gate"

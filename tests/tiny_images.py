@@ -12,7 +12,8 @@ from fairseq_cgc.vision.data.dataset import Data, Statistics
 from fairseq_cgc.vision.data.memory import MemoryImages
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.training.distributed import Processes
-from fairseq_cgc.vision.training.settings import RunOptions, Settings
+from fairseq_cgc.vision.training.run_options import RunOptions
+from fairseq_cgc.vision.training.settings import Settings
 from fairseq_cgc.vision.training.trainer import Trainer
 
 ALONE = Processes(torch.device("cpu"))

@@ -11,7 +11,7 @@ from tiny_images import linear, tiny_data, tiny_settings
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training.distributed import join_processes
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.settings import RunOptions
+from fairseq_cgc.vision.training.run_options import RunOptions
 from fairseq_cgc.vision.training.trainer import Trainer
 
 

@@ -21,7 +21,7 @@ from fairseq_cgc.support.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     from fairseq_cgc.commands.vision_commands import add_evaluation_options
-    from fairseq_cgc.vision.training.settings import ImageEvaluationOptions
+    from fairseq_cgc.vision.training.run_options import ImageEvaluationOptions
 
     add_evaluation_options(parser, ImageEvaluationOptions, command="train-image", nargs="?")
     parser.add_argument(
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fairseq_cgc.commands.vision_commands import evaluate_and_write
     from fairseq_cgc.support.options import given_values
     from fairseq_cgc.vision.data.transforms import Crops
-    from fairseq_cgc.vision.training.settings import ImageEvaluationOptions
+    from fairseq_cgc.vision.training.run_options import ImageEvaluationOptions
     from fairseq_cgc.vision.training.trained_model import (
         evaluation_images,
         load_trained,

@@ -116,7 +116,7 @@ def _open(checkpoint: Path, data: Path | None, options: SearchOptions) -> Transl
         data is not None
         and checkpoint.is_file()
         and find_spec("fairseq")
-        and not is_lightconv(load_model_state(checkpoint))
+        and not is_lightconv(load_model_state(checkpoint, only_options=True))
     ):
         from fairseq_cgc.mt.evaluate.fairseq_translator import FairseqTranslator
 

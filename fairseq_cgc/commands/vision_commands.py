@@ -19,7 +19,8 @@ from fairseq_cgc.vision.data.dataset import SPLITS, Data, Dataset
 from fairseq_cgc.vision.training.checkpoints import BEST
 from fairseq_cgc.vision.training.distributed import join_processes
 from fairseq_cgc.vision.training.evaluation import evaluate
-from fairseq_cgc.vision.training.settings import EvaluationOptions, RunOptions, TrainingSettings
+from fairseq_cgc.vision.training.run_options import EvaluationOptions, RunOptions
+from fairseq_cgc.vision.training.settings import TrainingSettings
 from fairseq_cgc.vision.training.trained_model import TrainedModel
 from fairseq_cgc.vision.training.trainer import Trainer
 

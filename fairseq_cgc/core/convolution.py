@@ -18,7 +18,8 @@ from fairseq_cgc.core.gate import ContextGate, is_called
 from fairseq_cgc.core.gated_convolution import gated_convolution
 from fairseq_cgc.core.modulated_kernels import grouped_kernels, kernels_of_gate
 from fairseq_cgc.core.plain import is_proxy, to_autocast_dtype
-from fairseq_cgc.core.sample_convolution import Geometry, convolve_samples
+from fairseq_cgc.core.sample_convolution import convolve_samples
+from fairseq_cgc.core.sample_methods import Geometry
 from fairseq_cgc.support.errors import UserError
 
 

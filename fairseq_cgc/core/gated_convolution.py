@@ -18,11 +18,8 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from fairseq_cgc.core.modulated_kernels import KernelBlocks, grouped_kernels
 from fairseq_cgc.core.plain import is_transformed, must_be_plain
-from fairseq_cgc.core.sample_convolution import (
-    Geometry,
-    channels_last_format,
-    convolve_samples,
-)
+from fairseq_cgc.core.sample_convolution import channels_last_format, convolve_samples
+from fairseq_cgc.core.sample_methods import Geometry
 
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? g1, Tensor? g2, str combine, "

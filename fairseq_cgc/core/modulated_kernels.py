@@ -13,13 +13,8 @@ import torch
 from torch import Tensor
 
 from fairseq_cgc.core.plain import is_proxy
-from fairseq_cgc.core.sample_convolution import (
-    METHODS,
-    Geometry,
-    SampleConvolution,
-    channels_last_format,
-    choose_method,
-)
+from fairseq_cgc.core.sample_convolution import channels_last_format, choose_method
+from fairseq_cgc.core.sample_methods import METHODS, Geometry, SampleConvolution
 
 #: Bytes of the kernels computed at a time, and of their unfolded inputs (at least one sample's):
 #: they fit a CPU's cache, or keep a GPU busy. On a CPU, the last stage of ResNet-50 has 128 output

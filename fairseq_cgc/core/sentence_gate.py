@@ -22,8 +22,8 @@ class GateTarget(NamedTuple):
     Attributes:
         modulate: the definition: the modulated kernels from the weight, the gate (both ... x K) and
             the function that normalises a weight. The reference uses it too.
-        is_fused: whether the Triton kernels have it, in ``_apply_gate`` and
-            ``_apply_gate_backward`` of ``core/gpu/context.py``. Without, the gate and the
+        is_fused: whether the Triton kernels have it, in ``apply_gate`` and
+            ``apply_gate_backward`` of ``core/gpu/gate.py``. Without, the gate and the
             convolution are computed one after the other on a GPU too.
     """
 

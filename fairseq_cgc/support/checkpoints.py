@@ -104,13 +104,16 @@ def allow_checkpoint_classes() -> None:
     )
 
 
-def load_model_state(path: Path) -> dict[str, Any]:
+def load_model_state(path: Path, *, only_options: bool = False) -> dict[str, Any]:
     """A checkpoint without its optimizer state; ``["model"]`` maps names to tensors.
+
+    Args:
+        path, only_options: see :func:`safe_load`.
 
     Raises:
         UserError: if the file is no fairseq checkpoint.
     """
-    state = safe_load(path)
+    state = safe_load(path, only_options=only_options)
     model = state.get("model")
     if not isinstance(model, Mapping) or not all(
         isinstance(name, str) and torch.is_tensor(value) for name, value in model.items()

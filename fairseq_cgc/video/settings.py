@@ -17,7 +17,8 @@ from fairseq_cgc.video.data.dataset import CROPS, Views
 from fairseq_cgc.video.data.sampling import SAMPLINGS, create_sampling
 from fairseq_cgc.video.registry import shift_distance_of
 from fairseq_cgc.vision.training.evaluation import AVERAGES
-from fairseq_cgc.vision.training.settings import EvaluationOptions, TrainingSettings
+from fairseq_cgc.vision.training.run_options import EvaluationOptions
+from fairseq_cgc.vision.training.settings import TrainingSettings
 
 GROUPS = ("uniform", "tsm")
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fairseq_cgc.core.sample_convolution import FORCE, METHODS
+from fairseq_cgc.core.sample_convolution import FORCE
+from fairseq_cgc.core.sample_methods import METHODS
 
 
 @pytest.fixture(params=METHODS)

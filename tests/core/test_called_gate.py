@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, ContextGate, UserError
-from fairseq_cgc.core.sample_convolution import FORCE, METHODS
+from fairseq_cgc.core.sample_convolution import FORCE
+from fairseq_cgc.core.sample_methods import METHODS
 
 GATED = {1: CGConv1d, 2: CGConv2d, 3: CGConv3d}
 CASES = [

@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from fairseq_cgc.core import CGConv1d, CGConv2d, CGConv3d, reference
 from fairseq_cgc.core.gated_convolution import gated_convolution
 from fairseq_cgc.core.plain import FORCE
-from fairseq_cgc.core.sample_convolution import Geometry
+from fairseq_cgc.core.sample_methods import Geometry
 
 GATED = {1: CGConv1d, 2: CGConv2d, 3: CGConv3d}
 CASES = [

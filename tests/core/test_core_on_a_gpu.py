@@ -15,7 +15,7 @@ from fairseq_cgc.core import CGLightConv, ContextGate, LightConv, convert_to_cgc
 from fairseq_cgc.core.functional import FORCE, choose_method
 from fairseq_cgc.core.modulated_kernels import WORKSPACE
 from fairseq_cgc.core.sample_convolution import FORCE as FORCE_CONVOLUTION
-from fairseq_cgc.core.sample_convolution import METHODS
+from fairseq_cgc.core.sample_methods import METHODS
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 # For numbers around 1, and for sums over all positions.

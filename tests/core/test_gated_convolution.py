@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairseq_cgc.core import gated_convolution as module
 from fairseq_cgc.core.gated_convolution import gated_convolution
 from fairseq_cgc.core.modulated_kernels import WORKSPACE, sample_kernels
-from fairseq_cgc.core.sample_convolution import METHODS, Geometry
+from fairseq_cgc.core.sample_methods import METHODS, Geometry
 
 SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
 

@@ -5,12 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from fairseq_cgc.core import UserError, sample_convolution
-from fairseq_cgc.core.sample_convolution import (
-    FORCE,
-    METHODS,
-    Geometry,
-    choose_method,
-)
+from fairseq_cgc.core.sample_convolution import FORCE, choose_method
+from fairseq_cgc.core.sample_methods import METHODS, Geometry
 
 # Input's size, kernel's, stride, padding, dilation, groups.
 CASES = [

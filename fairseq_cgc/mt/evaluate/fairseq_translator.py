@@ -39,7 +39,11 @@ def open_translator(
     Raises:
         UserError: if a file is missing or damaged, or model and data do not fit together.
     """
-    if checkpoint.is_dir() or data_dir is None or is_lightconv(load_model_state(checkpoint)):
+    if (
+        checkpoint.is_dir()
+        or data_dir is None
+        or is_lightconv(load_model_state(checkpoint, only_options=True))
+    ):
         return Translator(checkpoint, data_dir, options, device=device)
     return FairseqTranslator(checkpoint, data_dir, options, device=device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.mt.fairseq_commands import shown_command
 from fairseq_cgc.mt.reproduce.runs import Experiment
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS
@@ -24,6 +25,8 @@ def parameter_table(experiment: Experiment) -> str:
 def commands(experiment: Experiment) -> Iterator[str]:
     """The commands that do the same in a shell, with a comment before those of each run."""
     source, target = experiment.languages
+    pipeline = find_pipeline(experiment.test_dir, experiment.languages)
+    subwords = pipeline.subwords if pipeline else "subword_nmt"  # of the released files
     for run in experiment.runs():
         yield f"# {run.name}"
         arguments = training_arguments(run.folder, experiment.train_options(run))
@@ -39,7 +42,7 @@ def commands(experiment: Experiment) -> Iterator[str]:
                     *(experiment.test_dir, "--path", model, "--gen-subset", experiment.split),
                     *("--source-lang", source, "--target-lang", target),
                     *("--beam", str(search.beam), "--lenpen", str(search.lenpen)),
-                    *("--max-tokens", str(search.max_tokens), "--post-process", "subword_nmt"),
+                    *("--max-tokens", str(search.max_tokens), "--post-process", subwords),
                     *(["--cpu"] if search.cpu else []),
                 ],
             )

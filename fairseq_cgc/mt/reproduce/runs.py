@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
-import fairseq_cgc.models  # noqa: F401  (repairs fairseq, and registers the architectures)
-
-# isort: split
 import torch
-from fairseq import options as fairseq_options
-from fairseq import tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_cgc.inference.binarised import split_files
 from fairseq_cgc.inference.search_options import SearchOptions
@@ -28,6 +22,7 @@ from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.mt.evaluate.evaluation import Model, evaluate, plain_references, prepare_model
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.fairseq_commands import as_words, merge_options, stop_fairseq
+from fairseq_cgc.mt.reproduce.parameters import count_parameters
 from fairseq_cgc.mt.reproduce.protocol import Protocol
 from fairseq_cgc.mt.reproduce.stages import is_stage, keep_stage, model_of_stage, stage_folder
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS, system_options
@@ -298,20 +293,3 @@ def _stop(futures: Collection[Future[RunResult]]) -> None:
     while any(future.running() for future in futures):
         stop_fairseq()
         wait(futures, timeout=0.2)
-
-
-def count_parameters(data_dir: Path, train_options: Sequence[str]) -> int:
-    """Build a model, without training it, and count its parameters; tied ones count once.
-
-    Args:
-        data_dir: folder with the dictionaries; nothing else of it is read.
-        train_options: options of ``fairseq-train``, languages and architecture among them.
-    """
-    parser = fairseq_options.get_training_parser()
-    words = [str(data_dir), *train_options]
-    cfg = convert_namespace_to_omegaconf(
-        fairseq_options.parse_args_and_arch(parser, input_args=words)
-    )
-    with torch.random.fork_rng(devices=[]):
-        model = tasks.setup_task(cfg.task).build_model(cfg.model)
-    return sum(parameter.numel() for parameter in model.parameters())

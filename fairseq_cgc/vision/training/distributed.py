@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from fairseq_cgc.core import UserError
-from fairseq_cgc.vision.training.settings import DEVICES
+from fairseq_cgc.vision.training.run_options import DEVICES
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""The options of trainings and evaluations: what decides the weights, and what does not."""
+"""The settings of a training: everything that decides the weights."""
 
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -29,14 +28,13 @@ from fairseq_cgc.support.options import (
 from fairseq_cgc.vision.data.transforms import Crops
 from fairseq_cgc.vision.registry import create_model
 
-DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("step", "cosine")
-_PRECISION_HELP = (
+PRECISION_HELP = (
     "precision of convolutions and matrix products; bfloat16 is fastest where the CPU or GPU has it"
 )
-_LAYOUT_HELP = "memory layout with adjacent channels: faster on most CPUs and GPUs"
-_SIDE = between(1, 10_000)  # pixels
+LAYOUT_HELP = "memory layout with adjacent channels: faster on most CPUs and GPUs"
+SIDE = between(1, 10_000)  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +74,11 @@ class TrainingSettings(ABC):
     label_smoothing: float = setting(
         0.0, "share of the target that is spread over all classes", range_=BELOW_1
     )
-    image_size: int = setting(224, "side of the crops of image files, in pixels", range_=_SIDE)
+    image_size: int = setting(224, "side of the crops of image files, in pixels", range_=SIDE)
     resize: int = setting(
         256,
         "pixels of the shorter side of image files before their central crop",
-        range_=_SIDE,
+        range_=SIDE,
     )
     padding: int = setting(
         4,
@@ -88,14 +86,14 @@ class TrainingSettings(ABC):
         range_=between(0, 1000),
     )
     flip: bool = setting(True, "mirror half of the training samples")
-    precision: str = setting("float32", _PRECISION_HELP, PRECISIONS)
+    precision: str = setting("float32", PRECISION_HELP, PRECISIONS)
     accumulate: int = setting(
         1,
         "number of parts in which a process computes its batch, to save memory",
         range_=AT_LEAST_1,
     )
     sync_batch_norm: bool = setting(False, "compute batch statistics over all GPUs, gates included")
-    channels_last: bool = setting(False, _LAYOUT_HELP)
+    channels_last: bool = setting(False, LAYOUT_HELP)
     seed: int = setting(
         1, "seed of the initial values, the order and the augmentation", range_=AT_LEAST_0
     )
@@ -252,65 +250,3 @@ class Settings(TrainingSettings):
 
     def as_dict(self) -> dict[str, Any]:
         return {**super().as_dict(), "cgc": dict(self.cgc)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComputingOptions:
-    """How to compute, and what to do about broken files.
-
-    Raises:
-        UserError: for a value that is not allowed, naming the option.
-    """
-
-    device: str = setting("auto", "auto takes a GPU if there is one", DEVICES)
-    workers: int = setting(
-        min(8, os.cpu_count() or 1),
-        "processes that read image files, for each GPU",
-        range_=between(0, 256),
-    )
-    skip_broken: bool = setting(
-        False,
-        "leave out samples that cannot be read, and count them; a training takes the next sample "
-        "instead (off: an error that names the file)",
-    )
-
-    def __post_init__(self) -> None:
-        check_values(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions(ComputingOptions):
-    """How to run a training."""
-
-    save_updates: int = setting(
-        0,
-        "also write last.pt after every N updates; 0: only after each epoch",
-        range_=AT_LEAST_0,
-        metavar="N",
-    )
-    keep_epochs: int = setting(
-        0,
-        "keep the checkpoint of every N-th epoch; 0: keep none",
-        range_=AT_LEAST_0,
-        metavar="N",
-    )
-    tensorboard: bool = setting(False, "write curves to OUT/tensorboard")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(ComputingOptions):
-    """How to run an evaluation."""
-
-    precision: str = setting("float32", _PRECISION_HELP, PRECISIONS)
-    channels_last: bool = setting(False, _LAYOUT_HELP)
-    batch_size: int = setting(128, "images in a batch", range_=AT_LEAST_1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageEvaluationOptions(EvaluationOptions):
-    """How to run an evaluation of images; a checkpoint has its own crops."""
-
-    image_size: int = setting(224, "with --weights: side of the crop, in pixels", range_=_SIDE)
-    resize: int = setting(
-        256, "with --weights: pixels of the shorter side before the crop", range_=_SIDE
-    )

@@ -29,7 +29,8 @@ from fairseq_cgc.vision.training.checkpoints import (
 from fairseq_cgc.vision.training.distributed import Processes, progress_bar
 from fairseq_cgc.vision.training.evaluation import Scores, evaluate
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.settings import RunOptions, TrainingSettings
+from fairseq_cgc.vision.training.run_options import RunOptions
+from fairseq_cgc.vision.training.settings import TrainingSettings
 from fairseq_cgc.vision.training_log import Log
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from fairseq_cgc.inference.text.pipeline import TextPipeline
+from fairseq_cgc.inference.text.subwords import MODEL_FILES
 from fairseq_cgc.mt.fairseq_commands import merge_options
 from fairseq_cgc.mt.reproduce import runs as runs_module
 from fairseq_cgc.mt.reproduce.dry_run import commands
@@ -161,6 +163,17 @@ def test_another_split_is_translated(tmp_path: Path) -> None:
     *_, generate = commands(make(tmp_path, split="valid"))
     words = shlex.split(generate)
     assert words[words.index("--gen-subset") + 1] == "valid"
+
+
+@pytest.mark.parametrize("kind", MODEL_FILES)
+def test_subwords_are_removed_as_they_were_made(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    choices = {"tokenizer": "moses", "normalize": True, "lowercase": True, "subwords": kind}
+    text = TextPipeline("en", "de", **choices, subword_model="m", joined_dictionary=True)
+    text.save(tmp_path / "data")
+    *_, generate = commands(make(tmp_path))
+    words = shlex.split(generate)
+    assert words[words.index("--post-process") + 1] == kind
 
 
 def test_another_test_set_has_a_name_and_the_same_dictionaries(

@@ -8,8 +8,8 @@ import pytest
 from fairseq.data import Dictionary
 
 from fairseq_cgc.mt.fairseq_commands import merge_options
+from fairseq_cgc.mt.reproduce.parameters import count_parameters
 from fairseq_cgc.mt.reproduce.protocol import load_protocol
-from fairseq_cgc.mt.reproduce.runs import count_parameters
 from fairseq_cgc.mt.reproduce.systems import SYSTEMS, TABLE_6, system_options
 from fairseq_cgc.support.errors import UserError
 
@@ -51,6 +51,22 @@ def test_parameters_with_the_real_dictionaries(shared_data: Path) -> None:
         options = [*system_options(system, protocol), *protocol.train_options]
         parameters = count_parameters(shared_data / "iwslt14-devtest", options)
         assert parameters == TABLE_6_PARAMETERS[system]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--max-upd 3", "unrecognized arguments: --max-upd 3"),
+        ("--bogus", "unrecognized arguments: --bogus"),
+        ("--dropout much", "argument --dropout: invalid float value: 'much'"),
+    ],
+)
+def test_what_fairseq_refuses_ends_in_one_line(option: str, message: str, tmp_path: Path) -> None:
+    protocol = load_protocol("multi30k")
+    data = write_dictionaries(tmp_path, {"de": 40, "en": 40})
+    options = [*system_options("cgc", protocol), *protocol.train_options, *option.split()]
+    with pytest.raises(UserError, match=f"^--train-options: {message}$"):
+        count_parameters(data, options)
 
 
 @pytest.mark.parametrize("name", ["iwslt14_de_en", "multi30k"])

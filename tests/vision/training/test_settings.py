@@ -12,7 +12,8 @@ import pytest
 from fairseq_cgc.commands.vision_commands import add_training_options
 from fairseq_cgc.core import UserError
 from fairseq_cgc.video.settings import VideoEvaluationOptions, VideoSettings
-from fairseq_cgc.vision.training.settings import ImageEvaluationOptions, RunOptions, Settings
+from fairseq_cgc.vision.training.run_options import ImageEvaluationOptions, RunOptions
+from fairseq_cgc.vision.training.settings import Settings
 
 
 def test_presets_are_the_papers():

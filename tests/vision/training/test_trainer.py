@@ -17,7 +17,7 @@ from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training import trainer as trainer_module
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
 from fairseq_cgc.vision.training.learner import Learner
-from fairseq_cgc.vision.training.settings import RunOptions
+from fairseq_cgc.vision.training.run_options import RunOptions
 from fairseq_cgc.vision.training.trainer import Trainer
 from fairseq_cgc.vision.training_log import read_log
 

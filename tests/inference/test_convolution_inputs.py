@@ -5,7 +5,7 @@ import torch
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from tools import TOLERANCE
 
-from fairseq_cgc.inference.decoding import ConvolutionInputs
+from fairseq_cgc.inference.convolution_inputs import ConvolutionInputs
 
 CHANNELS, HEADS = 12, 3
 # Rows that go on after each step: as many, permuted, chosen twice, fewer, more, one, more again.

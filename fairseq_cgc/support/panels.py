@@ -165,7 +165,7 @@ def _limits(means: Sequence[_Mean], log_scale: bool) -> tuple[float, float] | No
     for mean in means:
         for x, y, deviation in zip(mean.x, mean.y, mean.deviation, strict=True):
             values = late if x > max(mean.x[0], _START * longest) else early
-            for value in {y - deviation, y + deviation} if y > deviation else {y}:
+            for value in (y - deviation, y, y + deviation):
                 if math.isfinite(value) and (value > 0 or not log_scale):
                     values.append(scale(value))
     if not early + late:

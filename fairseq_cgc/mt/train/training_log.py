@@ -110,7 +110,7 @@ def draw_curves(logs: Sequence[TrainingLog], output: Path) -> None:
     """Draw loss, and BLEU if any run has it, against updates.
 
     Where several systems are compared, their losses are often too close to be told apart. Another
-    panel then has the validation losses minus the mean of the first system's.
+    panel then has them minus the mean of the first system's.
 
     Args:
         logs: runs to compare; those of one name (several seeds) share a colour.
@@ -165,19 +165,19 @@ def _curve(name: str, points: Sequence[Point], key: str, *, is_training: bool = 
 
 
 def _differences(losses: Sequence[Curve]) -> list[Curve]:
-    """The validation curves minus the mean of those with the first name, where it has values."""
-    valid = [curve for curve in losses if not curve.is_training]
-    firsts: dict[float, list[float]] = {}
-    for curve in valid:
-        if curve.name == valid[0].name:
+    """The curves minus the mean of those of their kind with the first name, where it has values."""
+    firsts: dict[tuple[bool, float], list[float]] = {}
+    for curve in losses:
+        if curve.name == losses[0].name:
             for x, y in zip(curve.x, curve.y, strict=True):
-                firsts.setdefault(x, []).append(y)
-    return [
-        Curve(
-            curve.name,
-            [x for x in curve.x if x in firsts],
-            [y - fmean(firsts[x]) for x, y in zip(curve.x, curve.y, strict=True) if x in firsts],
-            is_training=False,
-        )
-        for curve in valid
-    ]
+                firsts.setdefault((curve.is_training, x), []).append(y)
+    found = []
+    for curve in losses:
+        pairs = [
+            (x, y - fmean(firsts[curve.is_training, x]))
+            for x, y in zip(curve.x, curve.y, strict=True)
+            if (curve.is_training, x) in firsts
+        ]
+        values = [[pair[i] for pair in pairs] for i in (0, 1)]
+        found.append(Curve(curve.name, *values, curve.is_training))
+    return found

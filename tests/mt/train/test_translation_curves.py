@@ -113,6 +113,7 @@ def test_several_systems_have_a_panel_of_differences_from_the_first_ones_mean(
     def run(name: str, losses: dict[int, float]) -> TrainingLog:
         path = tmp_path / "run.log"
         lines = [summary("valid", 1, updates, loss) for updates, loss in losses.items()]
+        lines += [summary("train", 1, updates, loss * 3) for updates, loss in losses.items()]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return read_log(path, name)
 
@@ -120,8 +121,14 @@ def test_several_systems_have_a_panel_of_differences_from_the_first_ones_mean(
     others = [run("CGC", {10: 5.0, 15: 4.0, 20: 4.0}), run("CGC", {10: 5.5, 20: 4.0})]
     draw_curves([*first, *others], tmp_path / "curves.png")
     lines = drawn[0].axes[1].lines
-    assert [list(line.get_xdata()) for line in lines] == [[10, 20], [10, 20]]  # 15 has no first
-    assert [list(line.get_ydata()) for line in lines] == [[0, 0], [-0.25, -0.25]]
+    assert [list(line.get_xdata()) for line in lines] == [[10, 20]] * 4  # 15 has no first
+    found = {(line.get_color(), line.get_linestyle()): list(line.get_ydata()) for line in lines}
+    assert found == {
+        ("C0", "-"): [0, 0],
+        ("C1", "-"): [-0.25, -0.25],
+        ("C0", "--"): [0, 0],
+        ("C1", "--"): [-0.75, -0.75],
+    }
     for runs in (first, [*first, run("CGC", {15: 4.0})]):  # nothing to compare
         draw_curves(runs, tmp_path / "curves.png")
         assert len(drawn[-1].axes) == 1

@@ -17,7 +17,7 @@ from fairseq_cgc.mt.reproduce.runs import Experiment, Run, RunResult
 from fairseq_cgc.mt.reproduce.scores_figure import draw_scores
 from fairseq_cgc.mt.reproduce.systems import BASELINE, SYSTEMS, published
 from fairseq_cgc.mt.train.training import LOG
-from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log
+from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log, training_nll
 from fairseq_cgc.support import tables
 from fairseq_cgc.support.environment import describe_machine, versions
 from fairseq_cgc.support.files import write_json
@@ -39,6 +39,8 @@ class Row:
     """Spent in training updates."""
     tokens_per_second: list[float]
     """Target subwords in training."""
+    train_nll: list[float]
+    """Negative log-likelihood in training over the last whole epoch, in bits per subword."""
     valid_nll: list[float]
     """The lowest negative log-likelihood on validation data, in bits per subword."""
 
@@ -136,6 +138,7 @@ def _row(system: str, beam: int, results: Sequence[RunResult], tests: Tests) -> 
         p_values=[test.p_value for both in compared for test in both if test.metric == "BLEU"],
         seconds=[result.speed.seconds for result in results],
         tokens_per_second=[result.speed.tokens_per_second for result in results],
+        train_nll=[loss for loss in map(training_nll, logs) if loss is not None],
         valid_nll=[min(values) for values in losses if values],
     )
 
@@ -170,7 +173,7 @@ def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
     headings = [heading for _, heading in _columns().values()]
     # The published score stands beside the one that it is compared with.
     head = ("system", "beam", "parameters", headings[0], "published", *headings[1:], "p",
-            "training", "tokens/s", "valid nll")  # fmt: skip
+            "training", "tokens/s", "train nll", "valid nll")  # fmt: skip
     cells = []
     for row in rows:
         known = published(row.system, experiment.protocol.name, experiment.test_name, row.beam)
@@ -186,6 +189,7 @@ def markdown(rows: Sequence[Row], experiment: Experiment) -> str:
                 ", ".join(f"{value:.3f}" for value in row.p_values),
                 _duration(statistics.fmean(row.seconds)),
                 f"{statistics.fmean(row.tokens_per_second):,.0f}",
+                _mean(row.train_nll, digits=3),
                 _mean(row.valid_nll, digits=3),
             )
         )
@@ -239,8 +243,8 @@ def notes(record: dict[str, Any], results: Sequence[RunResult]) -> list[str]:
         f"p: paired bootstrap of sacreBLEU ({SAMPLES:,} samples; in effect one-sided) against "
         f"{SYSTEMS[BASELINE].name} of the same seed; approximate randomisation ({SAMPLES:,} "
         "trials) is two-sided. Training: time in updates; tokens/s: target subwords per second, "
-        f"runs at a time: {record['runs_at_a_time']}. Valid nll: the lowest negative "
-        "log-likelihood on the validation data, in bits per subword.",
+        f"runs at a time: {record['runs_at_a_time']}. Nll: the negative log-likelihood in bits per "
+        "subword, in training over the last whole epoch, and the lowest in validation.",
         *sorted(signatures),
         *sorted({scores.note for scores in all_scores if scores.note}),
         f"Protocol: `fairseq_cgc/config/{record['protocol']}.yaml`"

@@ -13,6 +13,9 @@ from fairseq_cgc.inference.text.lines import read_lines
 from fairseq_cgc.support.errors import UserError
 from fairseq_cgc.support.panels import Curve, Panel, draw_panels
 
+#: The share of the first epoch's updates that a whole epoch has at least.
+_WHOLE = 0.9
+
 
 @dataclass(frozen=True)
 class Point:
@@ -73,6 +76,19 @@ def training_speed(log: TrainingLog) -> Speed:
         tokens += (point.wpb or 0.0) * (point.updates - updates)
         updates = point.updates
     return Speed(updates, seconds, tokens)
+
+
+def training_nll(log: TrainingLog) -> float | None:
+    """The training loss over the last whole epoch; None where no epoch has ended.
+
+    An epoch is whole if it has about as many updates as the first one.
+    """
+    found, before = None, 0
+    for point in log.train:
+        if point.updates - before >= _WHOLE * log.train[0].updates:
+            found = point.nll_loss
+        before = point.updates
+    return found
 
 
 def read_log(path: Path, name: str | None = None) -> TrainingLog:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from tinyrun import TinyRun
 
-from fairseq_cgc.mt.train.training_log import TrainingLog, draw_curves, read_log, training_speed
+from fairseq_cgc.mt.train.training_log import (
+    TrainingLog,
+    draw_curves,
+    read_log,
+    training_nll,
+    training_speed,
+)
 from fairseq_cgc.support.errors import UserError
 
 
@@ -132,6 +138,19 @@ def test_several_systems_have_a_panel_of_differences_from_the_first_ones_mean(
     for runs in (first, [*first, run("CGC", {15: 4.0})]):  # nothing to compare
         draw_curves(runs, tmp_path / "curves.png")
         assert len(drawn[-1].axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("updates", "loss"), [((), None), ((5,), 4.0), ((10, 19), 3.5), ((10, 20, 21), 3.5)], ids=str
+)
+def test_the_training_loss_is_that_of_the_last_whole_epoch(
+    updates: tuple[int, ...], loss: float | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.log"
+    losses = dict(zip(updates, (4.0, 3.5, 3.0), strict=False))
+    lines = [summary("train", 1, *pair) for pair in losses.items()]
+    path.write_text("\n".join([summary("valid", 1, 1, 9.0), *lines]) + "\n", encoding="utf-8")
+    assert training_nll(read_log(path)) == loss
 
 
 def test_speed_adds_up_the_epochs(tmp_path: Path) -> None:

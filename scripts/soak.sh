@@ -24,9 +24,9 @@ if ! command -v "$python" > /dev/null; then
   echo "error: there is no $python; run scripts/setup.sh, or give --here" >&2
   exit 1
 fi
-kills=200 cases=10000 updates=2000 batches=1000 trained=600 lines=100000 interruptions=8
+kills=200 cases=10000 updates=2000 batches=1000 trained=600 lines=100000 interruptions=8 pairs=1000000
 if [ $size = short ]; then
-  kills=10 cases=500 updates=50 batches=100 trained=30 lines=2000 interruptions=2
+  kills=10 cases=500 updates=50 batches=100 trained=30 lines=2000 interruptions=2 pairs=20000
 fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$work/$size"
@@ -67,6 +67,7 @@ item translation soak_translation.py "$work/model/model/checkpoint_last.pt" \
   --data "$work/model/data/bin" --text "$work/model/corpus/test.de" \
   --lines $lines --kills $interruptions --work "$work/lines" \
   --report "$work/soak.json" --plot "$work/soak.png" -- --beam 1 --buffer-size 1024 --cpu
+item large-corpus large_corpus.py --pairs $pairs --work "$work/large-corpus"
 
 echo "[soak] summary:"
 cat "$work"/*.summary

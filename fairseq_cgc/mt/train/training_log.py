@@ -189,11 +189,8 @@ def _differences(losses: Sequence[Curve]) -> list[Curve]:
                 firsts.setdefault((curve.is_training, x), []).append(y)
     found = []
     for curve in losses:
-        pairs = [
-            (x, y - fmean(firsts[curve.is_training, x]))
-            for x, y in zip(curve.x, curve.y, strict=True)
-            if (curve.is_training, x) in firsts
-        ]
-        values = [[pair[i] for pair in pairs] for i in (0, 1)]
-        found.append(Curve(curve.name, *values, curve.is_training))
+        kind = curve.is_training
+        both = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if (kind, x) in firsts]
+        differences = [y - fmean(firsts[kind, x]) for x, y in both]
+        found.append(Curve(curve.name, [x for x, _ in both], differences, kind))
     return found

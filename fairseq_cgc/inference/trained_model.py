@@ -61,6 +61,8 @@ def load_trained(
     if data_dir is None:
         if paths[0].is_dir():
             raise UserError(f"{paths[0]} is no exported model: it has no model.json")
+        if not paths[0].exists():
+            raise UserError(f"{paths[0]}: there is no such checkpoint or exported folder")
         raise UserError(
             f"{paths[0]} is a checkpoint: give the data that it was trained on (--data)"
         )

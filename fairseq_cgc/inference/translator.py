@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from fairseq_cgc.inference.beams import Hypothesis
 from fairseq_cgc.inference.dictionary import Dictionary
 from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
+from fairseq_cgc.inference.text.lines import LineFunction
 from fairseq_cgc.inference.text.pipeline import PREPARATION_FILE, TextPipeline
 from fairseq_cgc.inference.trained_model import TrainedModel, load_trained
 from fairseq_cgc.support.errors import UserError
@@ -116,6 +118,16 @@ class Translator:
             )
         return self.preparation
 
+    # Made once: a server must neither read the subword model for each request, nor take another
+    # one that has replaced it since.
+    @functools.cached_property
+    def _encode(self) -> LineFunction:
+        return self.pipeline.encoder(self.languages[0])
+
+    @functools.cached_property
+    def _decode(self) -> LineFunction:
+        return self.pipeline.decoder()
+
     def translate(
         self, lines: Iterable[str], *, buffer_size: int = BUFFER_SIZE, first_line: int = 1
     ) -> Iterator[str]:
@@ -148,7 +160,7 @@ class Translator:
         check_buffer_size(buffer_size)
         if isinstance(lines, str):  # its characters would be the lines
             raise UserError("lines is one string, but must be a list of them or another iterable")
-        return self._nbest(self.pipeline.encode(lines, self.languages[0]), buffer_size, first_line)
+        return self._nbest(map(self._encode, lines), buffer_size, first_line)
 
     def _nbest(
         self, lines: Iterable[str], buffer_size: int, first_line: int
@@ -230,9 +242,8 @@ class Translator:
         return tokens
 
     def _translation(self, source: Tensor, hypothesis: Hypothesis) -> Translation:
-        (text,) = self.pipeline.decode([self.target.decode(hypothesis.tokens)])
         return Translation(
-            text,
+            self._decode(self.target.decode(hypothesis.tokens)),
             hypothesis.score,
             _names(self.source, source.tolist()),
             _names(self.target, hypothesis.tokens),

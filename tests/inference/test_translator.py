@@ -3,15 +3,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tinyrun import TinyRun, make_pairs
+from torch import Tensor
 
+from fairseq_cgc.inference.beams import Hypothesis
 from fairseq_cgc.inference.search_options import SearchOptions
-from fairseq_cgc.inference.text.pipeline import detokenize
+from fairseq_cgc.inference.text.pipeline import TextPipeline, detokenize, find_pipeline
+from fairseq_cgc.inference.text.subwords import MODEL_FILES, Subwords, learn
+from fairseq_cgc.inference.trained_model import TrainedModel, load_dictionary
 from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.mt.evaluate.translated_split import translate_split
 from fairseq_cgc.support.checkpoints import safe_load
@@ -180,6 +185,49 @@ def test_data_must_fit_the_model(run: TinyRun, tmp_path: Path) -> None:
         Translator(checkpoint, data, BEAM_3).translate(["x"])
     with pytest.raises(UserError, match="is a checkpoint: give the data that it was trained on"):
         Translator(checkpoint)
+
+
+def test_a_model_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none: there is no such checkpoint or exported folder"):
+        Translator(tmp_path / "none")
+
+
+class _Repeats(Translator):
+    """Translates every sentence into itself, without a model."""
+
+    def _load(self, paths: Sequence[Path], data_dir: Path | None) -> TrainedModel:
+        assert data_dir is not None
+        dictionary = load_dictionary(data_dir, "de")
+        pipeline = find_pipeline(data_dir, ("de", "en"))
+        models: list[Any] = [None]
+        return TrainedModel(models, ("de", "en"), dictionary, dictionary, pipeline, 100)
+
+    def _make_search(self, trained: TrainedModel, keep_attention: bool) -> Any:
+        return None
+
+    def search(self, sources: Sequence[Tensor], prefixes: Any = None) -> Iterator[Any]:
+        for number, source in enumerate(sources):
+            yield number, [Hypothesis(source.tolist(), 0.0, [], None)]
+
+
+@pytest.mark.parametrize("kind", ["subword_nmt", "sentencepiece"])
+def test_the_subword_model_is_read_once(tmp_path: Path, kind: str) -> None:
+    lines = ["der mann sieht den ball", "den mann sieht der ball"]
+    text, model = tmp_path / "text", tmp_path / MODEL_FILES[kind]
+    text.write_text("\n".join(lines * 3) + "\n", encoding="utf-8")
+    learn(kind, [text], 24, model)
+    pieces = sorted(
+        {piece for line in lines for piece in Subwords.load(model).encode(line).split()}
+    )
+    (tmp_path / "dict.de.txt").write_text("".join(f"{piece} 1\n" for piece in pieces), "utf-8")
+    TextPipeline(
+        "de", "en", tokenizer="none", normalize=False, lowercase=True, subwords=kind,
+        subword_model=model.name, joined_dictionary=True,
+    ).save(tmp_path)  # fmt: skip
+    translator = _Repeats(tmp_path / "model", tmp_path, BEAM_3)
+    assert list(translator.translate(lines)) == lines
+    model.unlink()
+    assert list(translator.translate(lines)) == lines
 
 
 def test_checkpoint_must_be_one(run: TinyRun, tmp_path: Path) -> None:

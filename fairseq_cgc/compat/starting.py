@@ -131,7 +131,7 @@ def _check_options(cfg: Any) -> None:
     _check_criterion(cfg)
     _check_adaptive_softmax(cfg)
     for side in ("encoder", "decoder"):
-        _check_embeddings(side, cfg.model)
+        _check_embeddings(side, cfg)
     _check_bleu(cfg.task)
     options = cfg.checkpoint
     if options.finetune_from_model:
@@ -227,10 +227,14 @@ def _check_adaptive_softmax(cfg: Any) -> None:
         raise UserError(f"--adaptive-softmax-cutoff is {cutoffs}, but must rise from above 0")
 
 
-def _check_embeddings(side: str, model: Any) -> None:
+def _check_embeddings(side: str, cfg: Any) -> None:
     """Compare the width of a file of embeddings, as word2vec writes it, with the model's."""
+    model, option = cfg.model, f"{side}_embed_dim"
     path = getattr(model, f"{side}_embed_path", None)
-    width = getattr(model, f"{side}_embed_dim", None) or getattr(model, "encoder_embed_dim", None)
+    # Only in this package's models may the decoder's embeddings have a width of their own.
+    if side == "decoder" and _architecture(cfg).startswith("lightconv_cgc"):
+        option = option if model.decoder_input_dim is None else "decoder_input_dim"
+    width = getattr(model, option, None) or getattr(model, "encoder_embed_dim", None)
     if not path or width is None:
         return
     with Path(path).open(encoding="utf-8", errors="replace") as lines:
@@ -239,7 +243,7 @@ def _check_embeddings(side: str, model: Any) -> None:
     if columns != width:
         raise UserError(
             f"{option_of(f'{side}_embed_path')} is {path}, which has {columns} numbers a word from "
-            f"its second line on, but {option_of(f'{side}_embed_dim')} is {width}"
+            f"its second line on, but {option_of(option)} is {width}"
         )
 
 
@@ -251,10 +255,11 @@ def _check_bleu(task: Any) -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if task.eval_bleu_detok not in TOKENIZER_REGISTRY:
+    # fairseq does not tell this tokenizer the data and the languages, of which "prepared" is made.
+    allowed = [name for name in TOKENIZER_REGISTRY if name != "prepared"]
+    if task.eval_bleu_detok not in allowed:
         raise UserError(
-            f"--eval-bleu-detok is {task.eval_bleu_detok}, but must be one of "
-            f"{', '.join(TOKENIZER_REGISTRY)}"
+            f"--eval-bleu-detok is {task.eval_bleu_detok}, but must be one of {', '.join(allowed)}"
         )
     given: Any = {}
     for name in ("eval_bleu_detok_args", "eval_bleu_args"):

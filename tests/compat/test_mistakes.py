@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 import shutil
@@ -121,6 +122,13 @@ def test_a_wrong_option_of_a_training(arguments, message, fail_to_train):
     assert message in fail_to_train(*arguments)
 
 
+def test_bleu_cannot_be_detokenised_as_the_data_was_prepared():
+    task = argparse.Namespace(eval_bleu=True, eval_bleu_detok="prepared")
+    message = "--eval-bleu-detok is prepared, but must be one of moses, nltk, space$"
+    with pytest.raises(UserError, match=message):
+        starting._check_bleu(task)
+
+
 @pytest.mark.parametrize("name", ["ctc", "nat_loss", "sentence_prediction", "masked_lm", "model"])
 def test_a_criterion_of_other_models(name, fail_to_train):
     line = fail_to_train("--criterion", name)
@@ -163,6 +171,23 @@ def test_embeddings_of_another_width(side, fail_to_train, tmp_path):
     line = fail_to_train(f"--{side}-embed-path", path)
     assert f"--{side}-embed-path is {path}, which has 3 numbers" in line
     assert f"--{side}-embed-dim is 8" in line
+
+
+def test_embeddings_of_the_decoders_input(tmp_path):
+    path = tmp_path / "embeddings.txt"
+    path.write_text("2 3\nw1 0.1 0.2 0.3\nw2 0.1 0.2 0.3\n")
+
+    def check(arch, width):
+        sizes = {"encoder_embed_dim": 8, "decoder_embed_dim": 8, "decoder_input_dim": width}
+        model = {"_name": arch, "decoder_embed_path": str(path), **sizes}
+        starting._check_embeddings("decoder", OmegaConf.create({"model": model}))
+
+    check("lightconv_cgc", 3)
+    with pytest.raises(UserError, match="has 3 numbers .* but --decoder-input-dim is 4"):
+        check("lightconv_cgc", 4)
+    for arch, width in (("lightconv_cgc_tiny", None), ("transformer", 3)):
+        with pytest.raises(UserError, match="has 3 numbers .* but --decoder-embed-dim is 8"):
+            check(arch, width)
 
 
 def test_data_that_is_cut_off(fail_to_train, toy_data, tmp_path):

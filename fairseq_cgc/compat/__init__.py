@@ -87,6 +87,7 @@ FIXES = (
     Fix("attention", training.use_attention_without_plans),
     Fix("master weights", resuming.keep_master_weights),
     Fix("resuming", resuming.keep_early_stopping),
+    Fix("plateaus", resuming.count_plateaus),
     Fix("termination", terminating.save_on_sigterm),
     Fix("processes", processes.join_processes),
     Fix("n-grams", search.forbid_repeated_ngrams),

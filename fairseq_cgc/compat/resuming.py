@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 _COUNT = "early_stop"  # in a checkpoint's extra_state
 _WEIGHTS = "fp32_params"  # in the optimizer's state in a checkpoint
+_BAD_EPOCHS = "num_bad_epochs"  # in the schedule's state in a checkpoint
 
 
 def keep_early_stopping() -> None:
@@ -119,6 +120,32 @@ def _why_ended(trainer: Any) -> str | None:
     if 0 < patience <= runs:
         return f"{runs} validations were no better, and --patience is {patience}"
     return None
+
+
+def count_plateaus() -> None:
+    """Let --lr-scheduler reduce_lr_on_plateau count across restarts: fairseq does not save its
+    count for --lr-patience, and saves an epoch before this schedule is told the validation's loss.
+    """
+    from fairseq import checkpoint_utils
+    from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
+
+    @replaces(ReduceLROnPlateauLRSchedule, "state_dict")
+    def state_dict(original: Any, self: Any) -> dict[str, Any]:
+        return {**original(self), _BAD_EPOCHS: self.lr_scheduler.num_bad_epochs}
+
+    @replaces(ReduceLROnPlateauLRSchedule, "load_state_dict")
+    def load_state_dict(original: Any, self: Any, state: dict[str, Any]) -> None:
+        original(self, state)
+        self.lr_scheduler.num_bad_epochs = state.get(_BAD_EPOCHS, 0)
+
+    @replaces(checkpoint_utils, "load_checkpoint")
+    def load_checkpoint(original: Any, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+        extra_state, epoch_itr = original(cfg, trainer, **kwargs)
+        if extra_state and not cfg.reset_lr_scheduler and not begins_anew(cfg, trainer):
+            loss, place = extra_state.get("val_loss"), extra_state["train_iterator"]
+            if loss is not None and place.get("iterations_in_epoch") == 0:
+                trainer.lr_step(place["epoch"] - 1, loss)
+        return extra_state, epoch_itr
 
 
 def train_module() -> Any:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and write the result."""
     from fairseq_cgc.commands.vision_commands import evaluate_and_write
-    from fairseq_cgc.support.options import given_values
+    from fairseq_cgc.support.options import given_values, option_of
     from fairseq_cgc.vision.data.transforms import Crops
     from fairseq_cgc.vision.training.run_options import ImageEvaluationOptions
     from fairseq_cgc.vision.training.trained_model import (
@@ -53,8 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
     if (arguments.checkpoint is None) == (arguments.weights is None):
         raise UserError("give either a checkpoint or --weights")
     if arguments.weights is None:
-        if arguments.model is not None:
-            raise UserError("--model is for --weights; a checkpoint names its own model")
+        for name in ("model", "image_size", "resize"):
+            if getattr(arguments, name) is not None:
+                raise UserError(f"{option_of(name)} is for --weights; a checkpoint has its own")
         trained = load_trained(arguments.checkpoint)
     else:
         if arguments.model is None:

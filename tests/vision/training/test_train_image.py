@@ -155,6 +155,12 @@ def test_weights_need_their_model(tmp_path):
         call("evaluate-image", "--data", "digits")
 
 
+@pytest.mark.parametrize("option", ["--model", "--image-size", "--resize"])
+def test_a_checkpoint_has_its_own_model_and_crops(option, tmp_path):
+    with pytest.raises(UserError, match=f"{option} is for --weights; a checkpoint has its own"):
+        call("evaluate-image", tmp_path / "x.pt", "--data", "digits", option, "288")
+
+
 @pytest.mark.parametrize("word", ["shared_norm", "=1", "a=[1"])
 def test_wrong_switches_are_named(word, tmp_path):
     with pytest.raises(UserError, match="must be KEY=VALUE"):

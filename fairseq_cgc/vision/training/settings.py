@@ -147,6 +147,11 @@ class TrainingSettings(ABC):
 
     def warnings(self) -> list[str]:
         """Doubtful, though allowed, combinations of values, a line each."""
+        if self.schedule == "step" and not self.milestones:
+            return [
+                "--schedule is step without --milestones, so the learning rate never falls: give "
+                "some, or --schedule cosine"
+            ]
         beyond = [str(m) for m in self.milestones if m >= self.epochs]
         if not beyond:
             return []

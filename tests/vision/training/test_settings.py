@@ -38,6 +38,9 @@ def test_preset_takes_changes():
     settings = Settings.preset("cifar10", {"epochs": 2, "milestones": (1,)})
     assert (settings.epochs, settings.milestones, settings.batch_size) == (2, (1,), 128)
     assert Settings.preset("default", {"schedule": "cosine"}).milestones == ()
+    assert Settings.preset("advanced", {}).warnings() == []
+    (warning,) = Settings.preset("advanced", {"schedule": "step"}).warnings()
+    assert warning.startswith("--schedule is step without --milestones, so the learning rate never")
     with pytest.raises(UserError, match="--preset is 'slow', but must be one of default, adv"):
         Settings.preset("slow", {})
 

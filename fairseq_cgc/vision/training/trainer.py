@@ -81,6 +81,12 @@ class Trainer:
                 )
             self.learner.load(checkpoint)
             self.progress = checkpoint.progress
+        place = torch.tensor([self.progress.epoch, self.progress.update], device=processes.device)
+        if not torch.equal(processes.total(place), place * processes.size):
+            raise UserError(
+                f"--out is {folder}, but must be a folder that all machines of the training share: "
+                f"some have another {LAST} there, or none"
+            )
         self.broken: list[str] = []  # the samples that this process has replaced
         self.log: Log | None = None
         if processes.is_main:

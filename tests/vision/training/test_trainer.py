@@ -16,6 +16,7 @@ from fairseq_cgc.vision.training import learner as learner_module
 from fairseq_cgc.vision.training import settings as settings_module
 from fairseq_cgc.vision.training import trainer as trainer_module
 from fairseq_cgc.vision.training.checkpoints import load_checkpoint
+from fairseq_cgc.vision.training.distributed import Processes
 from fairseq_cgc.vision.training.learner import Learner
 from fairseq_cgc.vision.training.run_options import RunOptions
 from fairseq_cgc.vision.training.trainer import Trainer
@@ -157,6 +158,24 @@ def test_other_settings_and_data_are_refused(tmp_path):
         trainer(tmp_path / "x", tiny_settings(epochs=1, lr=0.1))
     with pytest.raises(UserError, match="with train images 26, now it is 27"):
         Trainer(tiny_data(27), tiny_settings(epochs=1), tmp_path / "x", RunOptions(), ALONE)
+
+
+class _AloneInItsFolder(Processes):
+    """A process that sees another folder than the main one, whose training was interrupted."""
+
+    def total(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers + 3
+
+    def wait(self) -> None:
+        pass
+
+
+def test_machines_with_folders_of_their_own_are_refused(tmp_path, monkeypatch):
+    """Each would resume from another place, and average gradients of different epochs."""
+    monkeypatch.setattr(learner_module, "DistributedDataParallel", lambda model, device_ids: model)
+    second = _AloneInItsFolder(torch.device("cpu"), rank=1, size=2)
+    with pytest.raises(UserError, match=r"--out is .*, but must be a folder that all machines"):
+        trainer(tmp_path / "x", tiny_settings(), second)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):

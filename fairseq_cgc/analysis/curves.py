@@ -10,6 +10,7 @@ from typing import Any
 from fairseq_cgc.core import UserError
 from fairseq_cgc.mt.train.training_log import draw_curves
 from fairseq_cgc.mt.train.training_log import read_log as read_translation_log
+from fairseq_cgc.support.files import distinct_names
 from fairseq_cgc.support.panels import Curve, Panel, draw_panels
 from fairseq_cgc.vision.training_log import LOG, read_log
 
@@ -27,9 +28,13 @@ def draw_runs(runs: Sequence[Path], names: Sequence[str] | None, out: Path) -> N
         raise UserError(f"--names has {len(names)} names, but there are {len(runs)} runs")
     logs = [_log_of(run) for run in runs]
     if names is None:
-        names = [
-            log.parent.name if log.name in (LOG, _TRANSLATION_LOG) else log.stem for log in logs
-        ]
+        # Curves of one name are drawn as seeds of one system, which other folders' need not be.
+        names = distinct_names(
+            [
+                log.parent if log.name in (LOG, _TRANSLATION_LOG) else log.with_suffix("")
+                for log in logs
+            ]
+        )
     is_image = [log.name == LOG for log in logs]
     pairs = list(zip(names, logs, strict=True))
     if all(is_image):

@@ -24,6 +24,7 @@ from fairseq_cgc.inference.dictionary import PAD
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.trained_model import load_dictionary
 from fairseq_cgc.inference.translator import Translator
+from fairseq_cgc.support.files import distinct_names
 
 _MAX_TOKENS = 4000  # of a batch, padding included
 
@@ -37,12 +38,16 @@ def read_corpora(
         UserError: if a split is missing, or a folder has another dictionary than the model.
     """
     corpora = []
-    for folder in folders:
+    folders, splits = list(dict.fromkeys(folders)), list(dict.fromkeys(splits))
+    names = distinct_names(folders)
+    if all(name.endswith("/bin") for name in names):  # OUT/bin of fairseq-cgc prepare
+        names = [name.removesuffix("/bin") for name in names]
+    for folder, of_folder in zip(folders, names, strict=True):
         if load_dictionary(folder, translator.languages[0]).types != translator.source.types:
             raise UserError(f"{folder} has another dictionary than {folders[0]}")
         for split in splits:
             source = split_files(folder, split, translator.languages)[0]
-            name = f"{folder.name}/{split}" if len(folders) > 1 else split
+            name = f"{of_folder}/{split}" if len(folders) > 1 else split
             corpora.append((name, read_sentences(source)))
     return corpora
 
@@ -58,10 +63,11 @@ def batches(
         limit: sentences of each corpus, spread evenly over it; 0: all.
     """
     for number, corpus in enumerate(corpora):
-        step = max(1, len(corpus) // limit) if limit else 1
+        count = min(len(corpus), limit) if limit else len(corpus)
+        chosen = [corpus[i * len(corpus) // count] for i in range(count)]
         batch: list[Tensor] = []
         # Sorted by length: little padding, and the last sentence of a batch is its longest.
-        for sentence in sorted(corpus[::step][: limit or None], key=len):
+        for sentence in sorted(chosen, key=len):
             if len(sentence) > max_length:
                 break
             if batch and (len(batch) + 1) * len(sentence) > _MAX_TOKENS:
@@ -85,10 +91,11 @@ def report_gates(
     split: Sequence[str],
     layer: str | None,
     limit: int,
+    options: SearchOptions | None = None,
 ) -> dict[str, Any]:
     """Draw the gates of sentences, and measure how much of them length and corpus explain.
 
-    The parameters are the options of ``fairseq-cgc analyse gates``.
+    The parameters are the options of ``fairseq-cgc analyse gates``, and those of the search.
 
     Returns:
         The numbers of the picture, for JSON.
@@ -98,7 +105,7 @@ def report_gates(
     """
     if limit < 0:
         raise UserError(f"--limit is {limit}, but must be at least 0")
-    translator = Translator(checkpoint, data[0])
+    translator = Translator(checkpoint, data[0], options)
     names, sentences = zip(*read_corpora(translator, data, split), strict=True)
     found = sentence_gates(
         translator.model.encoder,
@@ -144,6 +151,8 @@ def report_sentence(
     translator = Translator(checkpoint, data, options)
     with record_gates(translator.model.encoder) as recorded:
         [translation] = translator.translate([sentence])
+    if not any(recorded.values()):
+        raise UserError(f"the sentence {sentence!r} has no words: tokenising leaves nothing of it")
     gates = {layer_label(name, found[0].shape[-1]): found[0][0] for name, found in recorded.items()}
     draw_gates(gates, out)
     return {

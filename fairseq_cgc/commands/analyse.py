@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     curves.add_argument(
         "--names",
         nargs="+",
-        help="names for the legend; seeds of one system share a name (the folders' names)",
+        help="names for the legend; seeds of one system share a name (each run its folder's name)",
     )
 
     cam = command("cam", _cam, "Grad-CAM++ before and after a layer, and of its context (Fig. 4)")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,15 @@ def sha256_of(path: Path) -> str:
 def file_stamps(paths: Iterable[Path]) -> list[list[Any]]:
     """Name, size in bytes and time of change (ns) of every file, to tell whether files changed."""
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many of the folders above it as tell all paths apart."""
+    parts = [path.absolute().parts for path in paths]
+    number = 1
+    while len({part[-number:] for part in parts}) < len(set(parts)):
+        number += 1
+    return [str(Path(*part[-number:])) for part in parts]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from fairseq_cgc.analysis import curves
 from fairseq_cgc.analysis.curves import ImageLog, draw_image_curves
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support import figures
@@ -75,3 +77,18 @@ def test_a_log_without_values_is_reported(tmp_path, logs, message):
     with pytest.raises(UserError, match=message):
         draw_image_curves(logs, tmp_path / "c.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_only_runs_that_share_a_given_name_are_seeds_of_one_system(monkeypatch, tmp_path):
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        curves, "draw_curves", lambda logs, out: drawn.extend(log.name for log in logs)
+    )
+    runs = [tmp_path / name / "checkpoints" for name in ("mine", "news")]
+    for run in runs:
+        run.mkdir(parents=True)
+        line = {"epoch": 1, "train_nll_loss": "5.1", "train_num_updates": "10"}
+        (run / "train.log").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    curves.draw_runs(runs, None, tmp_path / "x.png")
+    curves.draw_runs(runs, ["cgc", "cgc"], tmp_path / "x.png")
+    assert drawn == ["mine/checkpoints", "news/checkpoints", "cgc", "cgc"]

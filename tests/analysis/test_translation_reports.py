@@ -7,8 +7,9 @@ import pytest
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
-from fairseq_cgc.analysis.translation_reports import batches, read_corpora
-from fairseq_cgc.core import UserError
+from fairseq_cgc.analysis import translation_reports
+from fairseq_cgc.analysis.translation_reports import batches, read_corpora, report_sentence
+from fairseq_cgc.core import CGLightConv, UserError
 from fairseq_cgc.inference.dictionary import Dictionary as InferenceDictionary
 
 TRANSLATOR = SimpleNamespace(languages=("de", "en"), source=InferenceDictionary("abc"))
@@ -45,6 +46,8 @@ def test_a_limit_is_spread_over_the_corpus(tmp_path):
     [(_, corpus)] = read_corpora(TRANSLATOR, [folder], ["test"])
     found = list(batches([corpus], 100, 3))
     assert [n for _, lengths, _ in found for n in lengths.tolist()] == [2, 5, 8]
+    [(_, lengths, _)] = batches([corpus[:5]], 100, 3)
+    assert lengths.tolist() == [2, 3, 5]  # also where the limit is more than half of it
 
 
 def test_batches_stay_small(tmp_path):
@@ -66,3 +69,27 @@ def test_folders_are_told_apart_and_must_agree(tmp_path):
         read_corpora(TRANSLATOR, [first], ["dev"])
     with pytest.raises(UserError, match=r"has no dictionary dict\.de\.txt"):
         read_corpora(TRANSLATOR, [tmp_path], ["test"])
+
+
+def test_prepared_folders_have_the_names_of_their_preparations(tmp_path):
+    folders = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        folders.append(write_data(tmp_path / name / "bin", "abc", test=[3]))
+    corpora = read_corpora(TRANSLATOR, [*folders, folders[0]], ["test", "test"])
+    assert [name for name, _ in corpora] == ["one/test", "two/test"]
+
+
+def test_a_sentence_of_which_no_token_is_left(monkeypatch, tmp_path):
+    class Empty:
+        model = SimpleNamespace(encoder=CGLightConv(8, 3, 2))
+
+        def __init__(self, *arguments: object) -> None:
+            pass
+
+        def translate(self, lines: list[str]) -> list[str]:
+            return ["" for _ in lines]
+
+    monkeypatch.setattr(translation_reports, "Translator", Empty)
+    with pytest.raises(UserError, match=r"the sentence '\\x01' has no words"):
+        report_sentence(tmp_path / "x.pt", "\x01", tmp_path / "x.png", data=None)

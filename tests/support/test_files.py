@@ -1,12 +1,13 @@
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.support.checkpoints import read_safely
-from fairseq_cgc.support.files import new_file, write_json
+from fairseq_cgc.support.files import distinct_names, new_file, write_json
 
 
 def test_new_file_is_whole_or_absent(tmp_path):
@@ -44,3 +45,14 @@ def test_a_device_or_a_folder_is_not_replaced(tmp_path):
         with pytest.raises(UserError, match="no regular file"), new_file(path):
             pass
     assert pipe.is_fifo()
+
+
+def test_paths_are_named_by_what_tells_them_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert distinct_names([Path("a/x"), Path("b/y")]) == ["x", "y"]
+    assert distinct_names([Path("a/bin"), Path("./b/bin"), tmp_path / "c"]) == [
+        *("a/bin", "b/bin"), f"{tmp_path.name}/c",
+    ]  # fmt: skip
+    assert distinct_names([Path("/x"), Path("/y/x")]) == ["/x", "y/x"]
+    assert distinct_names([Path("x"), Path("./x")]) == ["x", "x"]  # the same
+    assert distinct_names([Path()]) == [tmp_path.name]

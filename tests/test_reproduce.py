@@ -238,7 +238,7 @@ def test_less_than_an_epoch_is_scored_as_it_is(
     options = [*OPTIONS, "--systems", "cgc", "--max-update", "2", "--last-epochs", "2"]
     arguments = ["multi30k", "--data", reproduced / "data", "--out", tmp_path / "out", *options]
     result = toy.succeed(reproduce(*arguments))
-    assert "no epoch is complete; checkpoint_last.pt is taken as it is" in result.stderr
+    assert "has no checkpointEPOCH.pt; checkpoint_last.pt is taken as it is" in result.stderr
     text = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
     assert "Updates trained: 2." in text
     assert "Weights scored: checkpoint_last.pt (update 2), as there are not 2 whole epochs" in text

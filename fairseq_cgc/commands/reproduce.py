@@ -144,6 +144,7 @@ def _report_gates(experiment: Experiment) -> None:
             result = report_gates(
                 experiment.model(run).path, [experiment.test_dir], picture,
                 split=[experiment.split], layer=None, limit=5000,
+                options=experiment.search(experiment.beams[0]),
             )  # fmt: skip
             write_json(picture.with_suffix(".json"), result)
             print(picture)

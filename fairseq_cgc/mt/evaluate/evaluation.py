@@ -105,7 +105,7 @@ def prepare_model(
                 raise UserError(
                     f"{target} has no checkpoints: no checkpointEPOCH.pt, no {last.name}"
                 )
-            logger.info("%s: no epoch is complete; %s is taken as it is", target, last.name)
+            logger.info("%s has no checkpointEPOCH.pt; %s is taken as it is", target, last.name)
             return Model(last, [last])
         logger.info("%s has %d of the last %d epochs; averaging these", target, there, number)
         number = there

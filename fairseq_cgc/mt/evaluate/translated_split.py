@@ -73,7 +73,7 @@ def translate_split(
     ]
     settings = {
         "options": dataclasses.asdict(translator.options),
-        "device": str(translator.device),
+        "device": translator.device.type,  # whichever of several GPUs
         "files": file_stamps([*inputs, *files]),
     }
     rows = _read(output, settings)

@@ -86,6 +86,11 @@ class ReproduceOptions:
         check_values(self)
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise UserError(f"--minutes is {self.minutes:g}, but must be a number above 0")
+        if self.reference is not None and len(split_words(self.split)) > 1:
+            raise UserError(
+                f"--split is {self.split}, but with --reference must be one split: the file has "
+                "the references of one"
+            )
 
     def numbers(self, name: str) -> list[int]:
         """Read positive integers between commas, each once.

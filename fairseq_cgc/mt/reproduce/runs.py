@@ -22,6 +22,7 @@ from fairseq_cgc.inference.text.pipeline import find_pipeline
 from fairseq_cgc.mt.evaluate.evaluation import Model, evaluate, plain_references, prepare_model
 from fairseq_cgc.mt.evaluate.metrics import Scores
 from fairseq_cgc.mt.fairseq_commands import as_words, merge_options, stop_fairseq
+from fairseq_cgc.mt.prepare.binarize import check_path
 from fairseq_cgc.mt.reproduce.parameters import count_parameters
 from fairseq_cgc.mt.reproduce.protocol import Protocol
 from fairseq_cgc.mt.reproduce.stages import is_stage, keep_stage, model_of_stage, stage_folder
@@ -172,6 +173,7 @@ class Experiment:
                 )
 
     def _check_dictionaries(self) -> None:
+        check_path(self.data_dir)
         for lang in self.languages:
             if not (self.data_dir / f"dict.{lang}.txt").is_file():
                 raise UserError(

@@ -127,7 +127,7 @@ def test_before_the_first_epochs_end_the_last_checkpoint_is_taken(
     torch.save({"model": {}, "optimizer_history": [{"num_updates": 20}]}, last)
     model = prepare_model(tmp_path, selection, or_fewer=True)
     assert (model.path, model.inputs, model.updates) == (last, [last], [20])
-    assert "no epoch is complete; checkpoint_last.pt is taken as it is" in caplog.text
+    assert "has no checkpointEPOCH.pt; checkpoint_last.pt is taken as it is" in caplog.text
     with pytest.raises(UserError, match="--last-epochs is 2, but .* has 0 files"):
         prepare_model(tmp_path, selection)
 

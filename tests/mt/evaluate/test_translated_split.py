@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import torch
 import toy
 from tinyrun import TinyRun
 
+from fairseq_cgc.inference.beams import Hypothesis
 from fairseq_cgc.inference.binarised import language_pair_of, read_sentences, split_files
+from fairseq_cgc.inference.dictionary import Dictionary
 from fairseq_cgc.inference.search_options import SearchOptions
 from fairseq_cgc.inference.trained_model import language_pair
 from fairseq_cgc.inference.translator import Translator
@@ -143,6 +146,44 @@ def test_what_is_there_is_not_translated_again(
     monkeypatch.setattr(translator, "options", dataclasses.replace(BEAM_3, batch_size=5))
     translated(translator, run, output)
     assert searched == [17, 37]
+
+
+class OnGpu:
+    """Translates every sentence into the same, as if on one of several GPUs."""
+
+    languages = ("de", "en")
+    options = BEAM_3
+    source = target = Dictionary("abc")
+
+    def __init__(self, number: int) -> None:
+        self.device = torch.device("cuda", number)
+        self.searched = 0
+
+    def cut(self, tokens: torch.Tensor, name: str) -> torch.Tensor:
+        return tokens
+
+    def search(self, sources: list[torch.Tensor]) -> Iterator[tuple[int, list[Hypothesis]]]:
+        for place, _ in enumerate(sources):
+            self.searched += 1
+            yield place, [Hypothesis([4, 2], -1.0, [-1.0, -1.0], None)]
+
+
+def test_what_another_gpu_has_translated_is_not_translated_again(tmp_path: Path) -> None:
+    from fairseq.data import indexed_dataset
+
+    prefix = str(tmp_path / "test.de-en.de")
+    builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", vocab_size=7)
+    builder.add_item(torch.tensor([5, 6, 2]))
+    builder.finalize(f"{prefix}.idx")
+    first, second = translators = [OnGpu(0), OnGpu(1)]
+    texts = [
+        translate_split(
+            one, tmp_path, "test", tmp_path / "out.jsonl", inputs=[], subwords=None, progress=False
+        )
+        for one in translators
+    ]
+    assert texts[0] == texts[1]
+    assert (first.searched, second.searched) == (1, 0)
 
 
 @pytest.mark.slow

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from fairseq_cgc.analysis import translation_reports
+from fairseq_cgc.commands import reproduce
 from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.text.subwords import MODEL_FILES
 from fairseq_cgc.mt.fairseq_commands import merge_options
@@ -231,3 +234,31 @@ def test_a_run_that_was_extended_is_its_stage_for_the_updates_of_then(tmp_path: 
     before = make(tmp_path, seeds=[1], extra_options=["--max-update", "4000"])
     assert [run.folder for run in before.runs()] == [tmp_path / "out" / "lightconv-seed1", stage]
     assert [run.folder.name for run in make(tmp_path, seeds=[1]).runs()][1] == "cgc-seed1"
+
+
+def test_one_file_of_references_is_of_one_split() -> None:
+    with pytest.raises(UserError, match="--split is test, test1, but with --reference must be one"):
+        ReproduceOptions(reference=Path("test.de"), split="test, test1")
+    ReproduceOptions(reference=Path("test.de"), split="test,test")
+
+
+def test_a_folder_whose_name_fairseq_splits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    for lang in ("de", "en"):
+        (tmp_path / "a:b" / f"dict.{lang}.txt").touch()
+    with pytest.raises(UserError, match="a:b must not contain ':', by which fairseq separates"):
+        make(tmp_path, data_dir=tmp_path / "a:b").parameters()
+
+
+def test_without_a_gpu_gates_are_computed_without_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(
+        translation_reports, "report_gates", lambda *_, **options: given.append(options) or {}
+    )
+    monkeypatch.setattr(
+        Experiment, "model", lambda self, run: SimpleNamespace(path=run.folder / "x.pt")
+    )
+    reproduce._report_gates(make(tmp_path, cpu=True))
+    assert [options["options"].cpu for options in given] == [True]  # of the gated system alone

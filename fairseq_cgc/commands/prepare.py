@@ -13,6 +13,7 @@ stopped. At the end, the commands that train, evaluate and translate are printed
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -133,7 +134,8 @@ def next_commands(out: Path, prepared: Prepared, options: PrepareOptions) -> lis
         lines = ["", "# train"]
         start = []
         if like:
-            pairs = read_counts(like).get("pairs", prepared.pairs).get("train", pairs)
+            with contextlib.suppress(UserError):  # data made elsewhere have no record of their size
+                pairs = read_counts(like).get("pairs", prepared.pairs).get("train", pairs)
             start = ["--finetune-from-model", str(model / "checkpoint_best.pt")]
             lines = ["", f"# fine-tune ({start[1]} stands for a model of {like})"]
             model = out / "checkpoints"

@@ -72,7 +72,12 @@ def write_corpus(out: Path, *, train: int, valid: int, test: int, seed: int) -> 
         raise UserError(f"{out} is a file, but must be a folder (or not exist yet)")
     settings = {**sizes, "seed": seed, "grammar_version": _GRAMMAR_VERSION}
     if out.exists() and not any(out.iterdir()):
-        out.rmdir()
+        try:
+            out.rmdir()
+        except OSError as error:  # the working folder, or where a disk is mounted
+            raise UserError(
+                f"{out} cannot be replaced ({error.strerror}); give a folder that does not exist"
+            ) from error
     if is_done(out, settings):
         return
 

@@ -1,6 +1,7 @@
 """Pairs in sequence, and the files of a corpus."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from our_commands import ENVIRONMENT, run_command
@@ -161,6 +162,12 @@ def test_folder_that_is_a_file_or_somebody_elses(tmp_path):
     with pytest.raises(UserError, match="exists, but no preparation made it"):
         write(tmp_path, train=5, valid=2, test=2, seed=1)
     assert file.read_text(encoding="utf-8") == "mine"
+
+
+def test_the_empty_working_folder_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^\. cannot be replaced .*; give a folder that does not"):
+        write(Path(), train=5, valid=2, test=2, seed=1)
 
 
 def run(*arguments, hash_seed="0"):

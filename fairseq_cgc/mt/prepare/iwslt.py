@@ -148,7 +148,12 @@ def _make_orig(campaign: Campaign, origin: Path | None, out: Path, folder: Path)
     holder = URL if origin is None else f"--from {origin}"
     if origin is None:
         origin = download(URL, out / "download" / PurePosixPath(URL).name, None)
-    paths = _paths_in(origin) if origin.is_dir() else list_archive(origin)
+    try:
+        paths = _paths_in(origin) if origin.is_dir() else list_archive(origin)
+    except UserError as error:
+        if holder != URL:
+            raise
+        raise UserError(f"{error}; remove this file to download it again") from error
     files = find_files(paths, campaign, holder)
     targets = {path: folder / PurePosixPath(path).name for path in files.all()}
     if origin.is_dir():

@@ -37,7 +37,10 @@ class PrepareOptions:
     source_lang: str
     target_lang: str
     tokenizer: str = setting(
-        "moses", "none: the text is tokenised already, or sentencepiece splits it", TOKENIZERS
+        "moses",
+        "none: the text is tokenised already (give --no-normalize too, or punctuation may be glued "
+        "to words), or sentencepiece splits it",
+        TOKENIZERS,
     )
     normalize: bool = setting(True, "normalise punctuation as Moses does (yes)")
     lowercase: bool = setting(True, "lower-case all text (no)")  # the command's default

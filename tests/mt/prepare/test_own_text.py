@@ -1,6 +1,7 @@
 """``fairseq-cgc prepare``: anybody's parallel text."""
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import json
@@ -18,7 +19,7 @@ from fairseq_cgc.mt.prepare.own_text import (
     options_like,
     prepare_own_text,
 )
-from fairseq_cgc.mt.prepare.preparation import PrepareOptions
+from fairseq_cgc.mt.prepare.preparation import Prepared, PrepareOptions
 from fairseq_cgc.support.errors import UserError
 
 LANGS = ("deu", "eng")
@@ -311,3 +312,10 @@ def test_recipe_by_the_amount_of_text(pairs, architecture):
     assert options[:2] == ["--arch", f"lightconv_cgc_{architecture}"]
     assert "--share-all-embeddings" not in options
     assert not {"--source-lang", "--task", "--patience=None"} & set(options)
+
+
+def test_commands_for_data_like_those_that_nothing_is_known_of(tmp_path):
+    options = dataclasses.replace(OPTIONS, like=tmp_path / "other" / "bin")
+    prepared = Prepared(tmp_path / "bin", {"train": 200_000, "valid": 5}, 0, {})
+    printed = "\n".join(command.next_commands(tmp_path, prepared, options))
+    assert "--arch lightconv_cgc_iwslt_de_en" in printed  # as many pairs as there are here

@@ -197,6 +197,14 @@ def test_download(monkeypatch, prepared, tmp_path):
     assert prepare_iwslt(GERMAN, None, out, OPTIONS)[0] == result
 
 
+def test_what_was_downloaded_instead_of_the_archive_is_to_be_removed(monkeypatch, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("Log in to the network first.")
+    monkeypatch.setattr(preparation, "URL", page.as_uri())
+    with pytest.raises(UserError, match="page.html: not a whole tar .*; remove this file to down"):
+        prepare_iwslt(GERMAN, None, tmp_path / "out", OPTIONS)
+
+
 def test_only_one_corpus_can_be_downloaded(tmp_path):
     for campaign in (Campaign("fr", "en"), Campaign("de", "en", 2015, ("tst2013",))):
         with pytest.raises(UserError, match="--from is needed: only German-English of 2014"):

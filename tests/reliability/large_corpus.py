@@ -172,8 +172,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=1_000_000, help="number (%(default)s)")
-    parser.add_argument("--types", type=int, default=400_000, help="words a side (%(default)s)")
-    parser.add_argument("--bpe-size", type=int, default=32_000, help="merges (%(default)s)")
+    parser.add_argument("--types", type=int, default=100_000, help="words a side (%(default)s)")
+    parser.add_argument("--bpe-size", type=int, default=10_000, help="merges (%(default)s)")
     parser.add_argument(
         "--held-out", type=int, default=2000, help="pairs, for validation and for test each"
     )

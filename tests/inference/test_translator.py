@@ -98,7 +98,7 @@ def test_too_long_line_is_cut_with_a_warning(
         translations = list(translator.translate(lines, first_line=11))
     assert len(translations) == 2 and translations[1]
     (warning,) = [record.getMessage() for record in caplog.records if "line" in record.getMessage()]
-    subwords = len(next(translator.pipeline.encode([lines[1]], "de")).split())
+    subwords = len(translator.pipeline.encoder("de")(lines[1]).split())
     assert warning.startswith(f"line 12 has {subwords} subwords, but the model takes 63")
 
 

@@ -101,22 +101,14 @@ class TextPipeline:
         """Raw lines of a language to lines of tokens, not yet split into subwords."""
         return map_lines(functools.partial(_token_encoder, self, lang), lines, workers)
 
-    def encode(self, lines: Iterable[str], lang: str, workers: int = 1) -> Iterator[str]:
-        """Raw lines of a language to subword lines; with one worker, line by line."""
-        return map_lines(functools.partial(self.encoder, lang), lines, workers)
-
-    def decode(self, lines: Iterable[str]) -> Iterator[str]:
-        """Subword lines of the target language to detokenised text (case is not restored)."""
-        return map(self.decoder(), lines)
-
     def encoder(self, lang: str) -> LineFunction:
-        """The function that :meth:`encode` applies to each line."""
+        """A function from a raw line of a language to its subwords."""
         tokenize = _token_encoder(self, lang)
         split = Subwords.load(self.file(self.subword_model)).encode
         return lambda line: split(tokenize(line))
 
     def decoder(self) -> LineFunction:
-        """The function that :meth:`decode` applies to each line."""
+        """A function from subwords of the target language to plain text; case is not restored."""
         detokenize = MosesDecoder(self.target_lang) if self.tokenizer == "moses" else str
         return lambda line: detokenize(self.remove_subwords(line))
 

@@ -187,10 +187,11 @@ def _differences(losses: Sequence[Curve]) -> list[Curve]:
         if curve.name == losses[0].name:
             for x, y in zip(curve.x, curve.y, strict=True):
                 firsts.setdefault((curve.is_training, x), []).append(y)
+    means = {place: fmean(values) for place, values in firsts.items()}
     found = []
     for curve in losses:
         kind = curve.is_training
-        both = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if (kind, x) in firsts]
-        differences = [y - fmean(firsts[kind, x]) for x, y in both]
+        both = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if (kind, x) in means]
+        differences = [y - means[kind, x] for x, y in both]
         found.append(Curve(curve.name, [x for x, _ in both], differences, kind))
     return found

@@ -1,7 +1,9 @@
+import functools
 import json
 
 import pytest
 
+from fairseq_cgc.inference.text.lines import map_lines
 from fairseq_cgc.inference.text.pipeline import TextPipeline
 from fairseq_cgc.inference.text.subwords import MODEL_FILES, learn
 from fairseq_cgc.support.errors import UserError
@@ -37,17 +39,21 @@ def make_folder(folder, subwords="subword_nmt", **changes):
     return folder
 
 
+def encode(pipeline, lines, lang, workers=1):
+    return map_lines(functools.partial(pipeline.encoder, lang), lines, workers)
+
+
 @pytest.mark.parametrize("subwords", sorted(MODEL_FILES))
 @pytest.mark.parametrize("workers", [1, 2])
 def test_encode_and_decode(tmp_path, subwords, workers):
     pipeline = TextPipeline.load(make_folder(tmp_path / "bin", subwords, lowercase=False))
-    encoded = list(pipeline.encode(ENGLISH, "en", workers))
+    encoded = list(encode(pipeline, ENGLISH, "en", workers))
     assert [pipeline.remove_subwords(line) for line in encoded] == [
         "The little dog runs .",
         "It &apos;s the dogs &apos; bed .",
         "The dog sleeps .",
     ]
-    assert list(pipeline.decode(encoded)) == ENGLISH
+    assert list(map(pipeline.decoder(), encoded)) == ENGLISH
 
 
 def test_order_of_the_iwslt_recipe(tmp_path):
@@ -78,9 +84,9 @@ def test_descriptions_of_before_these_steps_are_still_read(tmp_path):
 
 def test_language_decides_the_rules(tmp_path):
     pipeline = TextPipeline.load(make_folder(tmp_path / "bin"))
-    decoded = [pipeline.remove_subwords(line) for line in pipeline.encode(['A "b."'], "de")]
+    decoded = [pipeline.remove_subwords(line) for line in encode(pipeline, ['A "b."'], "de")]
     assert decoded == ["a &quot; b &quot; ."]
-    decoded = [pipeline.remove_subwords(line) for line in pipeline.encode(['A "b."'], "en")]
+    decoded = [pipeline.remove_subwords(line) for line in encode(pipeline, ['A "b."'], "en")]
     assert decoded == ["a &quot; b . &quot;"]
 
 
@@ -88,22 +94,22 @@ def test_without_tokenizer_text_passes_through(tmp_path):
     plain = {"tokenizer": "none", "normalize": False, "lowercase": False}
     pipeline = TextPipeline.load(make_folder(tmp_path / "bin", **plain))
     lines = ["Der „kleine“ Hund .", "isn't & <b>"]
-    assert list(pipeline.decode(pipeline.encode(lines, "en"))) == lines
+    assert list(map(pipeline.decoder(), encode(pipeline, lines, "en"))) == lines
 
 
 def test_encode_is_lazy(tmp_path):
     pipeline = TextPipeline.load(make_folder(tmp_path / "bin"))
     lines = iter(ENGLISH)
-    next(pipeline.encode(lines, "en"))
+    next(encode(pipeline, lines, "en"))
     assert list(lines) == ENGLISH[1:]
 
 
 def test_the_folder_can_be_moved(tmp_path):
     folder = make_folder(tmp_path / "bin")
     before = TextPipeline.load(folder)
-    expected = list(before.encode(GERMAN, "de"))
+    expected = list(encode(before, GERMAN, "de"))
     after = TextPipeline.load(str(folder.rename(tmp_path / "moved")))
-    assert list(after.encode(GERMAN, "de")) == expected
+    assert list(encode(after, GERMAN, "de")) == expected
     assert after.file("code") == tmp_path / "moved" / "code"
     assert str(tmp_path) not in (tmp_path / "moved" / "preparation.json").read_text()
 
@@ -157,6 +163,6 @@ def test_missing_subword_model(tmp_path):
     folder = make_folder(tmp_path / "bin")
     (folder / "code").unlink()
     with pytest.raises(UserError, match="code: subword model not found"):
-        list(TextPipeline.load(folder).encode(GERMAN, "de"))
+        list(encode(TextPipeline.load(folder), GERMAN, "de"))
     with pytest.raises(UserError, match="code: subword model not found"):
-        list(TextPipeline.load(folder).encode(GERMAN, "de", workers=2))
+        list(encode(TextPipeline.load(folder), GERMAN, "de", workers=2))

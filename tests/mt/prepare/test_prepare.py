@@ -92,7 +92,7 @@ def test_data_folder_is_self_contained(prepared):
     assert pipeline.reference_lines("test", "de") == ["Die Hunde schlafen.", TRAIN[2][0]]
     assert pipeline.reference_lines("test1", "en") == ["“Dog.”"]
     assert pipeline.reference_lines("train", "en") is None
-    encoded = list(pipeline.encode(pipeline.reference_lines("valid", "en"), "en"))
+    encoded = list(map(pipeline.encoder("en"), pipeline.reference_lines("valid", "en")))
     assert encoded == (out / "bpe" / "valid.en").read_text(encoding="utf-8").splitlines()
 
 
@@ -170,7 +170,7 @@ def test_sentencepiece_plain_text_separate_dictionaries(raw, tmp_path):
     assert sizes["de"] != sizes["en"]
     pipeline = TextPipeline.load(result.data_dir)
     bpe = (tmp_path / "out" / "bpe" / "test1.de").read_text(encoding="utf-8").splitlines()
-    assert list(pipeline.decode(bpe)) == ["„Hund.“"]
+    assert list(map(pipeline.decoder(), bpe)) == ["„Hund.“"]
     assert bpe[0].startswith("▁")
 
 

@@ -88,7 +88,7 @@ def test_the_data_folder_encodes_raw_text_alike(prepared):
     _, out, _ = prepared
     pipeline = TextPipeline.load(out / "bin")
     for lang in small.LANGS:
-        encoded = list(pipeline.encode(pipeline.reference_lines("test", lang), lang))
+        encoded = list(map(pipeline.encoder(lang), pipeline.reference_lines("test", lang)))
         pairs = zip(encoded, read(out / "bpe" / f"test.{lang}"), strict=True)
         differing = [number for number, (ours, theirs) in enumerate(pairs) if ours != theirs]
         assert differing == small.ENTITIES

@@ -120,6 +120,9 @@ def _parse() -> tuple[Settings, list[str], Path | None]:
         raise UserError("--checkpoint and --data must be given together")
     if args.checkpoint is not None and not args.checkpoint.is_file():
         raise UserError(f"--checkpoint {args.checkpoint} is no file")
+    for name, least in (("threads", 1), ("seconds", 0)):
+        if (value := getattr(args, name)) is not None and not value >= least:
+            raise UserError(f"--{name} is {value}, but must be at least {least}")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     seconds = 0.2 if args.device == "cuda" else 0.5 if args.quick else 1.0

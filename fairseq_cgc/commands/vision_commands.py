@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +24,8 @@ from fairseq_cgc.vision.training.run_options import EvaluationOptions, RunOption
 from fairseq_cgc.vision.training.settings import TrainingSettings
 from fairseq_cgc.vision.training.trained_model import TrainedModel
 from fairseq_cgc.vision.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind", bound=TrainingSettings)
 
@@ -56,6 +59,12 @@ def train(arguments: argparse.Namespace, settings: TrainingSettings, data: Data)
     """Train in ``--out``, and print the best checkpoint."""
     run = RunOptions(**given_values(arguments, RunOptions))
     with join_processes(run.device) as processes:
+        if processes.is_main and not arguments.weights and arguments.preset in settings.fine_tuned:
+            logger.warning(
+                "--preset %s is for a model that starts from --weights; without them, this one "
+                "starts from random values",
+                arguments.preset,
+            )
         with only_process_in(arguments.out) if processes.is_main else nullcontext():
             trainer = Trainer(data, settings, arguments.out, run, processes, arguments.weights)
             progress = trainer.run()

@@ -61,6 +61,11 @@ def read_safely(path: Path, *, tensors: bool = True) -> Any:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
             raise UserError(f"{path} is refused: it asks to run or build {refused[1]}") from None
+        if path.suffix == ".safetensors":
+            raise UserError(
+                f"{path} is damaged, or needs another torch or pip install safetensors; "
+                "torch.save(safetensors.torch.load_file(IN), OUT) converts it"
+            ) from None
         raise UserError(f"{path} is damaged, or not a checkpoint at all") from None
     raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong")
 

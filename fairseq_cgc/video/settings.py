@@ -31,6 +31,7 @@ class VideoSettings(TrainingSettings):
     command = "train-video"
     noun = "videos"
     presets_file = Path(__file__).with_name("presets.yaml")
+    fine_tuned = ("something_v1", "something_v1_16", "something_v1_p3d", "kinetics")
     earlier: ClassVar[Mapping[str, Any]] = {"shift_every": 1}  # whatever the backbone
 
     model: str = setting("tsm_cgc", "model, see fairseq-cgc table video")

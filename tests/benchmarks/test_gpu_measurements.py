@@ -248,10 +248,20 @@ def test_rows_measured_before_an_interruption_make_a_table(
     assert "a table of 1" in text and "Beam search" not in text
 
 
-def test_a_missing_checkpoint_is_reported_first(
-    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checkpoint", "nowhere.pt", "--data", "here"], "--checkpoint nowhere.pt is no file"),
+        (["--threads", "0"], "--threads is 0, but must be at least 1"),
+        (["--seconds", "-1"], "--seconds is -1.0, but must be at least 0"),
+    ],
+)
+def test_wrong_options_are_reported_first(
+    load: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
 ) -> None:
-    words = ["--checkpoint", "nowhere.pt", "--data", "nowhere"]
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
-    with pytest.raises(UserError, match="--checkpoint nowhere.pt is no file"):
+    with pytest.raises(UserError, match=message):
         load("run").main()

@@ -56,6 +56,9 @@ def test_missing_and_foreign_files_are_told(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     with pytest.raises(UserError, match="holds no dictionary"):
         compat.safe_load(tmp_path / "tensor.pt")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{}")
+    with pytest.raises(UserError, match=r"cut\.safetensors is damaged, or needs another torch"):
+        compat.safe_load(tmp_path / "cut.safetensors")
 
 
 def test_what_fairseq_saves_can_be_loaded(tmp_path):

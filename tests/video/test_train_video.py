@@ -54,11 +54,19 @@ def test_train_and_evaluate_motion(tmp_path, capsys, few_clips):
     assert found["top1"] <= 50  # it cannot tell a clip from its reversal
     with pytest.raises(UserError, match="--data motion has clips, not videos: they have one view"):
         call("evaluate-video", out / "last.pt", "--data", "motion", "--views", "10")
+    for command, option in (
+        (["train-video", "--out", out, *TINY], "train"),
+        (["train-video", "--out", out, *TINY], "val"),
+        (["evaluate-video", out / "last.pt"], "classes"),
+    ):
+        with pytest.raises(UserError, match=f"mine.txt is a file of {option}, but --data motion"):
+            call(*command, "--data", "motion", f"--{option}", tmp_path / "mine.txt")
 
 
-def test_train_and_evaluate_frames(tmp_path, frames, capsys):
+def test_train_and_evaluate_frames(tmp_path, frames, capsys, caplog):
     out = tmp_path / "out"
     call("train-video", "--data", frames, "--out", out, *FRAMES)
+    assert "--preset something_v1 is for a model that starts from --weights" in caplog.text
     settings = result(out / "settings.json")
     assert settings["classes"] == list(NAMES) and settings["--sampling"] == "segments"
     assert (settings["train videos"], settings["val videos"]) == (6, 3)

@@ -70,8 +70,10 @@ def describe_weights(checkpoints: Sequence[str], updates: Sequence[int | None]) 
     """What was scored, in words: the checkpoints and their training updates."""
     text = ", ".join(checkpoints)
     counts = ", ".join("unknown" if number is None else f"{number:,}" for number in updates)
-    if len(checkpoints) == 1:
+    if len(updates) == 1:
         return f"{text} (update {counts})"
+    if len(checkpoints) == 1:  # an average that was evaluated as one file
+        return f"{text} (average of updates {counts})"
     return f"average of {text} (updates {counts})"
 
 

@@ -83,6 +83,7 @@ def open_training(source: Source, settings: VideoSettings) -> Data:
         UserError: if the folder, a list or the names are missing or wrong.
     """
     if source.data == MOTION:
+        _demand_no_files(source)
         return open_motion(settings.num_frames, settings.crops)
     _demand_folder(source)
     names = source.class_names()
@@ -111,11 +112,18 @@ def open_evaluation(
         UserError: if the folder, a list or the names are missing or wrong.
     """
     if source.data == MOTION:
+        _demand_no_files(source)
         if views != Views():
             raise UserError("--data motion has clips, not videos: they have one view each")
         return open_motion(settings.num_frames, settings.crops).split(split)
     _demand_folder(source)
     return source.open(split, source.class_names() or classes, settings, views)
+
+
+def _demand_no_files(source: Source) -> None:
+    for name in ("train", "val", "classes"):
+        if (path := getattr(source, name)) is not None:
+            raise UserError(f"{path} is a file of {name}, but --data {MOTION} has its own")
 
 
 def _demand_folder(source: Source) -> None:

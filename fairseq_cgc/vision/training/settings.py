@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,7 @@ class TrainingSettings(ABC):
         noun: what it trains on, in the plural.
         presets_file: YAML, preset name to values.
         earlier: values of settings that earlier checkpoints do not have.
+        fine_tuned: the presets whose models start from the weights of another.
 
     Raises:
         UserError: for a value that is not allowed, naming the option.
@@ -55,6 +56,7 @@ class TrainingSettings(ABC):
     noun: ClassVar[str]
     presets_file: ClassVar[Path]
     earlier: ClassVar[Mapping[str, Any]] = {}
+    fine_tuned: ClassVar[Collection[str]] = ()
 
     model: str
     epochs: int = setting(100, "passes over the training samples", range_=AT_LEAST_1)
@@ -242,6 +244,7 @@ class Settings(TrainingSettings):
     command = "train-image"
     noun = "images"
     presets_file = Path(__file__).with_name("presets.yaml")
+    fine_tuned = ("gc_finetune",)
 
     model: str = setting("resnet50_cgc", "model, see fairseq-cgc table image")
     cgc: Mapping[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from fairseq_cgc.mt.evaluate import evaluation
 from fairseq_cgc.mt.evaluate.evaluation import (
     Model,
     default_output,
+    describe_weights,
     evaluate,
     plain_references,
     prepare_model,
@@ -89,6 +90,13 @@ def test_it_averages_generates_and_scores(run: TinyRun, tmp_path: Path) -> None:
     assert again.stdout.decode() == printed
     assert times[0] == (output / "translations.jsonl").stat().st_mtime_ns
     assert times[1] == (save_dir / "average-last-epochs-3.pt").stat().st_mtime_ns
+
+
+def test_weights_are_described() -> None:
+    assert describe_weights(["a.pt"], [1200]) == "a.pt (update 1,200)"
+    assert describe_weights(["a.pt"], [None]) == "a.pt (update unknown)"
+    assert describe_weights(["mean.pt"], [1, 2]) == "mean.pt (average of updates 1, 2)"
+    assert describe_weights(["a.pt", "b.pt"], [1, 2]) == "average of a.pt, b.pt (updates 1, 2)"
 
 
 @pytest.mark.slow

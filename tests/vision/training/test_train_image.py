@@ -126,7 +126,7 @@ def test_milestones_that_are_never_reached_are_told(words, beyond, tmp_path, cap
     ] * (beyond is not None)
 
 
-def test_fine_tuning_of_gc_resnet_starts_as_the_plain_one(tmp_path, monkeypatch):
+def test_fine_tuning_of_gc_resnet_starts_as_the_plain_one(tmp_path, monkeypatch, caplog):
     """The preset with a small network under the name of its model."""
     small = Shape(Bottleneck, (1, 2), width=16)
     for name, parts in (("resnet50", {}), ("gc_resnet50", {"attention": GlobalContext})):
@@ -137,6 +137,7 @@ def test_fine_tuning_of_gc_resnet_starts_as_the_plain_one(tmp_path, monkeypatch)
     options += ["--weights", tmp_path / "plain.pth", "--out", tmp_path / "out", "--workers", "1"]
     options += ["--image-size", "16", "--resize", "20", "--batch-size", "4", "--epochs", "1"]
     call("train-image", *options, "--lr", "1e-30")
+    assert "starts from --weights" not in caplog.text
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert (settings["--model"], settings["--schedule"]) == ("gc_resnet50", "cosine")
     trained = weights(tmp_path / "out" / "last.pt")

@@ -12,9 +12,12 @@ from fairseq.models.lightconv import LightConvDecoder, LightConvDecoderLayer, Li
 from fairseq.modules.lightweight_convolution import LightweightConv1dTBC
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq.token_generation_constraints import pack_constraints
-from small_models import TINY, build, dictionary
+from omegaconf import OmegaConf
+from small_models import TINY, build, dictionary, parse
 from torch import nn
 
+from fairseq_cgc.inference.model import Model
+from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.models.convolutions import SourceGatedLightConv
 from fairseq_cgc.models.lightconv_cgc import LightConvCGCEncoder
 
@@ -93,6 +96,13 @@ def lively(*arguments: str, seed: int = 1) -> nn.Module:
         if "norm" not in name:
             nn.init.normal_(parameter, std=0.3)
     return model.eval()
+
+
+def without_fairseq(model: nn.Module, *arguments: str, arch: str = ARCH) -> Model:
+    """The same weights in this package's model for inference."""
+    cfg = OmegaConf.to_container(parse(arch, *TINY, *LAYERS, *arguments), enum_to_str=True)
+    options = ModelOptions.from_checkpoint({"cfg": cfg})
+    return Model.from_state(options, model.state_dict())
 
 
 def sample() -> dict[str, Any]:

@@ -177,6 +177,7 @@ def test_without_an_extra(extra: str, tmp_path: Path) -> None:
         ["analyse", "cam", "best.pt", "--out", out],
         ["analyse", "kernels", "best.pt", "--data", "digits", "--out", out],
         ["analyse", "gates", "model.pt", "--data", "data", "--out", out],
+        ["analyse", "context", "model.pt", "--data", "data", "--out", out],
         ["analyse", "sentence", "model.pt", "words", "--out", out],
         ["analyse", "results", "results.json", "--out", out],
         ["reproduce", "table6", "--out", str(tmp_path / "out")],

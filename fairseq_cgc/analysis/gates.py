@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_cgc.analysis.projection import equal_bins, explained, without
-from fairseq_cgc.core import CGLightConv, UserError
+from fairseq_cgc.core import ContextGate, UserError
 from fairseq_cgc.inference.dictionary import PAD
 
 #: Name of a convolution in the model -> its gates, one tensor, B x H x K, for each call.
@@ -24,7 +24,7 @@ Gates = dict[str, list[Tensor]]
 
 @contextmanager
 def record_gates(model: nn.Module) -> Iterator[Gates]:
-    """Record the gates of every :class:`CGLightConv` while the model runs.
+    """Record the gates of sentences while the model runs, those of a gated decoder too.
 
     Args:
         model: any module that contains such convolutions.
@@ -45,9 +45,10 @@ def record_gates(model: nn.Module) -> Iterator[Gates]:
 
     with ExitStack() as hooks:
         for name, module in model.named_modules():
-            if isinstance(module, CGLightConv) and module.gate is not None:
+            gate = getattr(module, "gate", None)
+            if isinstance(gate, ContextGate) and not gate.channel_interaction:
                 gates[name] = []
-                hooks.enter_context(module.gate.register_forward_hook(recorder(gates[name])))
+                hooks.enter_context(gate.register_forward_hook(recorder(gates[name])))
         if not gates:
             raise UserError(f"{type(model).__name__} has no gated convolution")
         yield gates

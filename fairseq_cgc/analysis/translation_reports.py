@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fairseq_cgc.analysis.context import measure_context
+from fairseq_cgc.analysis.context_figure import draw_context
 from fairseq_cgc.analysis.gate_figures import draw_gates, draw_sentence_gates
 from fairseq_cgc.analysis.gates import (
     explained_shares,
@@ -27,6 +29,7 @@ from fairseq_cgc.inference.translator import Translator
 from fairseq_cgc.support.files import distinct_names
 
 _MAX_TOKENS = 4000  # of a batch, padding included
+_Item = TypeVar("_Item")
 
 
 def read_corpora(
@@ -63,8 +66,7 @@ def batches(
         limit: sentences of each corpus, spread evenly over it; 0: all.
     """
     for number, corpus in enumerate(corpora):
-        count = min(len(corpus), limit) if limit else len(corpus)
-        chosen = [corpus[i * len(corpus) // count] for i in range(count)]
+        chosen = _spread(corpus, limit)
         batch: list[Tensor] = []
         # Sorted by length: little padding, and the last sentence of a batch is its longest.
         for sentence in sorted(chosen, key=len):
@@ -76,6 +78,17 @@ def batches(
             batch.append(sentence)
         if batch:
             yield _collate(batch, number)
+
+
+def _spread(corpus: Sequence[_Item], limit: int) -> list[_Item]:
+    """At most ``limit`` items, spread evenly over the corpus; 0: all."""
+    count = min(len(corpus), limit) if limit else len(corpus)
+    return [corpus[i * len(corpus) // count] for i in range(count)]
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 0:
+        raise UserError(f"--limit is {limit}, but must be at least 0")
 
 
 def _collate(batch: list[Tensor], number: int) -> tuple[Tensor, Tensor, int]:
@@ -103,8 +116,7 @@ def report_gates(
     Raises:
         UserError: if anything cannot be read or does not fit, or the model has no gates.
     """
-    if limit < 0:
-        raise UserError(f"--limit is {limit}, but must be at least 0")
+    _check_limit(limit)
     translator = Translator(checkpoint, data[0], options)
     names, sentences = zip(*read_corpora(translator, data, split), strict=True)
     found = sentence_gates(
@@ -149,7 +161,7 @@ def report_sentence(
     if not sentence.strip():
         raise UserError("the sentence is empty")
     translator = Translator(checkpoint, data, options)
-    with record_gates(translator.model.encoder) as recorded:
+    with record_gates(translator.model) as recorded:
         [translation] = translator.translate([sentence])
     if not any(recorded.values()):
         raise UserError(f"the sentence {sentence!r} has no words: tokenising leaves nothing of it")
@@ -159,4 +171,55 @@ def report_sentence(
         "sentence": sentence,
         "translation": translation,
         "gates": {name: gate.tolist() for name, gate in gates.items()},
+    }
+
+
+def report_context(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    *,
+    split: str,
+    limit: int,
+    options: SearchOptions | None = None,
+) -> dict[str, Any]:
+    """Measure and draw what context is worth to a model: its loss with other gates than its own.
+
+    The parameters are the options of ``fairseq-cgc analyse context``, and those of the search.
+
+    Returns:
+        The losses, for JSON.
+
+    Raises:
+        UserError: if anything cannot be read or does not fit, the split has no references, or the
+            model has no gates.
+    """
+    _check_limit(limit)
+    translator = Translator(checkpoint, data, options)
+    model = translator.model
+    files = split_files(data, split, translator.languages)
+    if len(files) < 2:
+        raise UserError(f"{data} has no {translator.languages[1]} side of {split!r} to score")
+    sources, targets = map(read_sentences, files)
+    if len(sources) != len(targets):
+        raise UserError(
+            f"{files[0]} has {len(sources)} sentences, but {files[1]} has {len(targets)}"
+        )
+    pairs = [
+        pair
+        for pair in _spread(list(zip(sources, targets, strict=True)), limit)
+        if len(pair[0]) <= translator.max_source_positions
+        and len(pair[1]) <= model.decoder.max_positions
+    ]
+    found = measure_context(model, pairs, list(translator.batches([source for source, _ in pairs])))
+    draw_context(found, out)
+    return {
+        "split": split,
+        "sentences": found.sentences,
+        "subwords": found.subwords,
+        "nll": found.nll,
+        "increases": {
+            kind: {layer: increase._asdict() for layer, increase in of_layers.items()}
+            for kind, of_layers in found.increases.items()
+        },
     }

@@ -5,15 +5,20 @@
     fairseq-cgc analyse cam OUT/best.pt photo.jpg --layer layer4.2.conv2 --out cam.png
     fairseq-cgc analyse kernels OUT/best.pt --data motion --out kernels.pdf
     fairseq-cgc analyse gates SAVE_DIR/checkpoint_best.pt --data DATA_BIN --out gates.pdf
+    fairseq-cgc analyse context SAVE_DIR/checkpoint_best.pt --data DATA_BIN --out context.pdf
     fairseq-cgc analyse sentence SAVE_DIR/checkpoint_best.pt "Guten Morgen." --data DATA_BIN \\
         --out sentence.pdf
     fairseq-cgc analyse results EXPERIMENT/results.json --out results.pdf
 
 curves takes runs of train-image, train-video or fairseq-train; cam and kernels take checkpoints of
-train-image or train-video; gates and sentence take a translation model; results takes an experiment
-of reproduce. cam, kernels, gates and sentence also write their numbers as JSON beside the picture,
-which is a .png of 300 dpi, a .pdf or an .svg, of one or two columns' width. What stands before the
-options of cam are checkpoints (.pt), then images.
+train-image or train-video; gates, context and sentence take a translation model; results takes an
+experiment of reproduce. cam, kernels, gates, context and sentence also write their numbers as JSON
+beside the picture, which is a .png of 300 dpi, a .pdf or an .svg, of one or two columns' width.
+What stands before the options of cam are checkpoints (.pt), then images.
+
+context scores the references of a split with each sentence's own gates, with the mean gates of all
+sentences, and with the gates of another sentence of equal length. It prints by how much the loss
+rises, with 95 % confidence intervals over the sentences; the picture also has each layer alone.
 """
 
 from __future__ import annotations
@@ -120,10 +125,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="splits of each folder; each is a corpus of its own (test)",
     )  # fmt: skip
     gates.add_argument("--layer", metavar="NAME", help="gated convolution to analyse (all)")
-    gates.add_argument(
-        "--limit", type=int, default=5000, metavar="N",
-        help="number of sentences of each corpus, spread evenly over it; 0: all (%(default)s)",
+
+    context = command("context", _context, "how much worse a translation model is with other gates")
+    context.add_argument("checkpoint", type=Path, help="trained translation model")
+    context.add_argument(
+        "--data", type=Path, required=True, metavar="DATA_BIN",
+        help="the folder of binarised data that the model was trained on",
     )  # fmt: skip
+    context.add_argument("--split", default="valid", help="split to score (%(default)s)")
+    for of_corpora in (gates, context):
+        of_corpora.add_argument(
+            "--limit", type=int, default=5000, metavar="N",
+            help="number of sentences of each corpus, spread evenly over it; 0: all (%(default)s)",
+        )  # fmt: skip
 
     sentence = command("sentence", _sentence, "the gates of a translation model for one sentence")
     sentence.add_argument(
@@ -205,6 +219,20 @@ def _gates(**options: Any) -> _Result:
     for kind, value in result["adjusted R^2"]["all"].items():
         if value is not None:
             print(f"adjusted R^2 of {kind}: {value:.3f}")
+    return result
+
+
+def _context(**options: Any) -> _Result:
+    from fairseq_cgc.analysis.translation_reports import report_context
+
+    result = report_context(**options)
+    print(f"{result['nll']:.3f} bits per subword with the model's own gates")
+    for kind, words in (
+        ("mean", "with the mean gates of all sentences"),
+        ("same length", "with the gates of another sentence of equal length"),
+    ):
+        increase = result["increases"][kind]["all"]
+        print(f"{increase['mean']:+.4f} ± {increase['error']:.4f} {words}")
     return result
 
 

@@ -204,7 +204,7 @@ def test_curves_of_either_kind_but_not_both(analyse, tmp_path):
 
 
 @pytest.mark.slow
-def test_gates_command_with_a_translation_model(analyse, toy_model, toy_data, tmp_path):
+def test_commands_with_a_translation_model(analyse, toy_model, toy_data, tmp_path, capsys):
     data = shutil.copytree(toy_data, tmp_path / "bin")
     preparation = {
         **{"source_lang": "de", "target_lang": "en", "tokenizer": "none", "normalize": False},
@@ -221,6 +221,21 @@ def test_gates_command_with_a_translation_model(analyse, toy_model, toy_data, tm
     assert list(found["adjusted R^2"]) == ["all", "layers.0.conv", "layers.1.conv"]
     assert 0.05 < found["adjusted R^2"]["all"]["length"] < 1
     assert abs(found["adjusted R^2"]["all"]["corpus"]) < 0.3
+    out = tmp_path / "context.png"
+    words_of_context = ("context", toy_model / "checkpoint_best.pt", "--data", data, "--out", out)
+    analyse(*words_of_context, "--split", "test", "--limit", "20")
+    found = numbers(out)
+    assert (found["split"], found["sentences"]) == ("test", 20)
+    increase = found["increases"]["mean"]["all"]
+    assert list(found["increases"]) == ["mean", "same length"] and increase["error"] > 0
+    printed = capsys.readouterr().out
+    assert f"{found['nll']:.3f} bits per subword with the model's own gates\n" in printed
+    assert f"{increase['mean']:+.4f} ± {increase['error']:.4f} with the mean gates" in printed
+    with pytest.raises(UserError, match="--limit is -1"):
+        analyse(*words_of_context, "--limit", "-1")
+    (data / "valid.de-en.en.bin").unlink()
+    with pytest.raises(UserError, match="has no en side of 'valid' to score"):
+        analyse(*words_of_context)
     sentence = tmp_path / "sentence.svg"
     model = toy_model / "checkpoint_best.pt"
     analyse("sentence", model, "der Hund", "--data", data, "--out", sentence)

@@ -82,7 +82,7 @@ def test_prepared_folders_have_the_names_of_their_preparations(tmp_path):
 
 def test_a_sentence_of_which_no_token_is_left(monkeypatch, tmp_path):
     class Empty:
-        model = SimpleNamespace(encoder=CGLightConv(8, 3, 2))
+        model = CGLightConv(8, 3, 2)
 
         def __init__(self, *arguments: object) -> None:
             pass

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from beam_search import (
-    ARCH,
     LAYERS,
     LENGTHS,
     OPTIONS,
@@ -18,28 +17,21 @@ from beam_search import (
     hypotheses,
     lively,
     sample,
+    without_fairseq,
 )
-from omegaconf import OmegaConf
-from small_models import TINY, build, parse
+from small_models import TINY, build
 from torch import Tensor, nn
 
 from fairseq_cgc.core import UserError
 from fairseq_cgc.core.sentence_gate import make_sentence_gate
 from fairseq_cgc.inference.beams import Hypothesis, repeated_ngrams
 from fairseq_cgc.inference.model import Model
-from fairseq_cgc.inference.model_options import ModelOptions
 from fairseq_cgc.inference.precision import set_precision
 from fairseq_cgc.inference.search import BeamSearch
 from fairseq_cgc.inference.search_options import SearchOptions
 
 PAD = 1
 FAIRSEQ_ONLY = ("constraints", "diverse", "sampling")
-
-
-def without_fairseq(model: nn.Module, *arguments: str, arch: str = ARCH) -> Model:
-    cfg = OmegaConf.to_container(parse(arch, *TINY, *LAYERS, *arguments), enum_to_str=True)
-    options = ModelOptions.from_checkpoint({"cfg": cfg})
-    return Model.from_state(options, model.state_dict())
 
 
 def sources() -> list[Tensor]:

@@ -107,7 +107,7 @@ def measure_context(
     """
     order = [number for batch in batches for number in batch]
     if len(order) < 2:
-        raise UserError(f"there are {len(order)} sentences, but at least 2 are needed")
+        raise UserError(f"the number of sentences is {len(order)}, but must be at least 2")
     lengths = torch.tensor([len(pairs[number][0]) for number in order])
     subwords = sum(len(pairs[number][1]) for number in order)
     with record_gates(model) as recorded:

@@ -50,7 +50,7 @@ def record_gates(model: nn.Module) -> Iterator[Gates]:
                 gates[name] = []
                 hooks.enter_context(gate.register_forward_hook(recorder(gates[name])))
         if not gates:
-            raise UserError(f"{type(model).__name__} has no gated convolution")
+            raise UserError("the model has no gates: it must be LightConv with gated convolutions")
         yield gates
 
 

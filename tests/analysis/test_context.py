@@ -118,10 +118,10 @@ def test_the_interval_of_an_increase():
 
 
 def test_what_cannot_be_measured_is_told():
-    with pytest.raises(UserError, match="there are 1 sentences, but at least 2 are needed"):
+    with pytest.raises(UserError, match="the number of sentences is 1, but must be at least 2"):
         measure_context(without_fairseq(lively()), pairs(), [[0]])
     plain = ("--encoder-gate-target", "none")
-    with pytest.raises(UserError, match="Model has no gated convolution"):
+    with pytest.raises(UserError, match="the model has no gates"):
         measure_context(without_fairseq(lively(*plain), *plain), pairs(), [[0, 1]])
 
 

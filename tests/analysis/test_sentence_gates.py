@@ -78,7 +78,7 @@ def test_a_wrong_layer_and_no_sentences_are_reported(layer, batches, message):
 
 
 def test_an_encoder_without_gates_is_reported():
-    with pytest.raises(UserError, match="Linear has no gated convolution"):
+    with pytest.raises(UserError, match="the model has no gates"):
         sentence_gates(nn.Linear(2, 2), ["x"], [])
 
 
